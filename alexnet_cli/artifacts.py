@@ -1,0 +1,202 @@
+"""The run folder: what training leaves behind, and how it is read back.
+
+    model.json        classes, recipe with every constant, seed, precision, versions
+    statistics.npz    mean image and RGB covariance of the training images
+    manifest.jsonl    every image, its class, split and SHA-256
+    best.npz          weights of the epoch with the lowest validation error
+    last.npz          weights, velocities and counters of the last epoch: what resuming needs
+    history.csv       a row per epoch
+    metrics.json      final train and validation metrics of the best and the last epoch
+    curves.png        loss and accuracy by epoch
+
+Every file is written beside its place and moved there whole. Reading never unpickles.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli import __version__
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.files import atomic_write, write_json
+from alexnet_cli.pipeline import Statistics
+from alexnet_cli.recipes import Recipe
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+FORMAT = 1
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch as the table and history.csv show it."""
+
+    epoch: int
+    train_loss: float  # running mean, with augmentation and dropout
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_top5: float | None
+    learning_rate: float
+    images_per_second: float  # of training
+    seconds: float  # of the whole epoch
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is, apart from its weights."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    seed: int
+    precision: str
+    data: str  # the folder it was trained on
+    versions: dict[str, str]
+
+
+class RunFolder:
+    """A run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Point at a folder, which need not exist."""
+        self.path = path
+
+    @classmethod
+    def create(cls, out: Path, card: Card, statistics: Statistics) -> RunFolder:
+        """Make `out`/DATE_TIME-RECIPE, with card and statistics in it."""
+        stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{card.recipe.name}"
+        out.mkdir(parents=True, exist_ok=True)
+        path, number = out / stem, 1
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:  # another run began within this second
+                number += 1
+                path = out / f"{stem}-{number}"
+        run = cls(path)
+        write_json(path / "model.json", {"format": FORMAT, **asdict(card)})
+        save_arrays(
+            path / "statistics.npz",
+            {"mean_image": statistics.mean_image, "covariance": statistics.covariance},
+        )
+        return run
+
+    @classmethod
+    def find(cls, path: Path | None, out: Path = Path("runs")) -> RunFolder:
+        """Return the run at `path`, by default the newest in `out`; it must hold weights."""
+        if path is None:
+            path = out / LATEST
+            if not path.exists():
+                raise AlexNetError(f"no trained model in {out}/: `alexnet train` makes one")
+        if not path.is_dir():
+            raise AlexNetError(f"{path}: no such run folder")
+        run = cls(path.resolve() if path.is_symlink() else path)
+        for name in ("model.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz"):
+            if not (path / name).is_file():
+                raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; train again")
+        return run
+
+    def card(self) -> Card:
+        """Read model.json."""
+        path = self.path / "model.json"
+        try:
+            data = json.loads(path.read_bytes())
+            if data.pop("format") != FORMAT:
+                raise AlexNetError(f"{path}: written by another version of alexnet; train again")
+            data["recipe"] = Recipe.from_json(data["recipe"])
+            return Card(**{**data, "classes": tuple(data["classes"])})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AlexNetError(f"{path}: not a model card: {error}") from None
+
+    def statistics(self) -> Statistics:
+        """Read statistics.npz."""
+        arrays = load_arrays(self.path / "statistics.npz")
+        try:
+            return Statistics(arrays["mean_image"], arrays["covariance"])
+        except KeyError as error:
+            raise AlexNetError(f"{self.path / 'statistics.npz'}: {error} is missing") from None
+
+    def best_epoch(self) -> int:
+        """Tell which epoch the best weights are from."""
+        return int(load_notes(load_arrays(self.path / "best.npz", only="notes"))["epoch"])
+
+    def write_history(self, rows: Sequence[EpochRow]) -> None:
+        """Write history.csv."""
+        with atomic_write(self.path / "history.csv") as file:
+            names = [field.name for field in fields(EpochRow)]
+            text = _Utf8(file)
+            writer = csv.DictWriter(text, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+
+    def become_latest(self) -> None:
+        """Let `latest` beside the run lead to it."""
+        link = self.path.parent / LATEST
+        temporary = link.with_name(f".{LATEST}-{os.getpid()}")
+        temporary.symlink_to(self.path.name)
+        os.replace(temporary, link)
+
+    def remove(self) -> None:
+        """Delete a run that holds nothing yet."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class _Utf8:
+    """The text side of a binary file, for the csv module."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def write(self, text: str) -> int:
+        return self.file.write(text.encode())
+
+
+def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = None) -> None:
+    """Write arrays, and JSON `notes`, as one .npz file, whose format keeps a CRC of each."""
+    packed = dict(arrays)
+    if notes is not None:
+        packed["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, **packed)
+
+
+def load_arrays(path: Path, only: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Read all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ([only] if only else archive.files)}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None
+
+
+def load_notes(arrays: dict[str, npt.NDArray[Any]]) -> Any:
+    """Take the JSON notes out of what `load_arrays` returned."""
+    return json.loads(arrays.pop("notes").tobytes())
+
+
+def versions() -> dict[str, str]:
+    """Name what a run was made with."""
+    packages = ("tensorflow", "keras", "numpy", "pillow")
+    return {
+        "alexnet": __version__,
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+        "platform": f"{sys.platform} {platform.machine()}",
+    }

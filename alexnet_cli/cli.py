@@ -1,0 +1,225 @@
+"""The commands: options, one call into the core, the report on the screen.
+
+TensorFlow takes seconds to import; the tasks that need it are imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from alexnet_cli import __version__
+from alexnet_cli.errors import AlexNetError
+
+app = typer.Typer(
+    help="Train, evaluate and use the AlexNet of 2012 on any folder of images.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    Path | None, typer.Option(help="A run folder.  [default: the newest]", show_default=False)
+]
+
+
+class Link(str, Enum):
+    """How a split holds the images of its source."""
+
+    copy = "copy"
+    hard = "hard"
+    symbolic = "symbolic"
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(standalone_mode=False)
+    except (AlexNetError, typer.TyperException) as error:
+        message = str(error) if isinstance(error, AlexNetError) else error.format_message()
+        _complain(message)
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    from alexnet_cli.render import plain
+
+    print(f"alexnet: {plain(message)}", file=sys.stderr)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"alexnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _alexnet(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def split(
+    source: Annotated[Path, typer.Argument(help="A folder that holds one folder per class.")],
+    out: Annotated[Path, typer.Option(help="Where the split goes.")] = Path("data"),
+    val: Annotated[float, typer.Option(help="Fraction of each class to validate on.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Fraction of each class to test on.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 0,
+    link: Annotated[Link, typer.Option(help="Copy the images or link to them.")] = Link.copy,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier split.")] = False,
+) -> None:
+    """Divide a folder of class folders into training, validation and test images."""
+    from alexnet_cli import render, scanning, splitting
+
+    console = Console()
+    with render.progress_bar(console, "checking images") as progress:
+        scan = scanning.scan(source, progress)
+    manifest = splitting.plan(scan, val=val, test=test, seed=seed)
+    with render.progress_bar(console, "writing") as progress:
+        splitting.write(manifest, out, link=link.value, force=force, progress=progress)
+    render.show_split(console, manifest, out)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="What `split` wrote, or class folders.")] = Path(
+        "data"
+    ),
+    recipe: Annotated[str, typer.Option(help="`paper` or `notebook`.")] = "paper",
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Times to go through the images.  [default: the recipe's]", min=1),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Over all devices.  [default: the recipe's]", min=1),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the start.  [default: the recipe's]")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="0 is the CPU.  [default: all there are]", min=0)
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="`float32`, `bfloat16`, or `auto`: the fastest here.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Of weights, order, crops and dropout.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Continue this run folder; --epochs may grow.", show_default=False),
+    ] = None,
+) -> None:
+    """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
+    from alexnet_cli import render, startup
+    from alexnet_cli.recipes import find_recipe, override
+
+    chosen = override(
+        find_recipe(recipe), epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+    )
+    startup.load_tensorflow()
+    from alexnet_cli import training
+    from alexnet_cli.devices import choose_devices
+
+    console = Console()
+    devices = choose_devices(gpus, precision)
+    with render.TrainingScreen(console) as screen:
+        if resume is not None:
+            report = training.resume(resume, devices=devices, epochs=epochs, listener=screen)
+        else:
+            report = training.train(
+                data, recipe=chosen, devices=devices, out=out, seed=seed, listener=screen
+            )
+    render.show_training(console, report, out)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Images to evaluate.  [default: those of the training]"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="`train`, `val` or `test`.  [default: val]")
+    ] = None,
+    model: Model = None,
+    ten_crop: Annotated[
+        bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the figures to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure a trained network: scores, classes, confusions."""
+    from alexnet_cli import render, startup
+    from alexnet_cli.files import write_json
+
+    startup.load_tensorflow()
+    from alexnet_cli import evaluation, figures
+
+    console = Console()
+    with render.progress_bar(console, "evaluating") as progress:
+        report = evaluation.evaluate(
+            data, model=model, split=split, ten_crop=ten_crop, progress=progress
+        )
+    picture = report.run / "confusion.png"
+    title = f"{report.split}: top-1 {report.score.top1:.3f}"
+    figures.draw_confusion(report.matrix, report.classes, picture, title)
+    if json is not None:
+        write_json(json, render.evaluation_json(report))
+    render.show_evaluation(console, report, picture)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    model: Model = None,
+    top: Annotated[int, typer.Option(help="How many classes to name.", min=1)] = 5,
+    ten_crop: Annotated[
+        bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
+) -> None:
+    """Say what photographs show."""
+    from alexnet_cli import render, startup
+    from alexnet_cli.reports import Failure, Prediction
+
+    if json and csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    startup.load_tensorflow()
+    from alexnet_cli import prediction
+
+    console, failures = Console(), 0
+
+    def outcomes() -> Any:
+        nonlocal failures
+        for outcome in prediction.predict(images, model=model, top=top, ten_crop=ten_crop):
+            if isinstance(outcome, Failure):
+                failures += 1
+                _complain(render.failure_line(outcome))
+            yield outcome
+
+    if json:
+        print(render.prediction_json(list(outcomes())))
+    elif csv:
+        render.write_prediction_csv(sys.stdout, outcomes())
+    else:
+        for outcome in outcomes():
+            if isinstance(outcome, Prediction):
+                render.show_prediction(console, outcome)
+    if failures:
+        raise typer.Exit(1)

@@ -1,0 +1,204 @@
+"""The manifest of a divided data set: every image, its class, split and content.
+
+On disk it is JSON lines: one line of settings, then one for each file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.files import atomic_write
+
+SPLITS = ("train", "val", "test")
+MANIFEST = "manifest.jsonl"
+
+Progress = Callable[[int, int], None]  # (done, total)
+
+_MARKER, _VERSION = "alexnet_split", 1
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A readable image: where it lies now, its class, its split ("" before `plan`), its content."""
+
+    path: Path
+    label: str
+    split: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file that should have been an image, and why it is none."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A divided data set: every file lies below `root` and came from `source`, both absolute.
+
+    `val` and `test` are fractions of the files; `seed` is None if another tool made the split.
+    """
+
+    root: Path
+    source: Path
+    seed: int | None
+    val: float
+    test: float
+    classes: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+    rejected: tuple[Rejected, ...]
+    n_ignored: int
+
+    def of(self, split: str) -> tuple[ImageFile, ...]:
+        """The files of one split, by class and path."""
+        return tuple(file for file in self.files if file.split == split)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The number of files per class and split, zeros included."""
+        table = {label: dict.fromkeys(SPLITS, 0) for label in self.classes}
+        for file in self.files:
+            table[file.label][file.split] += 1
+        return table
+
+    def duplicates(self) -> tuple[tuple[ImageFile, ...], ...]:
+        """The groups of two or more files with equal content, within and across classes."""
+        groups: dict[str, list[ImageFile]] = {}
+        for file in self.files:
+            groups.setdefault(file.sha256, []).append(file)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write `manifest` as JSON lines, atomically; files are named relative to its root.
+
+    Raises `OSError` if `path` can't be written, and leaves it as it was.
+    """
+    header = {
+        _MARKER: _VERSION,
+        "root": str(manifest.root),
+        "source": str(manifest.source),
+        "seed": manifest.seed,
+        "val": manifest.val,
+        "test": manifest.test,
+        "classes": manifest.classes,
+        "n_files": len(manifest.files),
+        "n_ignored": manifest.n_ignored,
+        "rejected": {
+            item.path.relative_to(manifest.source).as_posix(): item.reason
+            for item in manifest.rejected
+        },
+    }
+    copied = manifest.root != manifest.source
+    with atomic_write(path) as stream:
+        stream.write(_line(header))
+        for file in manifest.files:
+            below = file.path.relative_to(manifest.root)
+            entry = {
+                "path": below.as_posix(),
+                "class": file.label,
+                "split": file.split,
+                "sha256": file.sha256,
+                "original": PurePath(*below.parts[copied:]).as_posix(),
+            }
+            stream.write(_line(entry))
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode("ascii") + b"\n"
+
+
+def read_manifest(path: Path, root: Path | None = None) -> Manifest:
+    """Read and check a manifest whose files lie below `root`, by default the root it names.
+
+    Does not look at the files. Raises `AlexNetError` naming file and line.
+    """
+    files: dict[Path, ImageFile] = {}
+    manifest = None
+    try:
+        with path.open("rb") as lines:
+            header = _entry(lines.readline())
+            manifest = _parse_header(header, root)
+            known = frozenset(manifest.classes)
+            for line in lines:
+                file = _parse_file(_entry(line), manifest.root, known)
+                if file.path in files:
+                    raise ValueError(f"{file.path} is listed twice")
+                files[file.path] = file
+        if len(files) != header["n_files"]:
+            raise ValueError(f"is missing or too much, of {header['n_files']} files")
+    except OSError as error:
+        raise AlexNetError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        line_number = len(files) + 2 if manifest else 1
+        raise AlexNetError(f"{path}:{line_number}: {error}; make the split again") from error
+    return replace(manifest, files=tuple(files.values()))
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether `folder` holds a manifest of ours, sound or not."""
+    try:
+        with (folder / MANIFEST).open("rb") as lines:
+            return _MARKER in _entry(lines.readline())
+    except (OSError, ValueError):
+        return False
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+    if not isinstance(entry, dict):
+        raise ValueError("is not a JSON object")
+    return entry
+
+
+def _get(entry: dict[str, Any], name: str, *kinds: type) -> Any:
+    if not isinstance(entry.get(name), kinds):
+        raise ValueError(f"{name!r} can't be {entry.get(name)!r}")
+    return entry[name]
+
+
+def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
+    if header.get(_MARKER) != _VERSION:
+        raise ValueError(f"{_MARKER!r} must be {_VERSION}, is {header.get(_MARKER)!r}")
+    _get(header, "n_files", int)
+    classes = _get(header, "classes", list)
+    if not all(isinstance(label, str) for label in classes) or len(set(classes)) < len(classes):
+        raise ValueError(f"'classes' must be different names, is {classes!r}")
+    rejected = _get(header, "rejected", dict)
+    source = Path(_get(header, "source", str))
+    return Manifest(
+        root=root or Path(_get(header, "root", str)),
+        source=source,
+        seed=_get(header, "seed", int, type(None)),
+        val=_get(header, "val", float, int),
+        test=_get(header, "test", float, int),
+        classes=tuple(classes),
+        files=(),
+        rejected=tuple(Rejected(source / name, str(reason)) for name, reason in rejected.items()),
+        n_ignored=_get(header, "n_ignored", int),
+    )
+
+
+def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> ImageFile:
+    below = PurePath(_get(entry, "path", str))
+    label, split, sha256 = (_get(entry, name, str) for name in ("class", "split", "sha256"))
+    if below.anchor or ".." in below.parts or not below.parts:
+        raise ValueError(f"'path' {str(below)!r} leaves the folder")
+    if label not in classes:
+        raise ValueError(f"'class' {label!r} is none of the header's")
+    if split not in SPLITS:
+        raise ValueError(f"'split' {split!r} is none of {', '.join(SPLITS)}")
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"'sha256' {sha256!r} is no SHA-256")
+    return ImageFile(root / below, label, split, sha256)

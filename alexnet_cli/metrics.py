@@ -1,0 +1,106 @@
+"""Figures that say how good a classifier is. They sum counts and divide once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.integer]
+FloatArray = npt.NDArray[np.floating]
+
+# Below six classes the correct one is among the best five by construction.
+TOP5_FROM = 6
+
+
+@dataclass(frozen=True)
+class Score:
+    """Loss and accuracy over `n` images."""
+
+    n: int
+    loss: float  # mean cross-entropy, in nats
+    top1: float  # share of images whose best class is the true one
+    top5: float | None  # share with the true class among the best five; None below six classes
+
+
+def score(y_true: IntArray, y_score: FloatArray) -> Score:
+    """Compute loss, top-1 and top-5 of probabilities `y_score` (n, classes) for `y_true` (n,)."""
+    n, n_classes = y_score.shape
+    true_scores = y_score[np.arange(n), y_true]
+    tiny = np.finfo(np.float32).tiny
+    return Score(
+        n=n,
+        loss=float(-np.log(np.maximum(true_scores, tiny)).sum() / n),
+        top1=top_k_hits(y_true, y_score, 1).sum() / n,
+        top5=top_k_hits(y_true, y_score, 5).sum() / n if n_classes >= TOP5_FROM else None,
+    )
+
+
+def top_k_hits(y_true: IntArray, y_score: FloatArray, k: int) -> npt.NDArray[np.bool_]:
+    """Say for each image whether fewer than `k` classes score higher than the true one.
+
+    Of classes that tie, the one with the lower index counts as the higher.
+    """
+    n, n_classes = y_score.shape
+    true_scores = y_score[np.arange(n), y_true][:, None]
+    lower_index = np.arange(n_classes) < np.asarray(y_true)[:, None]
+    ahead = (y_score > true_scores) | ((y_score == true_scores) & lower_index)
+    hits: npt.NDArray[np.bool_] = ahead.sum(axis=1) < k
+    return hits
+
+
+def wilson_interval(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion of `hits` in `n` (Wilson's score interval)."""
+    share = hits / n
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.NDArray[np.int64]:
+    """Count images by true class (row) and predicted class (column)."""
+    matrix = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(matrix, (y_true, y_pred), 1)
+    return matrix
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; a ratio whose denominator is 0 counts as 0."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int  # images of this class
+
+
+def per_class(matrix: npt.NDArray[np.int64], names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    """Compute precision, recall and F1 of each class from its confusion matrix."""
+    scores = []
+    for index, name in enumerate(names):
+        hits = int(matrix[index, index])
+        support, predicted = int(matrix[index].sum()), int(matrix[:, index].sum())
+        scores.append(
+            ClassScore(
+                name=name,
+                precision=hits / predicted if predicted else 0.0,
+                recall=hits / support if support else 0.0,
+                f1=2 * hits / (support + predicted) if support + predicted else 0.0,
+                support=support,
+            )
+        )
+    return tuple(scores)
+
+
+def most_confused(
+    matrix: npt.NDArray[np.int64], names: tuple[str, ...], top: int = 5
+) -> tuple[tuple[str, str, int], ...]:
+    """List the (true, predicted, count) of the most frequent mistakes, the worst first."""
+    mistakes = matrix - np.diag(np.diag(matrix))
+    worst = np.argsort(-mistakes, axis=None, kind="stable")[:top]
+    pairs = (divmod(int(flat), len(names)) for flat in worst)
+    return tuple((names[t], names[p], int(mistakes[t, p])) for t, p in pairs if mistakes[t, p])

@@ -1,0 +1,57 @@
+"""The paper's update rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+
+class PaperMomentum:
+    """Momentum with the weight decay inside it, to the letter of section 5.
+
+        v ← 0.9 · v − 0.0005 · ε · w − ε · ∂L/∂w
+        w ← w + v
+
+    With g = ∂L/∂w + 0.0005 · w this is v ← 0.9 · v − ε · g, one fused operation that streams
+    weight, velocity and gradient through memory once. Biases, and all else that is not a kernel,
+    do not decay. (Keras' `SGD(weight_decay=…)` decays outside the momentum: another rule.)
+
+    Make it within the strategy's scope; the velocities are then mirrored like the weights.
+    """
+
+    def __init__(
+        self, variables: Sequence[keras.Variable], momentum: float, weight_decay: float
+    ) -> None:
+        """Start at velocity 0 for each of the trainable `variables`."""
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.weights = [variable.value for variable in variables]
+        self.velocities = [tf.Variable(tf.zeros_like(w), trainable=False) for w in self.weights]
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """Sum the replicas' `gradients` and take one step; call it within a replica."""
+        replica = tf.distribute.get_replica_context()
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+        replica.merge_call(self._update, args=(summed, learning_rate))
+
+    def _update(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[tf.Tensor],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        for weight, velocity, gradient in zip(self.weights, self.velocities, gradients):
+            strategy.extended.update(
+                weight, self._step, args=(velocity, gradient, learning_rate), group=False
+            )
+
+    def _step(
+        self, weight: tf.Variable, velocity: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor
+    ) -> None:
+        is_kernel = len(weight.shape) > 1
+        if self.weight_decay and is_kernel:
+            gradient += self.weight_decay * weight
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=self.momentum
+        )

@@ -1,0 +1,186 @@
+"""From files to the arrays that the network sees: decoded store, statistics, crops, batches.
+
+All of it is NumPy, and all randomness is keyed by (seed, epoch, image): the same batch comes out
+whatever the number of threads, devices or interruptions.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli import images
+from alexnet_cli.errors import AlexNetError, ImageError
+from alexnet_cli.parallel import in_order
+from alexnet_cli.recipes import Recipe
+
+Float32Array = npt.NDArray[np.float32]
+
+# Of the machine's memory, what decoded images may take before they go to disk.
+MEMORY_SHARE = 0.4
+
+
+class ImageStore:
+    """The images of a data set, each decoded once: uint8 of shape (size, size, 3).
+
+    They are kept in memory when they fit in `MEMORY_SHARE` of it, else in a file in `scratch`
+    that has no name, so that it vanishes with the process however that ends.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], recipe: Recipe, scratch: Path, memory_bytes: int | None = None
+    ) -> None:
+        """Reserve the room; images are decoded when first asked for."""
+        self.paths, self.recipe = paths, recipe
+        shape = (len(paths), recipe.stored_size, recipe.stored_size, 3)
+        n_bytes = int(np.prod(shape))
+        if memory_bytes is None:
+            memory_bytes = int(MEMORY_SHARE * _physical_memory())
+        self.in_memory = n_bytes <= memory_bytes
+        if self.in_memory:
+            self._pixels: images.UInt8Array = np.empty(shape, np.uint8)
+        else:
+            with tempfile.TemporaryFile(dir=scratch) as file:
+                file.truncate(n_bytes)
+                self._pixels = np.memmap(file, np.uint8, "r+", shape=shape)
+        self._decoded = np.zeros(len(paths), bool)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> images.UInt8Array:
+        """Return image `index`; raises `AlexNetError` that names a file that has gone bad."""
+        if not self._decoded[index]:
+            # Two threads may both come here; they write the same pixels.
+            self._pixels[index] = load_image(self.paths[index], self.recipe)
+            self._decoded[index] = True
+        image: images.UInt8Array = self._pixels[index]
+        return image
+
+
+def load_image(path: Path, recipe: Recipe) -> images.UInt8Array:
+    """Decode and resize one file as `recipe` stores it; raises `AlexNetError` with its name."""
+    try:
+        return images.load(path, recipe.stored_size, squash=recipe.squash)
+    except ImageError as error:
+        raise AlexNetError(f"{path}: {error}") from None
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the training images have in common, on the 0–255 scale."""
+
+    mean_image: Float32Array  # (size, size, 3): the mean of each pixel
+    covariance: npt.NDArray[np.float64]  # (3, 3): of R, G and B over all pixels
+
+    def mean(self, recipe: Recipe) -> Float32Array:
+        """Return what `recipe` subtracts, as an image of shape (size, size, 3)."""
+        if recipe.subtract == "image":
+            return self.mean_image
+        if recipe.subtract == "channel":
+            channels = self.mean_image.mean(axis=(0, 1), dtype=np.float64)
+            return np.broadcast_to(channels.astype(np.float32), self.mean_image.shape)
+        return np.zeros_like(self.mean_image)
+
+    def colour_axes(self) -> npt.NDArray[np.float64]:
+        """Return the (3, 3) matrix whose columns are p_i · √λ_i, the principal components."""
+        eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
+        axes: npt.NDArray[np.float64] = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0))
+        return axes
+
+
+def measure(store: ImageStore, progress: Callable[[int, int], None] | None = None) -> Statistics:
+    """Compute the mean image and the RGB covariance of all images of `store`."""
+    total: npt.NDArray[np.float64] = np.zeros(store[0].shape, np.float64)
+    products = np.zeros((3, 3))
+    for done, (image, product) in enumerate(in_order(range(len(store)), _moments(store)), start=1):
+        total += image
+        products += product
+        if progress:
+            progress(done, len(store))
+    mean_image = total / len(store)
+    n_pixels = len(store) * total.size // 3
+    mean = mean_image.mean(axis=(0, 1))
+    covariance = products / n_pixels - np.outer(mean, mean)
+    return Statistics(mean_image.astype(np.float32), covariance)
+
+
+def _moments(
+    store: ImageStore,
+) -> Callable[[int], tuple[images.UInt8Array, npt.NDArray[np.float64]]]:
+    def moments(index: int) -> tuple[images.UInt8Array, npt.NDArray[np.float64]]:
+        pixels = store[index].reshape(-1, 3).astype(np.float64)
+        return store[index], pixels.T @ pixels
+
+    return moments
+
+
+def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the permutation in which epoch `epoch` (from 1) visits the images."""
+    return np.random.default_rng([seed, epoch]).permutation(n_images)
+
+
+class Augmenter:
+    """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale."""
+
+    def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
+        """Prepare what all images share."""
+        self.recipe = recipe
+        self.mean = statistics.mean(recipe)
+        self.colour_axes = statistics.colour_axes()
+
+    def __call__(
+        self, image: images.UInt8Array, key: tuple[int, int, int], out: Float32Array
+    ) -> None:
+        """Write one augmented crop of `image` to `out`, drawn by `key` = (seed, epoch, index).
+
+        `image`: uint8 (stored_size, stored_size, 3); `out`: float32 (crop_size, crop_size, 3).
+        """
+        recipe, random = self.recipe, np.random.default_rng(key)
+        room = recipe.stored_size - recipe.crop_size
+        top, left = random.integers(0, room + 1, size=2)
+        window = np.s_[top : top + recipe.crop_size, left : left + recipe.crop_size]
+        if recipe.flip and random.random() < 0.5:
+            out = out[:, ::-1]
+        np.subtract(image[window], self.mean[window], out=out)
+        if recipe.colour_noise:
+            out += self.colour_shift(random).astype(np.float32)
+        if recipe.scale != 1:
+            out *= np.float32(recipe.scale)
+
+    def colour_shift(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
+        """Draw what is added to every pixel's R, G and B: Σ p_i · α_i · √λ_i."""
+        return self.colour_axes @ random.normal(0, self.recipe.colour_noise, size=3)
+
+
+class Cropper:
+    """The centre crop, or the ten crops of section 4.1, without randomness."""
+
+    def __init__(self, recipe: Recipe, statistics: Statistics, *, ten: bool = False) -> None:
+        """Prepare the windows: the centre alone, or centre, corners and their reflections."""
+        self.recipe, self.mean = recipe, statistics.mean(recipe)
+        room = recipe.stored_size - recipe.crop_size
+        self.corners = [(room // 2, room // 2)]
+        if ten:
+            self.corners += [(0, 0), (0, room), (room, 0), (room, room)]
+        self.mirror = ten
+
+    def __call__(self, image: images.UInt8Array) -> Float32Array:
+        """Return float32 of shape (1 or 10, crop_size, crop_size, 3); the centre comes first."""
+        size = self.recipe.crop_size
+        whole = (image - self.mean) * np.float32(self.recipe.scale)
+        crops = [whole[top : top + size, left : left + size] for top, left in self.corners]
+        if self.mirror:
+            crops += [crop[:, ::-1] for crop in crops]
+        return np.stack(crops)

@@ -1,0 +1,90 @@
+"""Say what a photograph shows."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alexnet_cli import images
+from alexnet_cli.artifacts import RunFolder
+from alexnet_cli.classifier import load_classifier
+from alexnet_cli.errors import AlexNetError, ImageError, UsageError
+from alexnet_cli.parallel import in_order
+from alexnet_cli.pipeline import Float32Array
+from alexnet_cli.reports import Failure, Prediction
+
+
+def predict(
+    paths: Sequence[Path], *, model: Path | None = None, top: int = 5, ten_crop: bool = False
+) -> Iterator[Prediction | Failure]:
+    """Classify image files, and all images in folders, with the run `model` (default: the newest).
+
+    Yields an outcome per image as it comes, in order. `top` is the number of classes to give, at
+    most those there are. Raises `UsageError` for `top` below 1.
+    """
+    if top < 1:
+        raise UsageError(f"--top {top}: must be at least 1")
+    run = RunFolder.find(model)
+    card = run.card()
+    classifier = load_classifier(run)
+    crop = classifier.cropper(ten_crop=ten_crop)
+
+    def load(path: Path) -> tuple[Path, Float32Array | str]:
+        try:
+            recipe = card.recipe
+            return path, crop(images.load(path, recipe.stored_size, squash=recipe.squash))
+        except ImageError as error:
+            return path, str(error)
+        except OSError as error:
+            return path, error.strerror or str(error)
+
+    good: deque[Path] = deque()
+    failures: deque[Failure] = deque()
+
+    def crops() -> Iterator[Float32Array]:
+        for path, outcome in in_order(list_images(paths), load):
+            if isinstance(outcome, str):
+                failures.append(Failure(path, outcome))
+            else:
+                good.append(path)
+                yield outcome
+
+    for by_crop in classifier.probabilities(crops()):
+        scores = by_crop.mean(axis=0)
+        best = scores.argsort(kind="stable")[::-1][:top]
+        yield Prediction(
+            path=good.popleft(),
+            classes=tuple(card.classes[index] for index in best),
+            probabilities=tuple(float(scores[index]) for index in best),
+        )
+        yield from _drain(failures)
+    yield from _drain(failures)
+
+
+def _drain(failures: deque[Failure]) -> Iterator[Failure]:
+    while failures:
+        yield failures.popleft()
+
+
+def list_images(paths: Sequence[Path]) -> list[Path]:
+    """Name the files of `paths`; of a folder those below it that end like images, sorted.
+
+    Raises `AlexNetError` for a folder without any; a missing file is named when it is read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [
+            Path(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in images.SUFFIXES
+        ]
+        if not inside:
+            raise AlexNetError(f"{path}: no images in this folder")
+        found += sorted(inside)
+    return found

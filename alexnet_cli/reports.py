@@ -1,0 +1,103 @@
+"""What the tasks return and tell while they work: plain data, for `render` or any program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli.artifacts import Card, EpochRow
+from alexnet_cli.metrics import ClassScore, Score
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What a training will do, known before its first step."""
+
+    run: Path
+    card: Card
+    n_images: dict[str, int]  # by split
+    n_parameters: int
+    devices: tuple[str, ...]
+    first_epoch: int
+    in_memory: bool  # the decoded images; else on disk
+
+
+@dataclass(frozen=True)
+class FinalScore:
+    """One set of weights, measured without augmentation or dropout over every image."""
+
+    epoch: int
+    train: Score
+    val: Score
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a finished training found."""
+
+    run: Path
+    best: FinalScore
+    last: FinalScore
+    seconds: float
+
+
+class Listener:
+    """What a training tells while it runs; this one keeps it to itself."""
+
+    def reading(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` images have been decoded."""
+
+    def started(self, plan: TrainPlan) -> None:
+        """Hear what is about to happen."""
+
+    def stepped(self, epoch: int, done: int, total: int) -> None:
+        """Hear that `done` of the epoch's `total` images have been learnt from."""
+
+    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+        """Hear the epoch's figures, its weights being on disk, and if they are the best so far."""
+
+    def scoring(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` images have been measured with the finished weights."""
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What an evaluation found; every image counts once."""
+
+    run: Path
+    epoch: int  # that the weights are from
+    data: str
+    split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
+    classes: tuple[str, ...]
+    one_crop: Score
+    ten_crop: Score | None
+    top1_interval: tuple[float, float]  # 95 %, of what the matrix counts
+    matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
+    per_class: tuple[ClassScore, ...]
+    most_confused: tuple[tuple[str, str, int], ...]
+    n_seen: int  # images whose content was trained on, where another split was asked for
+
+    @property
+    def score(self) -> Score:
+        """The score that interval, matrix and classes belong to."""
+        return self.ten_crop or self.one_crop
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, the best first, with their probabilities."""
+
+    path: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be classified, and why."""
+
+    path: Path
+    reason: str

@@ -1,0 +1,40 @@
+"""Start TensorFlow without its chatter."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep what C++ code writes to file descriptor 2 off the screen, unless an error follows."""
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            if failed:
+                chatter.seek(0)
+                sys.stderr.write(chatter.read().decode(errors="replace"))
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and find its devices, silently unless `TF_CPP_MIN_LOG_LEVEL` is set."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()

@@ -1,0 +1,367 @@
+"""Train a network: one loop for one device or several, resumable after any epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_cli import artifacts, figures, metrics, splitting
+from alexnet_cli.artifacts import Card, EpochRow, RunFolder
+from alexnet_cli.classifier import Classifier, get_weights, load_classifier, set_weights
+from alexnet_cli.devices import Devices
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.files import write_json
+from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from alexnet_cli.metrics import Score
+from alexnet_cli.model import build_alexnet
+from alexnet_cli.momentum import PaperMomentum
+from alexnet_cli.parallel import in_order
+from alexnet_cli.pipeline import (
+    Augmenter,
+    Float32Array,
+    ImageStore,
+    Statistics,
+    epoch_order,
+    measure,
+)
+from alexnet_cli.recipes import Recipe
+from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
+
+
+class Interrupted(AlexNetError):
+    """Ctrl-C; what was finished is safe."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and best epoch so far; `after` gives the next."""
+
+    learning_rate: float
+    drops: int = 0
+    waited: int = 0  # epochs since the validation error fell or the rate dropped
+    best_epoch: int = 0
+    best: tuple[float, float] = (float("inf"), float("inf"))  # validation error, loss
+
+    def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
+        """Divide the rate when the validation error has stopped improving (section 5)."""
+        result = (1 - row.val_top1, row.val_loss)
+        fell = result[0] < self.best[0]
+        now = replace(self, waited=0 if fell else self.waited + 1)
+        if result < self.best:
+            now = replace(now, best=result, best_epoch=row.epoch)
+        if now.waited >= recipe.patience and now.drops < recipe.rate_drops:
+            rate = now.learning_rate / recipe.rate_drop
+            now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
+        return now
+
+
+def train(
+    data: Path,
+    *,
+    recipe: Recipe,
+    devices: Devices,
+    out: Path = Path("runs"),
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> TrainReport:
+    """Train `recipe` on `data`, a split folder or one that is yet to be split.
+
+    The run folder appears in `out` when the first epoch begins, and goes again if that does not end.
+    """
+    listener = listener or Listener()
+    manifest = splitting.open_data(data, seed=seed, progress=listener.reading)
+    out.mkdir(parents=True, exist_ok=True)
+    store = _open_store(manifest, recipe, scratch=out)
+    statistics = measure(store["train"], listener.reading)
+    card = Card(
+        recipe=recipe,
+        classes=manifest.classes,
+        seed=seed,
+        precision=devices.precision,
+        data=str(manifest.root),
+        versions=artifacts.versions(),
+    )
+    run = RunFolder.create(out, card, statistics)
+    try:
+        write_manifest(manifest, run.path / MANIFEST)
+        return _Training(run, card, statistics, manifest, store, devices, listener).go()
+    finally:
+        if not (run.path / "last.npz").exists():
+            run.remove()
+
+
+def resume(
+    path: Path, *, devices: Devices, epochs: int | None = None, listener: Listener | None = None
+) -> TrainReport:
+    """Continue the run at `path` after its last finished epoch, to `epochs` in all."""
+    listener = listener or Listener()
+    run = RunFolder.find(path)
+    card = run.card()
+    if epochs:
+        card = replace(card, recipe=replace(card.recipe, epochs=epochs))
+    manifest = read_manifest(run.path / MANIFEST)
+    store = _open_store(manifest, card.recipe, scratch=run.path)
+    devices = replace(devices, precision=card.precision)
+    training = _Training(run, card, run.statistics(), manifest, store, devices, listener)
+    training.restore()
+    return training.go()
+
+
+Stores = dict[str, ImageStore]
+
+
+def _open_store(manifest: Manifest, recipe: Recipe, scratch: Path) -> Stores:
+    stores = {}
+    for split in ("train", "val"):
+        paths = [file.path for file in manifest.of(split)]
+        if not paths:
+            raise AlexNetError(f"{manifest.root}: no image in the {split} split")
+        stores[split] = ImageStore(paths, recipe, scratch)
+    return stores
+
+
+class _Training:
+    """The state of one training and the loop that moves it on."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        card: Card,
+        statistics: Statistics,
+        manifest: Manifest,
+        stores: Stores,
+        devices: Devices,
+        listener: Listener,
+    ) -> None:
+        recipe = card.recipe
+        self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
+        self.stores, self.devices, self.listener = stores, devices, listener
+        index = {name: number for number, name in enumerate(card.classes)}
+        self.y_true = {
+            split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
+            for split in stores
+        }
+        with devices.strategy.scope():
+            self.model = build_alexnet(
+                recipe, len(card.classes), seed=card.seed, precision=card.precision
+            )
+            self.optimizer = PaperMomentum(
+                self.model.trainable_variables, recipe.momentum, recipe.weight_decay
+            )
+        self.step = _compile_step(self.model, self.optimizer, devices.strategy)
+        self.augment = Augmenter(recipe, statistics)
+        self.classifier = Classifier(self.model, recipe, statistics)
+        self.epoch = 0
+        self.schedule = Schedule(recipe.learning_rate)
+        self.history: list[EpochRow] = []
+
+    def go(self) -> TrainReport:
+        """Run the epochs that are left and measure the result."""
+        if self.epoch >= self.recipe.epochs:
+            raise UsageError(
+                f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
+            )
+        self.listener.started(self._plan())
+        try:
+            while self.epoch < self.recipe.epochs:
+                row = self._run_epoch()
+                self._save(row)
+                self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
+        except KeyboardInterrupt:
+            raise Interrupted(self._what_is_safe()) from None
+        return self._report()
+
+    def _plan(self) -> TrainPlan:
+        return TrainPlan(
+            run=self.run.path,
+            card=self.card,
+            n_images={split: len(store) for split, store in self.stores.items()},
+            n_parameters=self.model.count_params(),
+            devices=self.devices.names,
+            first_epoch=self.epoch + 1,
+            in_memory=all(store.in_memory for store in self.stores.values()),
+        )
+
+    # One epoch
+
+    def _run_epoch(self) -> EpochRow:
+        epoch, began = self.epoch + 1, time.perf_counter()
+        losses, hits, done, n_images = 0.0, 0, 0, len(self.stores["train"])
+        rate = tf.constant(self.schedule.learning_rate, tf.float32)
+        for shards, count in self._batches(epoch):
+            images, labels = (self._distribute(part) for part in zip(*shards))
+            loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rate)
+            losses, hits, done = losses + float(loss), hits + int(hit), done + count
+            if not np.isfinite(losses):
+                raise AlexNetError(
+                    f"the loss became {float(loss) / count} in epoch {epoch} after {done} images, at "
+                    f"learning rate {self.schedule.learning_rate:g}: try a smaller --learning-rate. "
+                    + self._what_is_safe()
+                )
+            self.listener.stepped(epoch, done, n_images)
+        train_seconds = time.perf_counter() - began
+        val = self._validate()
+        return EpochRow(
+            epoch=epoch,
+            train_loss=losses / done,
+            train_top1=hits / done,
+            val_loss=val.loss,
+            val_top1=val.top1,
+            val_top5=val.top5,
+            learning_rate=self.schedule.learning_rate,
+            images_per_second=done / train_seconds,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _batches(self, epoch: int) -> Iterator[tuple[list[tuple[tf.Tensor, tf.Tensor]], int]]:
+        """Yield each global batch as one (images, labels) per replica, and its size."""
+        order = epoch_order(len(self.stores["train"]), self.card.seed, epoch)
+        size = self.recipe.batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        return in_order(batches, lambda chosen: self._prepare(chosen, epoch), ahead=4)
+
+    def _prepare(
+        self, chosen: np.ndarray, epoch: int
+    ) -> tuple[list[tuple[tf.Tensor, tf.Tensor]], int]:
+        store, y_true = self.stores["train"], self.y_true["train"][chosen]
+        size = self.recipe.crop_size
+        images: Float32Array = np.empty((len(chosen), size, size, 3), np.float32)
+        for position, index in enumerate(chosen):
+            key = (self.card.seed, epoch, int(index))
+            self.augment(store[int(index)], key, out=images[position])
+        replicas = self.devices.strategy.num_replicas_in_sync
+        missing = max(0, replicas - len(chosen))
+        if missing:  # no replica may go without: an image that counts for nothing
+            images = np.concatenate([images, np.repeat(images[:1], missing, axis=0)])
+            y_true = np.concatenate([y_true, np.full(missing, -1, np.int32)])
+        shards = zip(np.array_split(images, replicas), np.array_split(y_true, replicas))
+        return [(tf.constant(x), tf.constant(y)) for x, y in shards], len(chosen)
+
+    def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:
+        return self.devices.strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+
+    def _validate(self) -> Score:
+        return _score(self.classifier, self.stores["val"], self.y_true["val"])
+
+    # What lasts
+
+    def _save(self, row: EpochRow) -> None:
+        """Put the finished epoch on disk: the best weights first, as `last` speaks of them."""
+        self.epoch = row.epoch
+        self.history.append(row)
+        self.schedule = self.schedule.after(row, self.recipe)
+        if self.schedule.best_epoch == row.epoch:
+            artifacts.save_arrays(
+                self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
+            )
+        notes = {
+            "epoch": self.epoch,
+            "schedule": asdict(self.schedule),
+            "history": [asdict(row) for row in self.history],
+        }
+        artifacts.save_arrays(self.run.path / "last.npz", self._state(), notes)
+        self.run.write_history(self.history)
+        self.run.become_latest()
+
+    def _state(self) -> dict[str, np.ndarray]:
+        state = get_weights(self.model)
+        pairs = zip(self.model.trainable_variables, self.optimizer.velocities)
+        state |= {f"velocity/{weight.path}": velocity.numpy() for weight, velocity in pairs}
+        return state | {name: seed.numpy() for name, seed in self._dropout_seeds().items()}
+
+    def _dropout_seeds(self) -> dict[str, keras.Variable]:
+        """Name the variables that Keras leaves out of `weights`: where dropout's draws stand."""
+        weights = {id(variable) for variable in self.model.weights}
+        seeds = [v for v in self.model.variables if id(v) not in weights]
+        return {f"dropout/{number}": seed for number, seed in enumerate(seeds)}
+
+    def restore(self) -> None:
+        """Take up the state of the last finished epoch."""
+        path = self.run.path / "last.npz"
+        arrays = artifacts.load_arrays(path)
+        try:
+            notes = artifacts.load_notes(arrays)
+            set_weights(self.model, arrays)
+            pairs = zip(self.model.trainable_variables, self.optimizer.velocities)
+            for weight, velocity in pairs:
+                velocity.assign(arrays[f"velocity/{weight.path}"])
+            for name, seed in self._dropout_seeds().items():
+                seed.assign(arrays[name])
+            self.epoch = notes["epoch"]
+            best = tuple(notes["schedule"].pop("best"))
+            self.schedule = Schedule(**notes["schedule"], best=best)
+            self.history = [EpochRow(**row) for row in notes["history"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise AlexNetError(f"{path}: can't be resumed: {error}") from None
+
+    def _what_is_safe(self) -> str:
+        if not self.epoch:
+            return "No epoch was finished, so nothing is kept."
+        return f"Epoch {self.epoch} is safe; continue with: alexnet train --resume {self.run.path}"
+
+    # The end
+
+    def _report(self) -> TrainReport:
+        finals: dict[str, FinalScore] = {}
+        for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
+            if weights == "last" and epoch == self.schedule.best_epoch:
+                finals[weights] = finals["best"]
+                continue
+            classifier = load_classifier(self.run, weights)
+            scores = {
+                split: _score(classifier, store, self.y_true[split])
+                for split, store in self.stores.items()
+            }
+            finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
+        seconds = sum(row.seconds for row in self.history)
+        report = TrainReport(self.run.path, finals["best"], finals["last"], seconds)
+        figures.draw_curves(self.history, self.run.path / "curves.png")
+        data = {name: asdict(final) for name, final in finals.items()}
+        write_json(self.run.path / "metrics.json", {**data, "seconds": seconds})
+        return report
+
+
+def _score(classifier: Classifier, store: ImageStore, y_true: np.ndarray) -> Score:
+    """Measure centre crops of every image."""
+    crop = classifier.cropper()
+    crops = in_order(range(len(store)), lambda index: crop(store[index]))
+    return metrics.score(y_true, np.concatenate(list(classifier.probabilities(crops))))
+
+
+def _compile_step(
+    model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
+) -> Any:
+    """Return step(images, labels, count, rate) → (sum of losses, hits) over all replicas.
+
+    `count` is the global number of images, by which the summed losses are divided, so that the
+    update does not depend on how the batch was shared out. Labels of -1 count for nothing.
+    """
+
+    def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rate: tf.Tensor) -> Any:
+        counts = tf.cast(labels >= 0, tf.float32)
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
+            total = tf.reduce_sum(losses * counts)
+            mean = total / count
+        optimizer.apply(tape.gradient(mean, model.trainable_variables), rate)
+        hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
+        return total, tf.reduce_sum(hits)
+
+    @tf.function
+    def step(images: Any, labels: Any, count: tf.Tensor, rate: tf.Tensor) -> Any:
+        results = strategy.run(replica, args=(images, labels, count, rate))
+        return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
+
+    return step

@@ -1,0 +1,197 @@
+"""The layers, the network and the update rule against the paper's formulas in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from conftest import TINY
+
+from alexnet_cli import recipes
+from alexnet_cli.classifier import get_weights, set_weights
+from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
+from alexnet_cli.model import build_alexnet
+from alexnet_cli.momentum import PaperMomentum
+
+RANDOM = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3, 5, 16])
+def test_lrn_is_the_formula_of_section_3_3(n_channels):
+    """Oracle: the sum written out in NumPy, also where the window leaves the channels."""
+    x = RANDOM.normal(0, 300, (2, 3, 4, n_channels)).astype(np.float32)
+    ours = LocalResponseNormalization(k=2.0, n=5, alpha=1e-4, beta=0.75)(x)
+    np.testing.assert_allclose(ours, reference.normalize_locally(x.astype(float)), rtol=1e-5)
+
+
+def test_lrn_gradient_agrees_with_finite_differences():
+    """Oracle: central differences of the NumPy formula."""
+    x = RANDOM.normal(0, 100, (1, 1, 1, 6))
+    weights = RANDOM.normal(size=x.shape)
+    layer = LocalResponseNormalization(k=2.0, n=5, alpha=1e-4, beta=0.75)
+    tensor = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        value = tf.reduce_sum(layer(tensor) * weights)
+    numeric = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[index] = 1e-3
+        up, down = (reference.normalize_locally(x + s) for s in (step, -step))
+        numeric[index] = ((up - down) * weights).sum() / 2e-3
+    np.testing.assert_allclose(tape.gradient(value, tensor), numeric, rtol=1e-3)
+
+
+def test_lrn_refuses_a_window_without_a_middle():
+    with pytest.raises(ValueError, match="n=4"):
+        LocalResponseNormalization(k=2.0, n=4, alpha=1e-4, beta=0.75)
+
+
+def test_lrn_survives_its_configuration():
+    """Oracle: equal outputs, so that no constant can slip out of get_config."""
+    x = RANDOM.normal(0, 200, (1, 2, 2, 7)).astype(np.float32)
+    layer = LocalResponseNormalization(k=1.5, n=3, alpha=3e-3, beta=0.6)
+    again = LocalResponseNormalization.from_config(layer.get_config())
+    np.testing.assert_array_equal(layer(x), again(x))
+
+
+def test_a_tower_sees_only_its_own_channels():
+    """Oracle: Keras' own grouped convolution with the same kernels."""
+    x = RANDOM.normal(size=(2, 5, 5, 6)).astype(np.float32)
+    ones = [keras.initializers.RandomNormal(seed=i) for i in range(2)]
+    layer = TowerConv2D(
+        8, 3, 2, kernel_initializers=ones, bias_initializer=keras.initializers.Constant(0.5)
+    )
+    ours = layer(x)
+    grouped = keras.layers.Conv2D(8, 3, padding="same", groups=2)
+    grouped.build(x.shape)
+    kernels = [tower.kernel.numpy() for tower in layer.towers]
+    grouped.set_weights([np.concatenate(kernels, axis=-1), np.full(8, 0.5)])
+    np.testing.assert_allclose(ours, grouped(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "n_parameters"),
+    [(recipes.PAPER, 60_965_224), (recipes.NOTEBOOK, 62_379_752)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_parameters_at_1000_classes(recipe, n_parameters):
+    """Oracle: the released code's and the notebook's counts."""
+    assert build_alexnet(recipe, 1000).count_params() == n_parameters
+
+
+@pytest.mark.parametrize("crop_size", [224, 227])
+def test_the_edge_rule_gives_55_from_224_and_from_227(crop_size):
+    """Oracle: 1 + ceil((input − 11) / 4), released code; then 27, 13 and 6 by pooling."""
+    narrow = replace(TINY, crop_size=crop_size, stored_size=256)
+    model = build_alexnet(narrow, 3)
+    sides = [model.get_layer(name).output.shape[1] for name in ("conv1", "pool1", "pool2", "pool5")]
+    assert sides == [55, 27, 13, 6]
+
+
+def _random_weights(model):
+    """Weights at which no layer saturates or dies, so that each one matters for the output."""
+    arrays = {}
+    for variable in model.weights:
+        fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 1
+        scale = np.sqrt(2 / fan_in) if len(variable.shape) > 1 else 0.3
+        values = RANDOM.normal(0, scale, variable.shape)
+        if "variance" in variable.path or "gamma" in variable.path:
+            values = np.abs(values) + 0.5
+        arrays[variable.path] = values.astype(np.float32)
+    return arrays
+
+
+@pytest.mark.parametrize("crop_size", [64, 67])
+def test_the_paper_forward_pass(crop_size):
+    """Oracle: the whole network in NumPy, float64, from 0–255-scale input."""
+    model = build_alexnet(replace(TINY, crop_size=crop_size), 7)
+    weights = _random_weights(model)
+    set_weights(model, weights)
+    x = RANDOM.uniform(-120, 135, (3, crop_size, crop_size, 3)).astype(np.float32)
+    expected = reference.paper_logits(x.astype(float), weights)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-3 * np.abs(expected).max())
+
+
+def test_the_notebook_forward_pass():
+    """Oracle: the notebook's network in NumPy."""
+    convs = tuple(replace(a, filters=b.filters) for a, b in zip(recipes.NOTEBOOK.convs, TINY.convs))
+    dense = tuple(replace(layer, units=16) for layer in recipes.NOTEBOOK.dense)
+    narrow = replace(recipes.NOTEBOOK, crop_size=67, convs=convs, dense=dense)
+    model = build_alexnet(narrow, 4)
+    weights = _random_weights(model)
+    set_weights(model, weights)
+    x = RANDOM.uniform(0, 1, (3, 67, 67, 3)).astype(np.float32)
+    expected = reference.notebook_logits(x.astype(float), weights)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_halves_fc6_and_fc7_in_training():
+    """Oracle: a mean over 4096 units of Bernoulli(½), within five standard deviations."""
+    wide = replace(TINY, dense=tuple(replace(d, units=4096) for d in TINY.dense))
+    model = build_alexnet(wide, 3, seed=0)
+    for number in (6, 7):
+        dropped = model.get_layer(f"dropout{number}")(tf.ones((1, 4096)), training=True).numpy()
+        assert set(np.unique(dropped)) == {0.0, 2.0}  # doubled in training: the test's ×½ (§4.2)
+        assert abs((dropped > 0).mean() - 0.5) < 5 * 0.5 / np.sqrt(4096)
+
+
+def test_initial_weights_are_the_recipe():
+    """Oracle: N(0, 0.01²), the sample's spread within five standard errors; exact biases."""
+    model = build_alexnet(recipes.PAPER, 10, seed=1)
+    for name, values in get_weights(model).items():
+        if name.endswith("kernel"):
+            error = 0.01 / np.sqrt(2 * values.size)
+            assert abs(values.std() - 0.01) < 5 * error, name
+            assert abs(values.mean()) < 5 * 0.01 / np.sqrt(values.size), name
+        else:
+            hidden = name.startswith(("conv2", "conv4", "conv5", "fc6", "fc7"))
+            assert np.all(values == np.float32(0.1 if hidden else 0.0)), name
+
+
+def test_equal_seeds_give_equal_weights_and_no_two_layers_share_theirs():
+    """Oracle: bitwise equality; independent draws do not correlate."""
+    one, two = (get_weights(build_alexnet(TINY, 3, seed=5)) for _ in range(2))
+    other = get_weights(build_alexnet(TINY, 3, seed=6))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert not np.array_equal(one["conv3/kernel"], other["conv3/kernel"])
+    towers = [one[f"conv4/tower{number}/kernel"].ravel() for number in (1, 2)]
+    assert abs(np.corrcoef(*towers)[0, 1]) < 0.3
+
+
+def test_the_update_rule_is_section_5():
+    """Oracle: v ← 0.9v − 0.0005·ε·w − ε·g; w ← w + v, for five steps and two rates."""
+    w, b = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=3)
+    variables = [keras.Variable(value.astype(np.float32)) for value in (w, b)]
+    optimizer = PaperMomentum(variables, momentum=0.9, weight_decay=0.0005)
+    vw, vb = np.zeros_like(w), np.zeros_like(b)
+    for step in range(5):
+        rate = 0.01 if step < 3 else 0.001
+        gw, gb = RANDOM.normal(size=w.shape), RANDOM.normal(size=b.shape)
+        vw = 0.9 * vw - 0.0005 * rate * w - rate * gw
+        vb = 0.9 * vb - rate * gb  # biases do not decay
+        w, b = w + vw, b + vb
+        gradients = [tf.constant(g, tf.float32) for g in (gw, gb)]
+        optimizer.apply(gradients, tf.constant(rate, tf.float32))
+    np.testing.assert_allclose(variables[0], w, rtol=1e-5)
+    np.testing.assert_allclose(variables[1], b, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("conv3/bias"), "conv3/bias are missing"),
+        (lambda w: w.update({"fc6/bias": np.zeros(17, np.float32)}), r"fc6/bias: .*\(16,\)"),
+        (lambda w: w["conv1/kernel"].fill(np.nan), "conv1/kernel: .*not finite"),
+    ],
+)
+def test_unfit_weights_are_refused_by_name(change, message):
+    model = build_alexnet(TINY, 3, seed=0)
+    weights = get_weights(model)
+    change(weights)
+    with pytest.raises(ValueError, match=message):
+        set_weights(model, weights)
