@@ -180,7 +180,8 @@ def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = No
 def load_arrays(path: Path, only: str | None = None) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, as np.load forgets to close a file that is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in ([only] if only else archive.files)}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None

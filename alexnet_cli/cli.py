@@ -168,9 +168,10 @@ def evaluate(
     from alexnet_cli.files import write_json
 
     startup.load_tensorflow()
-    from alexnet_cli import evaluation, figures
+    from alexnet_cli import devices, evaluation, figures
 
     console = Console()
+    devices.start()
     with render.progress_bar(console, "evaluating") as progress:
         report = evaluation.evaluate(
             data, model=model, split=split, ten_crop=ten_crop, progress=progress
@@ -201,9 +202,10 @@ def predict(
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
     startup.load_tensorflow()
-    from alexnet_cli import prediction
+    from alexnet_cli import devices, prediction
 
     console, failures = Console(), 0
+    devices.start()
 
     def outcomes() -> Any:
         nonlocal failures

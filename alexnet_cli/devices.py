@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import tensorflow as tf
 
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.startup import quiet_stderr
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -44,11 +46,20 @@ def choose_devices(gpus: int | None = None, precision: str = "auto") -> Devices:
         )
     used = found[:count]
     tf.config.set_visible_devices(used, "GPU")
-    for gpu in used:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    start(*used)
     if precision == "auto":
         precision = _native_precision(used)
     return Devices(_strategy(count), tuple(map(_gpu_name, used)) or ("CPU",), precision)
+
+
+@cache
+def start(*gpus: tf.config.PhysicalDevice) -> None:
+    """Start the devices, which later can't be configured, and XLA, which tells of it."""
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    with quiet_stderr():
+        inner = tf.function(lambda x: x + x, jit_compile=True)
+        tf.function(lambda x: inner(x) * x)(tf.constant(1.0))
 
 
 def _strategy(n_gpus: int) -> tf.distribute.Strategy:

@@ -38,8 +38,12 @@ def open_rgb(file: Path | IO[bytes]) -> Image.Image:
     """Decode one image completely: upright, 8-bit RGB, transparency composited on white.
 
     The content decides, not the suffix. Of an animation the first frame is taken; 16-bit gray
-    keeps its upper 8 bits. Raises `ImageError` for whatever is not a whole image.
+    keeps its upper 8 bits. Raises `ImageError` for whatever is not a whole image, `OSError` for a
+    file that can't be opened.
     """
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return open_rgb(stream)
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -66,13 +70,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _unidentified(file: Path | IO[bytes]) -> str:
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            head = stream.read(32)
-    else:
-        file.seek(0)
-        head = file.read(32)
+def _unidentified(file: IO[bytes]) -> str:
+    file.seek(0)
+    head = file.read(32)
     if not head:
         return "is empty"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):

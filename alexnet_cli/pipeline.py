@@ -71,6 +71,8 @@ def load_image(path: Path, recipe: Recipe) -> images.UInt8Array:
         return images.load(path, recipe.stored_size, squash=recipe.squash)
     except ImageError as error:
         raise AlexNetError(f"{path}: {error}") from None
+    except OSError as error:
+        raise AlexNetError(f"{path}: {error.strerror}") from None
 
 
 def _physical_memory() -> int:

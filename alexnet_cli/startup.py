@@ -8,10 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Whoever sets TensorFlow's own variable asks for what it has to say.
+VERBOSE = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 off the screen, unless an error follows."""
+    if VERBOSE:
+        yield
+        return
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
@@ -31,9 +37,7 @@ def quiet_stderr() -> Iterator[None]:
 
 def load_tensorflow() -> None:
     """Import TensorFlow and find its devices, silently unless `TF_CPP_MIN_LOG_LEVEL` is set."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow as tf
 

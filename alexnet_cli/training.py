@@ -157,7 +157,7 @@ class _Training:
             self.optimizer = PaperMomentum(
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
-        self.step = _compile_step(self.model, self.optimizer, devices.strategy)
+        self.step = compile_step(self.model, self.optimizer, devices.strategy)
         self.augment = Augmenter(recipe, statistics)
         self.classifier = Classifier(self.model, recipe, statistics)
         self.epoch = 0
@@ -339,7 +339,7 @@ def _score(classifier: Classifier, store: ImageStore, y_true: np.ndarray) -> Sco
     return metrics.score(y_true, np.concatenate(list(classifier.probabilities(crops))))
 
 
-def _compile_step(
+def compile_step(
     model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
 ) -> Any:
     """Return step(images, labels, count, rate) → (sum of losses, hits) over all replicas.

@@ -23,19 +23,9 @@ TINY = replace(
     batch_size=8,
     epochs=2,
 )
+startup.load_tensorflow()  # before any test module imports it aloud
+
 COLOURS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quiet_tensorflow():
-    startup.load_tensorflow()
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The tiny recipe, also by its name on the command line."""
-    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
-    return TINY
 
 
 def paint(folder: Path, per_class: int, seed: int = 0) -> Path:

@@ -1,0 +1,1 @@
+"""Measurements, each of them a ratio of two things timed in one run."""

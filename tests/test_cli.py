@@ -1,0 +1,259 @@
+"""The commands as people type them: data on disk, lines on the two streams, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import COLOURS, paint
+from PIL import Image
+from test_training import QUICK
+
+from alexnet_cli import recipes
+from alexnet_cli.cli import main
+
+
+@pytest.fixture
+def alexnet(capfd, monkeypatch):
+    """Run a command line in this process; returns exit code, stdout and stderr."""
+    monkeypatch.setitem(recipes.RECIPES, "quick", QUICK)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["alexnet", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with class folders and a photograph, for commands without arguments."""
+    folder = tmp_path_factory.mktemp("work")
+    paint(folder / "colours", per_class=10)
+    (folder / "colours" / "LICENSE.txt").write_text("free")
+    Image.new("RGB", (50, 40), COLOURS["red"]).save(folder / "rose.jpg")
+    return folder
+
+
+@pytest.fixture
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_help_does_not_import_tensorflow():
+    """Oracle: sys.modules of a real process; the positive control is a command that needs it."""
+    code = "import sys; sys.argv = {argv}; from alexnet_cli.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint('tensorflow' in sys.modules)"
+    for argv, expected in (
+        (["alexnet", "--help"], "False"),
+        (["alexnet", "train", "--help"], "False"),
+        (["alexnet", "--version"], "False"),
+        (["alexnet", "predict", "none.jpg"], "True"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(argv=argv)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == expected, argv
+
+
+def test_the_four_commands(inside, alexnet):
+    """Oracle: counts by hand, and colours that can't be confused."""
+    code, out, err = alexnet("split", "colours")
+    assert (code, err) == (0, "")
+    assert "1 file that is not an image ignored" in out
+    for name in COLOURS:
+        assert len(os.listdir(inside / "data" / "train" / name)) == 9
+        assert len(os.listdir(inside / "data" / "val" / name)) == 1
+
+    code, out, err = alexnet("train", "--recipe", "quick", "--gpus", 0, "--epochs", 5)
+    assert (code, err) == (0, "")
+    assert "27 train, 3 val" in out
+    assert "next: alexnet evaluate, or alexnet predict IMAGE" in out
+    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+
+    code, out, err = alexnet("evaluate", "--ten-crop", "--json", "report.json")
+    assert (code, err) == (0, "")
+    report = json.loads((inside / "report.json").read_text())
+    assert sum(map(sum, report["matrix"])) == report["one_crop"]["n"] == 3
+    assert report["ten_crop"]["top1"] == sum(report["matrix"][i][i] for i in range(3)) / 3
+    assert "F1" in out
+    assert (inside / "runs" / "latest" / "confusion.png").exists()
+
+    code, out, err = alexnet("predict", "rose.jpg")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "rose.jpg"
+    assert out.splitlines()[1].split()[0] == "red"
+
+
+def test_predictions_for_programs(inside, alexnet):
+    """Oracle: probabilities that sum to 1; the same figures from --json and --csv."""
+    (inside / "bad.jpg").write_text("no image")
+    code, out, err = alexnet("predict", "rose.jpg", "bad.jpg", "none.jpg", "--json", "--top", 3)
+    assert code == 1
+    assert err.splitlines() == [
+        "alexnet: bad.jpg: is not an image",
+        "alexnet: none.jpg: No such file or directory",
+    ]
+    good, bad, missing = json.loads(out)
+    assert sum(row["probability"] for row in good["predictions"]) == pytest.approx(1, abs=1e-6)
+    assert (bad["error"], missing["image"]) == ("is not an image", "none.jpg")
+    code, out, err = alexnet("predict", "rose.jpg", "colours/blue", "--csv", "--top", 3)
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 3 * 11
+    for row, expected in zip(rows, good["predictions"]):
+        assert row["class"] == expected["class"]
+        assert float(row["probability"]) == pytest.approx(expected["probability"], abs=1e-6)
+
+
+def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
+    """Oracle: the run's manifest names each photograph where it lies, once."""
+    out = tmp_path / "elsewhere"
+    options = ("--recipe", "quick", "--gpus", 0, "--epochs", 1, "--out", out)
+    code, said, err = alexnet("train", "colours", *options)
+    assert (code, err) == (0, "")
+    assert f"--model {out}" in said.splitlines()[-1]
+    lines = (out / "latest" / "manifest.jsonl").read_text().splitlines()[1:]
+    named = sorted(json.loads(line)["path"] for line in lines)
+    assert named == sorted(f"{name}/{n}.png" for name in COLOURS for n in range(10))
+    code, said, err = alexnet("evaluate", "--model", out / "latest", "--split", "train")
+    assert (code, err) == (0, "")
+    assert "on train of" in said
+
+
+def _no_classes(folder):
+    (folder / "x").mkdir()
+    (folder / "x" / "a.jpg").write_bytes(b"")
+
+
+def _one_class(folder):
+    paint(folder / "x", 2)
+    for name in ("blue", "green"):
+        for path in (folder / "x" / name).iterdir():
+            path.unlink()
+        (folder / "x" / name).rmdir()
+
+
+def _empty_class(folder):
+    paint(folder / "x", 2)
+    (folder / "x" / "void").mkdir()
+
+
+def _only_text(folder):
+    for name in ("a", "b"):
+        (folder / "x" / name).mkdir(parents=True)
+        (folder / "x" / name / "text.jpg").write_text("words")
+
+
+def _with_data(folder):
+    paint(folder / "x", 2)
+    (folder / "data").mkdir()
+    (folder / "data" / "thesis.txt").write_text("mine")
+
+
+def _photographs(folder):
+    paint(folder / "x", 2)
+
+
+def _broken_run(folder):
+    (folder / "runs" / "r").mkdir(parents=True)
+    (folder / "runs" / "r" / "model.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "command", "code", "message"),
+    [
+        (None, "split nowhere", 1, "nowhere: no such folder"),
+        (_no_classes, "split x", 1, "x: holds no class folders"),
+        (_one_class, "split x", 1, "x: holds one class, 'red'"),
+        (_empty_class, "split x", 1, "void: holds no readable image"),
+        (_only_text, "split x", 1, "a: holds no readable image"),
+        (_with_data, "split x", 1, "data: is not empty"),
+        (_with_data, "split x --force", 1, "data: is not empty"),
+        (_photographs, "split x --val 1.5", 2, "--val 1.5: must lie above 0 and below 1"),
+        (_photographs, "split x --val much", 2, "Invalid value for '--val'"),
+        (_photographs, "split x --link soft", 2, "'soft' is not one of"),
+        (None, "train", 1, "data: no such folder"),
+        (_photographs, "train x --gpus 64", 1, "--gpus 64: TensorFlow finds 0 (none)"),
+        (_photographs, "train x --gpus -1", 2, "Invalid value for '--gpus'"),
+        (
+            _photographs,
+            "train x --recipe vgg",
+            2,
+            "no recipe named 'vgg': choose from paper, notebo",
+        ),
+        (
+            _photographs,
+            "train x --precision half",
+            2,
+            "--precision half: choose from auto, float32",
+        ),
+        (_photographs, "train x --learning-rate -1", 2, "--learning-rate -1.0: must be above 0"),
+        (None, "train --resume runs/r", 1, "runs/r: no such run folder"),
+        (_broken_run, "train --resume runs/r", 1, "runs/r: the run is incomplete, statistics.npz"),
+        (None, "evaluate", 1, "no trained model in runs/"),
+        (None, "evaluate --split some", 1, "no trained model in runs/"),
+        (None, "predict rose.jpg", 1, "no trained model in runs/"),
+        (_broken_run, "predict x.jpg --model runs/r", 1, "runs/r: the run is incomplete"),
+        (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
+        (None, "fly", 2, "No such command 'fly'"),
+    ],
+)
+def test_bad_input_gets_one_line(tmp_path, monkeypatch, alexnet, prepare, command, code, message):
+    """Oracle: one line that names the value; the folder afterwards is as it was before."""
+    monkeypatch.chdir(tmp_path)
+    if prepare:
+        prepare(tmp_path)
+    before = sorted(map(str, tmp_path.rglob("*")))
+    found, out, err = alexnet(*command.split())
+    assert found == code
+    assert err.startswith("alexnet: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+def test_names_from_outside_are_neither_markup_nor_escapes(tmp_path, monkeypatch, alexnet):
+    """Oracle: the characters themselves, escaped where a terminal would obey them."""
+    monkeypatch.chdir(tmp_path)
+    paint(tmp_path / "x", 2)
+    (tmp_path / "x" / "red").rename(tmp_path / "x" / "[bold]\x1b[31mred")
+    code, out, _ = alexnet("split", "x")
+    assert code == 0
+    assert r"[bold]\x1b[31mred" in out
+    assert "\x1b" not in out
+
+
+def test_help_names_every_command_and_module_runs_alone():
+    done = subprocess.run(
+        [sys.executable, "-m", "alexnet_cli", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("split", "train", "evaluate", "predict"):
+        assert command in done.stdout
+
+
+def test_tensorflow_stays_off_the_screen(inside, tmp_path):
+    """Oracle: a real process, as nothing but a file descriptor catches what C++ writes."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "alexnet_cli", "predict", "rose.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == ""
+    loud = {**environment, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=loud, check=True)
+    assert "oneDNN" in done.stderr  # the positive control

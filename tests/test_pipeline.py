@@ -1,0 +1,213 @@
+"""Decoded store, statistics, crops and colour noise against NumPy, by hand and by statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY
+from PIL import Image
+
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.parallel import in_order
+from alexnet_cli.pipeline import (
+    Augmenter,
+    Cropper,
+    ImageStore,
+    Statistics,
+    epoch_order,
+    load_image,
+    measure,
+)
+
+RANDOM = np.random.default_rng(3)
+STILL = replace(TINY, flip=False, colour_noise=0.0)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Six noisy files of different shapes."""
+    names = []
+    for number in range(6):
+        pixels = RANDOM.integers(0, 256, (90 + 7 * number, 80, 3), dtype=np.uint8)
+        names.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(names[-1])
+    return names
+
+
+def statistics(size=72, mean=None, covariance=None):
+    """Statistics with a mean image that differs at every pixel."""
+    if mean is None:
+        mean = RANDOM.uniform(90, 160, (size, size, 3)).astype(np.float32)
+    return Statistics(mean, np.eye(3) if covariance is None else covariance)
+
+
+# The store
+
+
+@pytest.mark.parametrize("memory_bytes", [10**9, 0], ids=["in memory", "on disk"])
+def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, memory_bytes):
+    """Oracle: `load_image`, also the second time, and also when the file is gone by then."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    store = ImageStore(paths, TINY, scratch, memory_bytes)
+    assert store.in_memory == bool(memory_bytes)
+    expected = [load_image(path, TINY) for path in paths]
+    for index in (3, 0, 5, 1, 2, 4):
+        np.testing.assert_array_equal(store[index], expected[index])
+    for path in paths:
+        path.unlink()
+    for index in range(6):
+        np.testing.assert_array_equal(store[index], expected[index])
+    assert list(scratch.iterdir()) == []  # a file without a name can't be left behind
+
+
+def test_a_file_that_went_bad_is_named(paths, tmp_path):
+    paths[2].write_bytes(b"not an image any more")
+    store = ImageStore(paths, TINY, tmp_path)
+    with pytest.raises(AlexNetError, match=r"2\.png: is not an image"):
+        store[2]
+
+
+def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
+    """Oracle: np.mean and np.cov over everything at once."""
+    store = ImageStore(paths, TINY, tmp_path)
+    told = []
+    found = measure(store, lambda done, total: told.append((done, total)))
+    everything = np.stack([store[i] for i in range(6)]).astype(np.float64)
+    np.testing.assert_allclose(found.mean_image, everything.mean(axis=0), rtol=1e-6)
+    expected = np.cov(everything.reshape(-1, 3).T, bias=True)
+    np.testing.assert_allclose(found.covariance, expected, rtol=1e-9, atol=1e-9)
+    assert told == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("subtract", "expected"),
+    [
+        ("image", lambda mean: mean),
+        ("channel", lambda mean: np.broadcast_to(mean.mean(axis=(0, 1)), mean.shape)),
+        ("none", np.zeros_like),
+    ],
+)
+def test_what_a_recipe_subtracts(subtract, expected):
+    found = statistics()
+    mean = found.mean(replace(TINY, subtract=subtract))
+    np.testing.assert_allclose(mean, expected(found.mean_image), rtol=1e-5)
+
+
+# Training crops
+
+
+def augment(image, key, recipe, stats):
+    out = np.empty((recipe.crop_size, recipe.crop_size, 3), np.float32)
+    Augmenter(recipe, stats)(image, key, out)
+    return out
+
+
+def test_every_crop_is_a_window_of_image_minus_mean():
+    """Oracle: each of the 81 windows, upright or mirrored, cut out of the whole difference.
+
+    By the law of large numbers all 9 offsets of each axis and both mirrorings come up about
+    as often: within five standard deviations of a binomial.
+    """
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    stats = statistics()
+    recipe = replace(TINY, colour_noise=0.0)
+    whole = image.astype(np.float32) - stats.mean_image
+    windows = {}
+    for top in range(9):
+        for left in range(9):
+            window = whole[top : top + 64, left : left + 64]
+            windows[window[0, 0].tobytes(), window[0, 1].tobytes()] = (top, left, False, window)
+            mirrored = window[:, ::-1]
+            corner = (mirrored[0, 0].tobytes(), mirrored[0, 1].tobytes())
+            windows[corner] = (top, left, True, mirrored)
+    assert len(windows) == 162
+    n = 900
+    seen = []
+    for index in range(n):
+        crop = augment(image, (0, 1, index), recipe, stats)
+        top, left, flipped, expected = windows[crop[0, 0].tobytes(), crop[0, 1].tobytes()]
+        np.testing.assert_array_equal(crop, expected)
+        seen.append((top, left, flipped))
+    for column, n_values in ((0, 9), (1, 9), (2, 2)):
+        counts = np.unique([row[column] for row in seen], return_counts=True)[1]
+        spread = np.sqrt(n * (1 / n_values) * (1 - 1 / n_values))
+        assert len(counts) == n_values
+        assert np.abs(counts - n / n_values).max() < 5 * spread
+
+
+def test_colour_noise_follows_the_covariance():
+    """Oracle: Σ p_i·α_i·√λ_i with α ~ N(0, 0.1) has covariance 0.01 · C, and is one per image."""
+    mixing = RANDOM.normal(size=(3, 3)) * 40
+    covariance = mixing @ mixing.T
+    stats = statistics(mean=np.zeros((72, 72, 3), np.float32), covariance=covariance)
+    recipe = replace(TINY, flip=False)
+    black = np.zeros((72, 72, 3), np.uint8)
+    shifts = []
+    for index in range(4000):
+        crop = augment(black, (0, 1, index), replace(recipe, stored_size=72), stats)
+        if index < 5:  # the same for every pixel
+            np.testing.assert_array_equal(crop, np.broadcast_to(crop[0, 0], crop.shape))
+        shifts.append(crop[0, 0].astype(float))
+    found = np.cov(np.array(shifts).T, bias=True)
+    variances = 0.01 * np.diag(covariance)
+    error = 0.01 * np.sqrt((covariance**2 + np.outer(*2 * [np.diag(covariance)])) / 4000)
+    assert (np.abs(found - 0.01 * covariance) < 5 * error).all()
+    assert (np.abs(np.mean(shifts, axis=0)) < 5 * np.sqrt(variances / 4000)).all()
+
+
+def test_scale_multiplies_after_the_mean():
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    stats, whole = statistics(), replace(STILL, crop_size=72, scale=1 / 255)
+    crop = augment(image, (0, 1, 0), whole, stats)
+    np.testing.assert_allclose(crop, (image - stats.mean_image) / 255, rtol=1e-5, atol=1e-7)
+
+
+def test_draws_depend_on_seed_epoch_and_image_alone():
+    image, stats = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8), statistics()
+    base = augment(image, (1, 2, 3), TINY, stats)
+    np.testing.assert_array_equal(base, augment(image, (1, 2, 3), TINY, stats))
+    for key in ((9, 2, 3), (1, 9, 3), (1, 2, 9)):
+        assert not np.array_equal(base, augment(image, key, TINY, stats))
+
+
+def test_each_epoch_visits_every_image_once_in_another_order():
+    first, second = (epoch_order(500, 0, epoch) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(500))
+    assert (first == second).mean() < 0.05
+    np.testing.assert_array_equal(first, epoch_order(500, 0, 1))
+
+
+# Test crops
+
+
+def test_ten_crops_are_centre_corners_and_their_mirrors():
+    """Oracle: slices written out by hand, section 4.1."""
+    image, stats = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8), statistics()
+    whole = image - stats.mean_image
+    upright = [
+        whole[4:68, 4:68],
+        whole[:64, :64],
+        whole[:64, 8:],
+        whole[8:, :64],
+        whole[8:, 8:],
+    ]
+    expected = upright + [crop[:, ::-1] for crop in upright]
+    np.testing.assert_array_equal(Cropper(TINY, stats, ten=True)(image), expected)
+    np.testing.assert_array_equal(Cropper(TINY, stats)(image), expected[:1])
+
+
+# Threads
+
+
+def test_results_come_in_order_and_errors_where_they_belong():
+    def invert(x):
+        return 1 / x
+
+    assert list(in_order(range(1, 50), invert, threads=4, ahead=7)) == [1 / x for x in range(1, 50)]
+    results = in_order([2, 1, 0, 5], invert, threads=2, ahead=2)
+    assert [next(results), next(results)] == [0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

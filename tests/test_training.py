@@ -1,0 +1,310 @@
+"""Training: what it learns, what it keeps, and that nothing about the machine changes the result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from alexnet_cli import evaluation, prediction, training
+from alexnet_cli.artifacts import EpochRow, RunFolder, load_arrays, load_notes
+from alexnet_cli.devices import choose_devices
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.reports import Listener
+from alexnet_cli.training import Schedule
+
+TESTS = Path(__file__).parent
+# Wide enough draws for a network this narrow; the rest is the paper's.
+QUICK = replace(
+    TINY,
+    convs=tuple(replace(conv, stddev=None) for conv in TINY.convs),
+    dense=tuple(replace(layer, units=32, stddev=None, dropout=0.2) for layer in TINY.dense),
+    output_stddev=None,
+    colour_noise=0.02,
+    batch_size=4,
+    epochs=4,
+)
+
+
+def run(data, out, recipe=QUICK, **options):
+    return training.train(
+        data, recipe=recipe, devices=choose_devices(0, "float32"), out=out, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    """A run of four epochs: its report."""
+    return run(photographs, tmp_path_factory.mktemp("runs"))
+
+
+def assert_same_run(one: Path, two: Path):
+    """Every array of the last state bit for bit, and the same history but for its timings."""
+    a, b = load_arrays(one / "last.npz"), load_arrays(two / "last.npz")
+    notes = [load_notes(arrays) for arrays in (a, b)]
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    for note in notes:
+        for row in note["history"]:
+            del row["seconds"], row["images_per_second"]
+    assert notes[0] == notes[1]
+
+
+# What it learns and reports
+
+
+def test_it_learns_colours(trained):
+    """Oracle: chance is 1/3, and the odds of guessing 3 of 3 and 30 of 33 are below 1e-9."""
+    assert trained.best.val.top1 == 1.0
+    assert trained.best.train.top1 > 0.9
+
+
+def test_the_run_folder_tells_everything(trained, photographs):
+    names = {path.name for path in trained.run.iterdir()}
+    expected = "best.npz curves.png history.csv last.npz manifest.jsonl metrics.json model.json"
+    assert names == {*expected.split(), "statistics.npz"}
+    assert (trained.run.parent / "latest").resolve() == trained.run.resolve()
+    card = RunFolder(trained.run).card()
+    assert card.recipe == QUICK
+    assert card.classes == ("blue", "green", "red")
+    assert card.data == str(photographs)
+    assert card.versions.keys() >= {"alexnet", "python", "tensorflow", "keras", "numpy", "pillow"}
+    with (trained.run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
+    assert int(best["epoch"]) == trained.best.epoch
+    assert (trained.run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(trained, photographs):
+    """Oracle: three ways to the same figures; the last from single files, in another order."""
+    metrics = json.loads((trained.run / "metrics.json").read_text())
+    for split in ("train", "val"):
+        report = evaluation.evaluate(model=trained.run, split=split)
+        kept = metrics["best"][split]
+        assert report.one_crop.n == kept["n"]
+        assert report.one_crop.top1 == kept["top1"]
+        assert report.one_crop.loss == pytest.approx(kept["loss"], rel=1e-5)
+        assert report.matrix.sum() == kept["n"]
+    manifest = training.read_manifest(trained.run / "manifest.jsonl")
+    for ten_crop in (False, True):
+        report = evaluation.evaluate(model=trained.run, split="train", ten_crop=ten_crop)
+        files = manifest.of("train")[::-1]
+        outcomes = list(
+            prediction.predict([f.path for f in files], model=trained.run, ten_crop=ten_crop)
+        )
+        assert [outcome.path for outcome in outcomes] == [file.path for file in files]
+        true = [
+            outcome.probabilities[outcome.classes.index(file.label)]
+            for outcome, file in zip(outcomes, files)
+        ]
+        assert -np.log(true).mean() == pytest.approx(report.score.loss, rel=1e-5)
+        assert all(sum(o.probabilities) == pytest.approx(1, abs=1e-6) for o in outcomes)
+
+
+def test_evaluate_counts_what_it_has_seen(trained, photographs, tmp_path):
+    """Oracle: the same photographs under another roof: all 36, 33 of them trained on."""
+    copy = tmp_path / "copy"
+    for path in photographs.rglob("*.png"):
+        target = copy / path.relative_to(photographs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    report = evaluation.evaluate(copy, model=trained.run)
+    assert (report.split, report.one_crop.n, report.n_seen) == ("all", 36, trained.best.train.n)
+
+
+def test_evaluate_refuses_other_classes_and_names_them(trained, photographs, tmp_path):
+    for name in ("blue", "mauve"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        image = (photographs / "blue" / "0.png").read_bytes()
+        for number in range(2):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(image + bytes(number))
+    with pytest.raises(AlexNetError, match=r"not know mauve; the data lacks green, red"):
+        evaluation.evaluate(tmp_path / "data", model=trained.run)
+
+
+# The schedule
+
+
+def epoch_row(epoch, val_top1, val_loss=1.0):
+    return EpochRow(epoch, 1.0, 0.5, val_loss, val_top1, None, 0.01, 100.0, 1.0)
+
+
+def test_the_rate_drops_by_ten_three_times_at_most():
+    """Oracle: a run by hand with patience 2; a drop starts the wait anew."""
+    recipe = replace(TINY, patience=2)
+    schedule, rates = Schedule(recipe.learning_rate), []
+    tops = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]
+    for epoch, top1 in enumerate(tops, start=1):
+        schedule = schedule.after(epoch_row(epoch, top1), recipe)
+        rates.append(schedule.learning_rate)
+    assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
+    assert (schedule.drops, schedule.best_epoch) == (3, 5)
+
+
+def test_of_equal_errors_the_lower_loss_is_best_but_does_not_count_as_improvement():
+    recipe = replace(TINY, patience=3)
+    schedule = Schedule(0.01)
+    for epoch, loss in enumerate([1.0, 0.9, 0.95], start=1):
+        schedule = schedule.after(epoch_row(epoch, 0.5, loss), recipe)
+    assert (schedule.best_epoch, schedule.waited) == (2, 2)
+
+
+def test_a_recipe_without_drops_keeps_its_rate():
+    recipe = replace(TINY, patience=1, rate_drops=0)
+    schedule = Schedule(0.001)
+    for epoch in range(1, 9):
+        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
+    assert schedule.learning_rate == 0.001
+
+
+# Resuming
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(trained, photographs, tmp_path):
+    """Oracle: four epochs at once, bit for bit, dropout, order and velocities included."""
+    half = run(photographs, tmp_path, replace(QUICK, epochs=2))
+    report = training.resume(half.run, devices=choose_devices(0), epochs=4)
+    assert_same_run(trained.run, report.run)
+    assert report.best == trained.best
+
+
+def test_another_seed_gives_another_run(trained, photographs, tmp_path):
+    other = run(photographs, tmp_path, replace(QUICK, epochs=1), seed=1)
+    a, b = (load_arrays(path / "last.npz") for path in (trained.run, other.run))
+    assert not np.array_equal(a["fc8/kernel"], b["fc8/kernel"])
+
+
+def test_a_finished_run_says_so(trained):
+    with pytest.raises(UsageError, match="all 4 epochs are done; --epochs asks for more"):
+        training.resume(trained.run, devices=choose_devices(0))
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape"])
+def test_a_damaged_state_is_refused(trained, tmp_path, damage):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in trained.run.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    if damage == "cut":
+        (copy / "last.npz").write_bytes((copy / "last.npz").read_bytes()[:-100])
+    else:
+        card = json.loads((copy / "model.json").read_text())
+        card["recipe"]["dense"][0]["units"] = 17
+        (copy / "model.json").write_text(json.dumps(card))
+    with pytest.raises(AlexNetError, match=r"last\.npz: "):
+        training.resume(copy, devices=choose_devices(0), epochs=9)
+
+
+def test_a_diverging_run_stops_and_leaves_nothing(photographs, tmp_path):
+    wild = replace(QUICK, learning_rate=1e12)
+    with pytest.raises(AlexNetError, match=r"the loss became .* in epoch 1 .*learning rate 1e\+12"):
+        run(photographs, tmp_path, wild)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+# Processes: devices and signals
+
+SCRIPT = """
+import dataclasses, sys
+import tensorflow as tf
+sys.path.insert(0, {tests!r})
+n = int(sys.argv[3])
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
+from test_training import QUICK
+from alexnet_cli import training
+from alexnet_cli.devices import Devices
+from pathlib import Path
+names = [f"/cpu:{{i}}" for i in range(n)]
+strategy = (
+    tf.distribute.MirroredStrategy(names) if n > 1 else tf.distribute.OneDeviceStrategy(names[0])
+)
+recipe = dataclasses.replace(QUICK, **{changes})
+class Tell(training.Listener):
+    def epoch_ended(self, row, best):
+        print("epoch", row.epoch, flush=True)
+training.train(
+    Path(sys.argv[1]), recipe=recipe, devices=Devices(strategy, tuple(names), "float32"),
+    out=Path(sys.argv[2]), listener=Tell(),
+)
+"""
+
+
+def start(data, out, n_devices=1, **changes):
+    script = SCRIPT.format(tests=str(TESTS), changes=changes or "{}")
+    arguments = [sys.executable, "-c", script, str(data), str(out), str(n_devices)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_one_two_and_four_devices_reach_the_same_weights(photographs, tmp_path):
+    """Oracle: one device. Batches of 4 from 33 images: the last one is a single image."""
+    dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in QUICK.dense)"
+    changes = f"dict(epochs=1, dense={dense})"
+    states = {}
+    for n_devices in (1, 2, 4):
+        script = SCRIPT.format(tests=str(TESTS), changes=changes)
+        out = tmp_path / str(n_devices)
+        arguments = [sys.executable, "-c", script, str(photographs), str(out), str(n_devices)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        states[n_devices] = load_arrays(out / "latest" / "last.npz")
+    for n_devices in (2, 4):
+        for name, expected in states[1].items():
+            if name != "notes":
+                found = states[n_devices][name]
+                np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
+    assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5  # there was something to differ
+
+
+def test_ctrl_c_keeps_the_finished_epochs(photographs, tmp_path):
+    """Oracle: an uninterrupted run, bit for bit."""
+    process = start(photographs, tmp_path / "cut", epochs=10_000)
+    assert process.stdout.readline() == "epoch 1\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "is safe; continue with: alexnet train --resume" in errors
+    (cut,) = (path for path in (tmp_path / "cut").iterdir() if not path.is_symlink())
+    done = load_notes(load_arrays(cut / "last.npz"))["epoch"]
+    training.resume(cut, devices=choose_devices(0), epochs=done + 1)
+    whole = run(photographs, tmp_path / "whole", replace(QUICK, epochs=done + 1))
+    assert_same_run(cut, whole.run)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path):
+    class Stop(Listener):
+        def stepped(self, epoch, done, total):
+            raise KeyboardInterrupt
+
+    with pytest.raises(training.Interrupted, match="nothing is kept"):
+        run(photographs, tmp_path, listener=Stop())
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_killed_process_can_be_resumed(photographs, tmp_path):
+    """Oracle: as above, after SIGKILL at some moment of a later epoch."""
+    process = start(photographs, tmp_path / "cut", epochs=10_000)
+    for _ in range(3):
+        process.stdout.readline()
+    time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    cut = (tmp_path / "cut" / "latest").resolve()
+    done = load_notes(load_arrays(cut / "last.npz"))["epoch"]
+    assert done >= 3
+    training.resume(cut, devices=choose_devices(0), epochs=done + 1)
+    whole = run(photographs, tmp_path / "whole", replace(QUICK, epochs=done + 1))
+    assert_same_run(cut, whole.run)
