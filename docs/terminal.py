@@ -1,0 +1,17 @@
+"""Turn a terminal's screen, with its colours, into the SVG that the README shows.
+
+    tmux capture-pane -e -p | python docs/terminal.py TITLE > docs/train.svg
+"""
+
+import io
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+lines = [Text.from_ansi(line) for line in sys.stdin.read().rstrip().splitlines()]
+width = max(len(line.plain.rstrip()) for line in lines) + 1
+console = Console(record=True, width=width, file=io.StringIO())
+for line in lines:
+    console.print(line, soft_wrap=True)
+print(console.export_svg(title=sys.argv[1]))
