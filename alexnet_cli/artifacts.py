@@ -20,8 +20,6 @@ import os
 import platform
 import shutil
 import sys
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -119,11 +117,13 @@ class RunFolder:
         try:
             data = json.loads(path.read_bytes())
             if data.pop("format") != FORMAT:
-                raise AlexNetError(f"{path}: written by another version of alexnet; train again")
+                raise ValueError("it is of another version of alexnet; train again")
             data["recipe"] = Recipe.from_json(data["recipe"])
             return Card(**{**data, "classes": tuple(data["classes"])})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise AlexNetError(f"{path}: not a model card: {error}") from None
+        except (AlexNetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AlexNetError(f"{path}: can't be read: {error}") from None
+        except RecursionError:
+            raise AlexNetError(f"{path}: can't be read: nested without end") from None
 
     def statistics(self) -> Statistics:
         """Read statistics.npz."""
@@ -135,7 +135,11 @@ class RunFolder:
 
     def best_epoch(self) -> int:
         """Tell which epoch the best weights are from."""
-        return int(load_notes(load_arrays(self.path / "best.npz", only="notes"))["epoch"])
+        path = self.path / "best.npz"
+        try:
+            return int(load_notes(load_arrays(path, only="notes"))["epoch"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
 
     def write_history(self, rows: Sequence[EpochRow]) -> None:
         """Write history.csv."""
@@ -150,6 +154,7 @@ class RunFolder:
         """Let `latest` beside the run lead to it."""
         link = self.path.parent / LATEST
         temporary = link.with_name(f".{LATEST}-{os.getpid()}")
+        temporary.unlink(missing_ok=True)
         temporary.symlink_to(self.path.name)
         os.replace(temporary, link)
 
@@ -182,8 +187,14 @@ def load_arrays(path: Path, only: str | None = None) -> dict[str, npt.NDArray[An
     try:
         # Opened here, as np.load forgets to close a file that is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in ([only] if only else archive.files)}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            file.seek(-12, os.SEEK_END)  # the count that ends the archive, as savez writes it
+            if int.from_bytes(file.read(2), "little") != len(archive.files):
+                raise ValueError("arrays are missing")
+            arrays = {name: archive[name] for name in ([only] if only else archive.files)}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
+            return arrays
+    except Exception as error:  # zipfile and NumPy raise anything when a file lies
         raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None
 
 

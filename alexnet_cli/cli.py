@@ -93,8 +93,13 @@ def split(
     render.show_split(console, manifest, out)
 
 
+# What a run is made of, and resuming can't change.
+_FIXED = ("data", "recipe", "batch_size", "learning_rate", "precision", "seed", "out")
+
+
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="What `split` wrote, or class folders.")] = Path(
         "data"
     ),
@@ -127,6 +132,10 @@ def train(
     from alexnet_cli import render, startup
     from alexnet_cli.recipes import find_recipe, override
 
+    given = [name for name in _FIXED if _is_typed(context, name)]
+    if resume is not None and given:
+        option = f"--{given[0].replace('_', '-')}" if given[0] != "data" else "DATA"
+        raise typer.BadParameter(f"a run is resumed as it began: leave out {option}")
     chosen = override(
         find_recipe(recipe), epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
     )
@@ -144,6 +153,11 @@ def train(
                 data, recipe=chosen, devices=devices, out=out, seed=seed, listener=screen
             )
     render.show_training(console, report, out)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()

@@ -29,6 +29,7 @@ SUFFIXES = frozenset(_COMMON | _RARE | _UNREADABLE)
 
 # Half of what Pillow itself refuses, and the point from which it warns of a decompression bomb.
 MAX_PIXELS = 89_478_485
+MAX_SIDE = 65_535  # a JPEG's; a line of millions of pixels needs more memory than its area tells
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -46,8 +47,8 @@ def open_rgb(file: Path | IO[bytes]) -> Image.Image:
             return open_rgb(stream)
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"claims {image.width}x{image.height} pixels, over {MAX_PIXELS:,}")
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise ImageError(f"claims {image.width}x{image.height} pixels, too many to read")
             return _to_rgb(ImageOps.exif_transpose(image))
     except (ImageError, MemoryError):
         raise

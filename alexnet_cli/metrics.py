@@ -46,7 +46,8 @@ def top_k_hits(y_true: IntArray, y_score: FloatArray, k: int) -> npt.NDArray[np.
     n, n_classes = y_score.shape
     true_scores = y_score[np.arange(n), y_true][:, None]
     lower_index = np.arange(n_classes) < np.asarray(y_true)[:, None]
-    ahead = (y_score > true_scores) | ((y_score == true_scores) & lower_index)
+    # "Not at most" in place of "above", so that a score that is not a number is never a hit.
+    ahead = ~(y_score <= true_scores) | ((y_score == true_scores) & lower_index)
     hits: npt.NDArray[np.bool_] = ahead.sum(axis=1) < k
     return hits
 
@@ -57,7 +58,7 @@ def wilson_interval(hits: int, n: int, z: float = 1.959964) -> tuple[float, floa
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return (centre - spread) / scale, (centre + spread) / scale
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.NDArray[np.int64]:

@@ -11,8 +11,9 @@ the Computer History Museum in 2025. "Caffe" is the bvlc_alexnet replication. "N
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from alexnet_cli.errors import AlexNetError, UsageError
 
@@ -101,11 +102,22 @@ class Recipe:
     def from_json(cls, data: dict[str, Any]) -> Recipe:
         """Rebuild a recipe; raises `AlexNetError` that names an unknown or missing constant."""
         try:
-            convs = tuple(Conv(**{**conv, "then": tuple(conv["then"])}) for conv in data["convs"])
-            dense = tuple(Dense(**layer) for layer in data["dense"])
-            return cls(**{**data, "convs": convs, "dense": dense})
+            convs = tuple(_exactly(Conv, {**c, "then": tuple(c["then"])}) for c in data["convs"])
+            dense = tuple(_exactly(Dense, layer) for layer in data["dense"])
+            return _exactly(cls, {**data, "convs": convs, "dense": dense})
         except (TypeError, KeyError) as error:
             raise AlexNetError(f"the recipe can't be read: {error}") from None
+
+
+T = TypeVar("T", Conv, Dense, Recipe)
+
+
+def _exactly(kind: type[T], values: dict[str, Any]) -> T:
+    """Make one with every constant stated: a default must not stand in for what is missing."""
+    odd = values.keys() ^ {field.name for field in fields(kind)}
+    if odd:
+        raise KeyError(f"{min(odd)} in {kind.__name__}")
+    return kind(**values)
 
 
 # Hidden biases of 0.1 in place of 1, as Caffe found. With 1 every unit of fc7 starts at about 1
@@ -167,6 +179,6 @@ def override(recipe: Recipe, **constants: Any) -> Recipe:
     if unknown:
         raise UsageError(f"a recipe has no constant {sorted(unknown)[0]!r}")
     for name, value in given.items():
-        if isinstance(value, (int, float)) and not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if isinstance(value, (int, float)) and not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0 and finite")
     return replace(recipe, **given)

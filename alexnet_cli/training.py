@@ -18,7 +18,7 @@ from alexnet_cli.classifier import Classifier, get_weights, load_classifier, set
 from alexnet_cli.devices import Devices
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.files import write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from alexnet_cli.manifest import MANIFEST, Manifest, Progress, read_manifest, write_manifest
 from alexnet_cli.metrics import Score
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
@@ -320,7 +320,7 @@ class _Training:
                 continue
             classifier = load_classifier(self.run, weights)
             scores = {
-                split: _score(classifier, store, self.y_true[split])
+                split: _score(classifier, store, self.y_true[split], self.listener.scoring)
                 for split, store in self.stores.items()
             }
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
@@ -332,11 +332,21 @@ class _Training:
         return report
 
 
-def _score(classifier: Classifier, store: ImageStore, y_true: np.ndarray) -> Score:
+def _score(
+    classifier: Classifier,
+    store: ImageStore,
+    y_true: np.ndarray,
+    progress: Progress | None = None,
+) -> Score:
     """Measure centre crops of every image."""
     crop = classifier.cropper()
     crops = in_order(range(len(store)), lambda index: crop(store[index]))
-    return metrics.score(y_true, np.concatenate(list(classifier.probabilities(crops))))
+    scores = []
+    for probabilities in classifier.probabilities(crops):
+        scores.append(probabilities[0])
+        if progress:
+            progress(len(scores), len(store))
+    return metrics.score(y_true, np.stack(scores))
 
 
 def compile_step(

@@ -1,6 +1,6 @@
 """Turn a terminal's screen, with its colours, into the SVG that the README shows.
 
-    tmux capture-pane -e -p | python docs/terminal.py TITLE > docs/train.svg
+tmux capture-pane -e -p | python docs/terminal.py TITLE > docs/train.svg
 """
 
 import io

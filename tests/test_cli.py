@@ -205,6 +205,8 @@ def _broken_run(folder):
         ),
         (_photographs, "train x --learning-rate -1", 2, "--learning-rate -1.0: must be above 0"),
         (None, "train --resume runs/r", 1, "runs/r: no such run folder"),
+        (None, "train --resume runs/r --seed 3", 2, "resumed as it began: leave out --seed"),
+        (None, "train x --resume runs/r", 2, "resumed as it began: leave out DATA"),
         (_broken_run, "train --resume runs/r", 1, "runs/r: the run is incomplete, statistics.npz"),
         (None, "evaluate", 1, "no trained model in runs/"),
         (None, "evaluate --split some", 1, "no trained model in runs/"),

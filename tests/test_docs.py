@@ -1,0 +1,56 @@
+"""The README against the program: neither may know an option that the other lacks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from alexnet_cli import recipes
+from alexnet_cli.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_has_every_option_and_no_other(name):
+    """Oracle: the options that the command itself declares."""
+    section = re.search(rf"### alexnet {name} .*?(?=\n##)", README, re.DOTALL).group()
+    documented = set(re.findall(r"`(--[a-z-]+)", section))
+    declared = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    declared = {option for option in declared if option.startswith("--")} - {"--help"}
+    assert documented == declared
+
+
+def test_the_readme_has_every_recipe_and_every_module():
+    for name in recipes.RECIPES:
+        assert f"`{name}` is " in README
+    tree = README[README.index("## The code") :]
+    modules = {path.name for path in (ROOT / "alexnet_cli").glob("[a-z]*.py")}
+    assert set(re.findall(r"\w+\.py", tree)) - {"reference.py"} == modules
+
+
+def test_what_the_readme_points_at_is_there():
+    targets = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", README)
+    assert "docs/curves.png" in {"".join(target) for target in targets}
+    for target in targets:
+        assert (ROOT / "".join(target)).exists(), target
+
+
+def test_make_targets_are_real():
+    """Oracle: the Makefile's own rules."""
+    rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", README)) <= rules
+
+
+def test_the_example_credits_exactly_its_photographs():
+    """Oracle: the files on disk; the licence asks for credit of each."""
+    flowers = ROOT / "examples" / "flowers"
+    lines = (flowers / "LICENSE.txt").read_text().splitlines()
+    credited = sorted(line.split()[0] for line in lines if " CC-BY " in line)
+    assert credited == sorted(str(p.relative_to(flowers)) for p in flowers.rglob("*.jpg"))
+    assert len(credited) == 200
