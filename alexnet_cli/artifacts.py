@@ -105,7 +105,8 @@ class RunFolder:
                 raise AlexNetError(f"no trained model in {out}/: `alexnet train` makes one")
         if not path.is_dir():
             raise AlexNetError(f"{path}: no such run folder")
-        run = cls(path.resolve() if path.is_symlink() else path)
+        # Speak of the run, not of `latest`, which may soon lead elsewhere.
+        run = cls(path.parent / path.readlink() if path.is_symlink() else path)
         for name in ("model.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz"):
             if not (path / name).is_file():
                 raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; train again")

@@ -173,7 +173,8 @@ class TrainingScreen(Listener):
         head = "epoch  train loss  train top-1   val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
         _say(self.console, head + "      rate  images/s  seconds", "bold")
-        self.began, self.images_done = time.monotonic(), 0
+        self._advance(f"epoch {plan.first_epoch}/{recipe.epochs}", 0, plan.n_images["train"])
+        self.began = time.monotonic()
 
     def stepped(self, epoch: int, done: int, total: int) -> None:
         """Move the bar; tell images per second and the time left of the whole run."""
