@@ -1,6 +1,7 @@
 """The commands: options, one call into the core, the report on the screen.
 
-TensorFlow takes seconds to import; the tasks that need it are imported inside the commands.
+TensorFlow takes seconds to import, and even Rich's console longer than `--help` should: whatever a
+command needs is imported inside it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from alexnet_cli import __version__
 from alexnet_cli.errors import AlexNetError
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Train, evaluate and use the AlexNet of 2012 on any folder of images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its renderer takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -82,6 +83,8 @@ def split(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier split.")] = False,
 ) -> None:
     """Divide a folder of class folders into training, validation and test images."""
+    from rich.console import Console
+
     from alexnet_cli import render, scanning, splitting
 
     console = Console()
@@ -129,6 +132,8 @@ def train(
     ] = None,
 ) -> None:
     """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
+    from rich.console import Console
+
     from alexnet_cli import render, startup
     from alexnet_cli.recipes import find_recipe, override
 
@@ -178,6 +183,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a trained network: scores, classes, confusions."""
+    from rich.console import Console
+
     from alexnet_cli import render, startup
     from alexnet_cli.files import write_json
 
@@ -210,6 +217,8 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
 ) -> None:
     """Say what photographs show."""
+    from rich.console import Console
+
     from alexnet_cli import render, startup
     from alexnet_cli.reports import Failure, Prediction
 

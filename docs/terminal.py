@@ -1,6 +1,6 @@
 """Turn a terminal's screen, with its colours, into the SVG that the README shows.
 
-tmux capture-pane -e -p | python docs/terminal.py TITLE > docs/train.svg
+tmux capture-pane -e -p -S -300 | python docs/terminal.py "make demo" > docs/demo.svg
 """
 
 import io
