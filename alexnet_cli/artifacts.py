@@ -15,6 +15,7 @@ Every file is written beside its place and moved there whole. Reading never unpi
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,12 +145,13 @@ class RunFolder:
 
     def write_history(self, rows: Sequence[EpochRow]) -> None:
         """Write history.csv."""
+        text = io.StringIO()
+        names = [field.name for field in fields(EpochRow)]
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
         with atomic_write(self.path / "history.csv") as file:
-            names = [field.name for field in fields(EpochRow)]
-            text = _Utf8(file)
-            writer = csv.DictWriter(text, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            file.write(text.getvalue().encode())
 
     def become_latest(self) -> None:
         """Let `latest` beside the run lead to it."""
@@ -162,16 +164,6 @@ class RunFolder:
     def remove(self) -> None:
         """Delete a run that holds nothing yet."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-class _Utf8:
-    """The text side of a binary file, for the csv module."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-
-    def write(self, text: str) -> int:
-        return self.file.write(text.encode())
 
 
 def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = None) -> None:

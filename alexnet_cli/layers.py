@@ -29,8 +29,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         """Return the normalized activations."""
         constants = (self.k, self.n, self.alpha, self.beta)
 
-        # TensorFlow's own kernels take 40 % of a training step on a CPU; as two loops that XLA
-        # fuses, forward and backward, they take 5 %.
+        # Two loops that XLA fuses, forward and backward: with TensorFlow's own kernels a training
+        # step on a CPU takes a fifth longer (benchmarks/LOG.md).
         @tf.custom_gradient
         def normalize(a: tf.Tensor) -> Any:
             return _lrn(a, *constants), lambda upstream: _lrn_gradient(a, upstream, *constants)
