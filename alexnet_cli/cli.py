@@ -97,7 +97,10 @@ def split(
 
 
 # What a run is made of, and resuming can't change.
-_FIXED = ("data", "recipe", "batch_size", "learning_rate", "precision", "seed", "out")
+_FIXED = (
+    *("data", "recipe", "variant", "set", "batch_size", "learning_rate"),
+    *("precision", "seed", "out"),
+)
 
 
 @app.command()
@@ -106,7 +109,15 @@ def train(
     data: Annotated[Path, typer.Argument(help="What `split` wrote, or class folders.")] = Path(
         "data"
     ),
-    recipe: Annotated[str, typer.Option(help="`paper` or `notebook`.")] = "paper",
+    recipe: Annotated[str, typer.Option(help="See `alexnet recipes`.")] = "paper",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Change it as the paper did: see `alexnet recipes`.", show_default=False),
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of any constant, as conv2.bias=1.", show_default=False),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Times to go through the images.  [default: the recipe's]", min=1),
@@ -135,15 +146,15 @@ def train(
     from rich.console import Console
 
     from alexnet_cli import render, startup
-    from alexnet_cli.recipes import find_recipe, override
+    from alexnet_cli.recipes import compose
 
     given = [name for name in _FIXED if _is_typed(context, name)]
     if resume is not None and given:
         option = f"--{given[0].replace('_', '-')}" if given[0] != "data" else "DATA"
         raise typer.BadParameter(f"a run is resumed as it began: leave out {option}")
-    chosen = override(
-        find_recipe(recipe), epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
-    )
+    shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
+    chosen = compose(recipe, variant or (), [*(set or ()), *settings])
     startup.load_tensorflow()
     from alexnet_cli import training
     from alexnet_cli.devices import choose_devices
@@ -158,6 +169,28 @@ def train(
                 data, recipe=chosen, devices=devices, out=out, seed=seed, listener=screen
             )
     render.show_training(console, report, out)
+
+
+@app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe, or a run folder.", show_default=False)
+    ] = None,
+) -> None:
+    """List the recipes, or hold one against the paper, constant by constant."""
+    from rich.console import Console
+
+    from alexnet_cli import render
+    from alexnet_cli.artifacts import RunFolder
+    from alexnet_cli.recipes import RECIPES, find_recipe
+
+    console = Console()
+    if name is None:
+        render.show_recipes(console)
+    else:
+        is_run = name not in RECIPES and Path(name).is_dir()
+        recipe = RunFolder(Path(name)).card().recipe if is_run else find_recipe(name)
+        render.show_fidelity(console, recipe)
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

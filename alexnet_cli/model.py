@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import Conv, Recipe
 
@@ -22,9 +23,14 @@ def build_alexnet(
     Output: float32 logits of shape (batch, n_classes).
     With a `seed` the weights are drawn as the recipe says, the same ones every time; without,
     they are zeros, for weights that are about to be loaded. Variables are always float32;
-    `precision` is what the convolutions and matrix products compute in.
+    `precision` is what the convolutions and matrix products compute in. Raises `AlexNetError` if
+    the recipe's sizes do not fit each other.
     """
-    return _Builder(recipe, n_classes, seed, precision).build()
+    try:
+        return _Builder(recipe, n_classes, seed, precision).build()
+    except ValueError as error:  # Keras', of windows larger than what they slide over
+        reason = str(error).partition("\n")[0]
+        raise AlexNetError(f"recipe {recipe.name} makes no network: {reason}") from None
 
 
 class _Builder:
@@ -38,18 +44,21 @@ class _Builder:
     def build(self) -> keras.Model:
         size = self.recipe.crop_size
         x = inputs = keras.Input((size, size, 3), name="images")
-        for number, conv in enumerate(self.recipe.convs, start=1):
-            x = self._convolution(x, conv, f"conv{number}")
-            for step in conv.then:
-                x = self._step(step, f"{step}{number}")(x)
-        x = keras.layers.Flatten()(x)
-        for number, dense in enumerate(self.recipe.dense, start=len(self.recipe.convs) + 1):
-            x = self._dense(dense.units, dense.stddev, dense.bias, f"fc{number}", "relu")(x)
+        for name, layer in self.recipe.layers().items():
+            if isinstance(layer, Conv):
+                x = self._convolution(x, layer, name)
+                for position, step in enumerate(layer.then):
+                    again = "_again" if step in layer.then[:position] else ""
+                    x = self._step(step, f"{step}{name[4:]}{again}")(x)
+                continue
+            if len(x.shape) > 2:
+                x = keras.layers.Flatten()(x)
+            x = self._dense(layer.units, layer.stddev, layer.bias, name, layer.activation)(x)
             x = keras.layers.Dropout(
-                dense.dropout, seed=next(self.seeds), dtype=self.policy, name=f"dropout{number}"
+                layer.dropout, seed=next(self.seeds), dtype=self.policy, name=f"dropout{name[2:]}"
             )(x)
-        number = len(self.recipe.convs) + len(self.recipe.dense) + 1
-        x = self._dense(self.n_classes, self.recipe.output_stddev, 0.0, f"fc{number}", None)(x)
+        last = self.recipe.last_layer
+        x = self._dense(self.n_classes, self.recipe.output_stddev, 0.0, last, None)(x)
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
         return keras.Model(inputs, logits, name="alexnet")
 
@@ -84,6 +93,8 @@ class _Builder:
         recipe = self.recipe
         if step == "relu":
             return keras.layers.ReLU(dtype=self.policy, name=name)
+        if step == "tanh":
+            return keras.layers.Activation("tanh", dtype=self.policy, name=name)
         if step == "pool":
             return keras.layers.MaxPooling2D(
                 recipe.pool_size, recipe.pool_stride, dtype=self.policy, name=name
@@ -99,7 +110,7 @@ class _Builder:
             )
         if step == "batch_norm":
             return keras.layers.BatchNormalization(synchronized=True, dtype=self.policy, name=name)
-        raise ValueError(f"a step must be relu, lrn, batch_norm or pool. Received: {step!r}")
+        raise ValueError(f"a step must be relu, tanh, lrn, batch_norm or pool. Received: {step!r}")
 
     def _dense(
         self, units: int, stddev: float | None, bias: float, name: str, activation: str | None

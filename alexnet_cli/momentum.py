@@ -29,22 +29,24 @@ class PaperMomentum:
         self.weights = [variable.value for variable in variables]
         self.velocities = [tf.Variable(tf.zeros_like(w), trainable=False) for w in self.weights]
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """Sum the replicas' `gradients` and take one step; call it within a replica."""
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rates: tf.Tensor) -> None:
+        """Sum the replicas' `gradients` and take one step; call it within a replica.
+
+        `learning_rates`: float32 (variables,), ε of each.
+        """
         replica = tf.distribute.get_replica_context()
         summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-        replica.merge_call(self._update, args=(summed, learning_rate))
+        replica.merge_call(self._update, args=(summed, learning_rates))
 
     def _update(
         self,
         strategy: tf.distribute.Strategy,
         gradients: Sequence[tf.Tensor],
-        learning_rate: tf.Tensor,
+        learning_rates: tf.Tensor,
     ) -> None:
-        for weight, velocity, gradient in zip(self.weights, self.velocities, gradients):
-            strategy.extended.update(
-                weight, self._step, args=(velocity, gradient, learning_rate), group=False
-            )
+        rates = tf.unstack(learning_rates, len(self.weights))
+        for weight, *rest in zip(self.weights, self.velocities, gradients, rates):
+            strategy.extended.update(weight, self._step, args=tuple(rest), group=False)
 
     def _step(
         self, weight: tf.Variable, velocity: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor

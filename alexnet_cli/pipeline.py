@@ -88,11 +88,11 @@ class Statistics:
 
     def mean(self, recipe: Recipe) -> Float32Array:
         """Return what `recipe` subtracts, as an image of shape (size, size, 3)."""
-        if recipe.subtract == "image":
-            return self.mean_image
         if recipe.subtract == "channel":
             channels = self.mean_image.mean(axis=(0, 1), dtype=np.float64)
             return np.broadcast_to(channels.astype(np.float32), self.mean_image.shape)
+        if recipe.subtract in ("image", "centre"):
+            return self.mean_image
         return np.zeros_like(self.mean_image)
 
     def colour_axes(self) -> npt.NDArray[np.float64]:
@@ -133,31 +133,55 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(n_images)
 
 
-class Augmenter:
+class _Cutter:
+    """Cuts windows out of stored images and subtracts the mean."""
+
+    def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
+        """Prepare what all images share."""
+        self.recipe, self.mean = recipe, statistics.mean(recipe)
+        self.room = recipe.stored_size - recipe.crop_size
+
+    def cut(self, image: images.UInt8Array, top: int, left: int, out: Float32Array) -> None:
+        """Write to `out` (crop_size, crop_size, 3) the window at `top`, `left`, minus its mean."""
+        window = self._window(top, left)
+        centred = self.recipe.subtract == "centre"
+        mean = self.mean[self._window(self.room // 2, self.room // 2) if centred else window]
+        np.subtract(image[window], mean, out=out)
+
+    def _window(self, top: int, left: int) -> tuple[slice, slice]:
+        size = self.recipe.crop_size
+        return slice(top, top + size), slice(left, left + size)
+
+
+class Augmenter(_Cutter):
     """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale."""
 
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
         """Prepare what all images share."""
-        self.recipe = recipe
-        self.mean = statistics.mean(recipe)
+        super().__init__(recipe, statistics)
         self.colour_axes = statistics.colour_axes()
 
     def __call__(
-        self, image: images.UInt8Array, key: tuple[int, int, int], out: Float32Array
+        self, image: images.UInt8Array, key: tuple[int, int, int, int], out: Float32Array
     ) -> None:
-        """Write one augmented crop of `image` to `out`, drawn by `key` = (seed, epoch, index).
+        """Write one augmented crop of `image` to `out`, drawn by `key`.
 
         `image`: uint8 (stored_size, stored_size, 3); `out`: float32 (crop_size, crop_size, 3).
+        `key`: (seed, epoch, number of the image, its position in the epoch's order); the position
+        tells which images share their crop, if the recipe wants that.
         """
-        recipe, random = self.recipe, np.random.default_rng(key)
-        room = recipe.stored_size - recipe.crop_size
-        top, left = random.integers(0, room + 1, size=2)
-        window = np.s_[top : top + recipe.crop_size, left : left + recipe.crop_size]
-        if recipe.flip and random.random() < 0.5:
+        recipe, (seed, epoch, index, position) = self.recipe, key
+        random = where = np.random.default_rng((seed, epoch, index))
+        if recipe.shared_crop > 1:
+            where = np.random.default_rng((seed, epoch, position // recipe.shared_crop, 1))
+        top, left = where.integers(0, self.room + 1, size=2)
+        if recipe.flip and where.random() < 0.5:
             out = out[:, ::-1]
-        np.subtract(image[window], self.mean[window], out=out)
-        if recipe.colour_noise:
+        self.cut(image, top, left, out)
+        if recipe.colour_noise and not recipe.reached(recipe.noise_until, epoch):
             out += self.colour_shift(random).astype(np.float32)
+            if recipe.noise_divisor != 1:
+                out /= np.float32(recipe.noise_divisor)
         if recipe.scale != 1:
             out *= np.float32(recipe.scale)
 
@@ -166,23 +190,25 @@ class Augmenter:
         return self.colour_axes @ random.normal(0, self.recipe.colour_noise, size=3)
 
 
-class Cropper:
+class Cropper(_Cutter):
     """The centre crop, or the ten crops of section 4.1, without randomness."""
 
     def __init__(self, recipe: Recipe, statistics: Statistics, *, ten: bool = False) -> None:
         """Prepare the windows: the centre alone, or centre, corners and their reflections."""
-        self.recipe, self.mean = recipe, statistics.mean(recipe)
-        room = recipe.stored_size - recipe.crop_size
-        self.corners = [(room // 2, room // 2)]
+        super().__init__(recipe, statistics)
+        middle, end = self.room // 2, self.room
+        self.corners = [(middle, middle)]
         if ten:
-            self.corners += [(0, 0), (0, room), (room, 0), (room, room)]
+            self.corners += [(0, 0), (0, end), (end, 0), (end, end)]
         self.mirror = ten
 
     def __call__(self, image: images.UInt8Array) -> Float32Array:
         """Return float32 of shape (1 or 10, crop_size, crop_size, 3); the centre comes first."""
-        size = self.recipe.crop_size
-        whole = (image - self.mean) * np.float32(self.recipe.scale)
-        crops = [whole[top : top + size, left : left + size] for top, left in self.corners]
+        size, n = self.recipe.crop_size, len(self.corners)
+        crops: Float32Array = np.empty((n * (1 + self.mirror), size, size, 3), np.float32)
+        for (top, left), out in zip(self.corners, crops):
+            self.cut(image, top, left, out)
         if self.mirror:
-            crops += [crop[:, ::-1] for crop in crops]
-        return np.stack(crops)
+            crops[n:] = crops[:n, :, ::-1]
+        crops *= np.float32(self.recipe.scale)
+        return crops

@@ -1,71 +1,136 @@
 """Recipes: every constant of a network and of its training, with its source.
 
 A recipe is data. The defaults of the classes below are the paper's values, each with the section
-that states it ("§3.3"); a recipe overrides only what differs and says why.
+that states it; a recipe overrides only what differs, and its `because` says from where and why.
+`fidelity` turns that into the report of what is faithful and what is not.
 
-Sources: the paper is Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
-Convolutional Neural Networks", NIPS 2012. "Released code" is the authors' program, released by
-the Computer History Museum in 2025. "Caffe" is the bvlc_alexnet replication. "Notebook" is the
+Sources: "§" is a section of Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks", NIPS 2012. "Released" is the authors' program, released by the
+Computer History Museum in 2025. "Caffe" is the bvlc_alexnet replication. "Notebook" is the
 `alexnet.ipynb` of archit-lahiri/Alexnet_Implementation.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from alexnet_cli.errors import AlexNetError, UsageError
 
+Parser = Callable[[str], Any]  # of a constant's value; raises ValueError that says what it must be
+
+
+def _number(kind: type, *, zero: bool = False, below: float = math.inf) -> Parser:
+    wanted = f"a{' whole' if kind is int else ''} number {'from 0 on' if zero else 'above 0'}"
+    wanted += f" and below {below:g}" if below < math.inf else ""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < below or not (value or zero):
+            raise ValueError(wanted)
+        return value
+
+    return parse
+
+
+def _word(*choices: str) -> Parser:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _list(parse: Parser) -> Parser:
+    return lambda text: tuple(parse(part) for part in text.split(",") if part)
+
+
+def _or_none(parse: Parser) -> Parser:
+    return lambda text: None if text == "none" else parse(text)
+
+
+def _truth(text: str) -> bool:
+    return bool(_word("true", "false")(text) == "true")
+
+
+_POSITIVE, _FROM_0, _PART = _number(float), _number(float, zero=True), _number(float, below=1)
+_PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int), float: _POSITIVE}
+
+
+def _paper(value: Any, source: str, what: str, parse: Parser | None = None) -> Any:
+    """Declare a constant: the paper's value, where it says so, what it is, how to read another."""
+    metadata = {"source": source, "what": what, "parse": parse or _PARSERS[type(value)]}
+    return field(default=value, metadata=metadata)
+
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution and, in order, what follows it: `relu`, `lrn`, `batch_norm`, `pool`.
+    """A convolution and, in order, what follows it.
 
     With stride 1 its output is as large as its input. With a larger stride it gives
     1 + ceil((input − kernel) / stride), the missing edge read as zeros: 55 from 224 and from 227
-    (released code, layer.py).
+    (released, layer.py). With two towers each half of the kernels sees its own half of the
+    channels. `stddev` is of the initial weights, N(0, stddev²); None stands for Glorot uniform.
     """
 
-    filters: int
-    kernel: int
-    stride: int = 1
-    towers: int = 1  # 2: each half of the kernels sees its own half of the channels (§3.5)
-    bias: float = 0.0  # initial (§5)
-    stddev: float | None = 0.01  # of the initial N(0, stddev²) (§5); None: Glorot uniform
-    then: tuple[str, ...] = ("relu",)
+    filters: int = _paper(0, "§3.5", "kernels")
+    kernel: int = _paper(0, "§3.5", "kernel size")
+    stride: int = _paper(1, "§3.5", "stride")
+    towers: int = _paper(1, "§3.5, Figure 2", "towers")
+    bias: float = _paper(0.0, "§5", "initial biases", _FROM_0)
+    stddev: float | None = _paper(0.01, "§5", "σ of initial weights", _or_none(_POSITIVE))
+    then: tuple[str, ...] = _paper(
+        ("relu",),
+        "§3.3, §3.5",
+        "followed by",
+        _list(_word("relu", "tanh", "lrn", "batch_norm", "pool")),
+    )
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer with ReLU and dropout."""
+    """A fully connected layer with its activation and dropout."""
 
-    units: int = 4096  # §3.5
-    bias: float = 1.0  # initial (§5)
-    stddev: float | None = 0.01  # §5; None: Glorot uniform
-    dropout: float = 0.5  # §4.2
+    units: int = _paper(4096, "§3.5", "units")
+    activation: str = _paper("relu", "§3.1", "activation", _word("relu", "tanh"))
+    bias: float = _paper(1.0, "§5", "initial biases", _FROM_0)
+    stddev: float | None = _paper(0.01, "§5", "σ of initial weights", _or_none(_POSITIVE))
+    dropout: float = _paper(0.5, "§4.2", "dropout", _number(float, zero=True, below=1))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and its training; the defaults are the paper's."""
+    """A network and its training; the defaults are the paper's, to the letter."""
 
     name: str
     summary: str
+    because: dict[str, str] = field(default_factory=dict, hash=False)  # constant → source and why
 
     # Images. Pixels are 0–255; the network sees (pixel − mean) × scale.
-    stored_size: int = 256  # shorter side to 256, centre 256×256 (§2)
-    squash: bool = False  # press the whole image into the square instead of cutting its centre
-    crop_size: int = 224  # random crops in training, the centre in validation (§4.1)
-    subtract: str = "image"  # `image`: the mean of each pixel (§2); `channel`; `none`
-    scale: float = 1.0  # §2: raw RGB values
-    flip: bool = True  # horizontal reflections (§4.1)
-    # α ~ N(0, 0.1), drawn once per image and use (§4.1). It multiplies the standard deviation
-    # along each principal component of RGB, as in the released code: the eigenvalue that the
-    # paper names reaches 13,000 on 0–255 pixels, and would drown every picture.
-    colour_noise: float = 0.1
+    stored_size: int = _paper(256, "§2", "shorter side of an image, pixels")
+    squash: bool = _paper(False, "§2", "whole image pressed into the square, not its centre cut")
+    crop_size: int = _paper(224, "§2, §4.1", "crop, pixels")
+    # `centre`: the centre of the mean image, wherever the crop lies
+    subtract: str = _paper(
+        "image", "§2", "mean subtracted", _word("image", "centre", "channel", "none")
+    )
+    scale: float = _paper(1.0, "§2", "pixels multiplied by")
+    flip: bool = _paper(True, "§4.1", "horizontal reflections")
+    shared_crop: int = _paper(1, "§4.1", "images in a row that share crop and reflection")
+    # α ~ N(0, 0.1), drawn once per image and use. It multiplies the standard deviation along each
+    # principal component of RGB, as in the released code: the eigenvalue that the paper names
+    # reaches 13,000 on 0–255 pixels, and would drown every picture.
+    colour_noise: float = _paper(0.1, "§4.1", "colour noise, σ of α, which multiplies √λ", _FROM_0)
+    noise_divisor: float = _paper(1.0, "§4.1", "image divided by, after colour noise")
+    noise_until: float = _paper(1.0, "§4.1", "colour noise until this part of the run", _FROM_0)
 
-    # Network (§3.5, Figure 2)
+    # Network
     convs: tuple[Conv, ...] = (
         Conv(96, 11, stride=4, bias=0.0, then=("relu", "lrn", "pool")),
         Conv(256, 5, towers=2, bias=1.0, then=("relu", "lrn", "pool")),
@@ -74,25 +139,48 @@ class Recipe:
         Conv(256, 3, towers=2, bias=1.0, then=("relu", "pool")),
     )
     dense: tuple[Dense, ...] = (Dense(), Dense())
-    output_stddev: float | None = 0.01  # §5; None: Glorot uniform
-    lrn_k: float = 2.0  # §3.3, as the next three
-    lrn_n: int = 5
-    lrn_alpha: float = 1e-4  # multiplies the sum of squares
-    lrn_beta: float = 0.75
-    pool_size: int = 3  # z = 3, s = 2: overlapping (§3.4)
-    pool_stride: int = 2
+    output_stddev: float | None = _paper(
+        0.01, "§5", "σ of the last layer's initial weights", _or_none(_POSITIVE)
+    )
+    lrn_k: float = _paper(2.0, "§3.3", "LRN k")
+    lrn_n: int = _paper(5, "§3.3", "LRN n")
+    lrn_alpha: float = _paper(1e-4, "§3.3", "LRN α, times the sum of squares", _FROM_0)
+    lrn_beta: float = _paper(0.75, "§3.3", "LRN β", _FROM_0)
+    pool_size: int = _paper(3, "§3.4", "pooling z")
+    pool_stride: int = _paper(2, "§3.4", "pooling s")
 
-    # Training (§5)
-    batch_size: int = 128  # global, over all devices
-    epochs: int = 90  # "roughly 90 cycles"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0005  # inside the momentum; on weights, never on biases
-    rate_drop: float = 10.0  # divides the rate when the validation error stops improving
-    rate_drops: int = 3  # at most ("reduced three times")
-    # Epochs without a lower validation error before the rate drops. The authors judged by eye;
-    # their logs (released code) drop it after 22 to 30 epochs at one rate.
-    patience: int = 12
+    # Training
+    batch_size: int = _paper(128, "§5", "batch size, over all devices")
+    epochs: int = _paper(90, "§5", "epochs")
+    learning_rate: float = _paper(0.01, "§5", "learning rate at the start")
+    momentum: float = _paper(0.9, "§5", "momentum", _FROM_0)
+    # inside the momentum; on weights, never on biases
+    weight_decay: float = _paper(0.0005, "§5", "weight decay", _FROM_0)
+    bias_rate: float = _paper(1.0, "§5", "learning rate of biases, times that of weights")
+    rate_drop: float = _paper(10.0, "§5", "learning rate divided by, at a drop")
+    rate_drops: int = _paper(
+        3, "§5", "drops at most, if validation decides", _number(int, zero=True)
+    )
+    # The authors judged by eye; their logs drop it after 22 to 30 epochs at one rate.
+    patience: int = _paper(12, "ours", "epochs without a lower validation error before a drop")
+    # () leaves it to the validation error
+    drop_at: tuple[float, ...] = _paper((), "§5", "drops at these parts of the run", _list(_PART))
+    slow_from: float = _paper(1.0, "§5", "conv1 and conv2 at a tenth from this part of the run")
+    freeze_from: float = _paper(1.0, "§5", "conv1 and conv2 frozen from this part of the run")
+
+    def reached(self, part: float, epoch: int) -> bool:
+        """Say whether `epoch` (from 1) lies beyond `part` (0 to 1) of the run; 1.0 is never."""
+        return epoch - 1 >= round(part * self.epochs)
+
+    def layers(self) -> dict[str, Conv | Dense]:
+        """Name the layers but the last: conv1, conv2, …, and from fc6 on, as the field does."""
+        named: dict[str, Conv | Dense] = {f"conv{n}": c for n, c in enumerate(self.convs, start=1)}
+        return named | {f"fc{n}": layer for n, layer in enumerate(self.dense, start=6)}
+
+    @property
+    def last_layer(self) -> str:
+        """Name the layer whose units are the classes: fc8."""
+        return f"fc{6 + len(self.dense)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which `from_json` makes an equal recipe."""
@@ -104,7 +192,8 @@ class Recipe:
         try:
             convs = tuple(_exactly(Conv, {**c, "then": tuple(c["then"])}) for c in data["convs"])
             dense = tuple(_exactly(Dense, layer) for layer in data["dense"])
-            return _exactly(cls, {**data, "convs": convs, "dense": dense})
+            drop_at = tuple(data["drop_at"])
+            return _exactly(cls, {**data, "convs": convs, "dense": dense, "drop_at": drop_at})
         except (TypeError, KeyError) as error:
             raise AlexNetError(f"the recipe can't be read: {error}") from None
 
@@ -120,18 +209,92 @@ def _exactly(kind: type[T], values: dict[str, Any]) -> T:
     return kind(**values)
 
 
-# Hidden biases of 0.1 in place of 1, as Caffe found. With 1 every unit of fc7 starts at about 1
-# for every image: fc8's input has a common part of squared length 7,600, and the loss curves
-# along it by that times twice p(1 − p), p the share of a class. Momentum is stable below a rate
-# of 3.8 over the curvature: 0.0016 with 5 classes, 0.25 with ImageNet's 1000. At 0.01 the loss
-# jumps to 38 within four steps, and by the tenth no unit of fc7 is alive. With 0.1 in the dense
-# layers alone the squared length is 840, the rate at the edge of what is stable, and two thirds
-# of conv5 die; with 0.1 everywhere it is 90, and nothing dies.
+def _each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
+    return tuple(replace(layer, **values) for layer in layers)
+
+
+def _hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
+    """Set the biases that the paper starts at 1: those of conv2, conv4, conv5 and dense layers."""
+    convs = tuple(replace(c, bias=bias if c.bias else 0.0) for c in recipe.convs)
+    return {"convs": convs, "dense": _each(recipe.dense, bias=bias)}
+
+
+# With biases of 1 every unit of fc7 starts at about 1 for every image: fc8's input has a common
+# part of squared length 7,600, and the loss curves along it by that times twice p(1 − p), p the
+# share of a class. Momentum is stable below a rate of 3.8 over the curvature: 0.0016 with 5
+# classes, 0.25 with ImageNet's 1000. At 0.01 the loss jumps to 38 within four steps, and by the
+# tenth no unit of fc7 is alive. With 0.1 in the dense layers alone the squared length is 840, the
+# rate at the edge of what is stable, and two thirds of conv5 die; with 0.1 everywhere it is 90.
+LITERAL = Recipe("literal", "the 2012 paper to the letter: learns with many classes, not with few")
 PAPER = Recipe(
     name="paper",
     summary="the 2012 paper; hidden biases start at 0.1 in place of 1",
-    convs=tuple(replace(conv, bias=0.1 if conv.bias else 0.0) for conv in Recipe.convs),
-    dense=(Dense(bias=0.1), Dense(bias=0.1)),
+    **_hidden_biases(LITERAL, 0.1),
+    because={"bias": "Caffe: with 1 the loss stays flat; here too, if classes are few"},
+)
+
+_conv1, _conv2, *_conv3to5 = LITERAL.convs
+_LOG = "released, log in layer-params-145.cfg"
+RELEASED = Recipe(
+    name="released-2012",
+    summary="what the program that won in 2012 does where the paper says otherwise",
+    subtract="centre",
+    shared_crop=32,
+    noise_divisor=1.1,
+    noise_until=66 / 91,
+    convs=(
+        replace(_conv1, then=("lrn", "pool", "relu")),
+        replace(_conv2, then=("relu", "lrn", "lrn", "pool")),
+        *_each(_conv3to5[:2], stddev=0.03),
+        replace(_conv3to5[2], stddev=0.03, then=("pool", "relu")),
+    ),
+    lrn_alpha=1e-4 / 5,
+    epochs=91,
+    bias_rate=2.0,
+    drop_at=(25 / 91, 51 / 91, 79 / 91),
+    slow_from=66 / 91,
+    freeze_from=75 / 91,
+    because={
+        "subtract": "released, convdata_jpeg.py: one crop of the mean serves all",
+        "shared_crop": "released, convdata_jpeg.py: one draw for each chunk of 32",
+        "noise_divisor": "released, convdata_jpeg.py: keeps the scale of pixels, 1 + 0.1",
+        "noise_until": f"{_LOG}: switched off at about epoch 66 of 91",
+        "conv1.then": "released, layers-145.cfg: no ReLU before LRN, one after pooling",
+        "conv2.then": "released, layers-145.cfg: normalized twice",
+        "conv5.then": "released, layers-145.cfg: max and ReLU commute",
+        "stddev": "released, layers-145.cfg: initW=0.03 in conv3 to conv5",
+        "lrn_alpha": "released, layer.py: the scale 1e-4 is divided by the size, 5",
+        "epochs": f"{_LOG}: killed at epoch 91",
+        "bias_rate": "released, layer-params-145.cfg: epsB=0.02 beside epsW=0.01",
+        "drop_at": f"{_LOG}: ÷10 at epochs 25, 51 and 79 of 91",
+        "slow_from": f"{_LOG}: slowed at about epoch 66 of 91; a tenth is ours",
+        "freeze_from": f"{_LOG}: frozen at about epoch 75 of 91",
+    },
+)
+
+CAFFE = Recipe(
+    name="caffe",
+    summary="Caffe's bvlc_alexnet, the best-known replication",
+    crop_size=227,
+    colour_noise=0.0,
+    convs=_hidden_biases(LITERAL, 0.1)["convs"],
+    dense=_each(LITERAL.dense, bias=0.1, stddev=0.005),
+    lrn_k=1.0,
+    lrn_alpha=1e-4 / 5,
+    batch_size=256,
+    bias_rate=2.0,
+    drop_at=(1 / 4.5, 2 / 4.5, 3 / 4.5, 4 / 4.5),
+    because={
+        "crop_size": "Caffe, train_val.prototxt: floor arithmetic gives 55 from 227",
+        "colour_noise": "Caffe, readme.md: no relighting",
+        "bias": "Caffe, readme.md: initialization to 1 gave flat loss",
+        "stddev": "Caffe, train_val.prototxt: 0.005 in fc6 and fc7",
+        "lrn_k": "Caffe, LRN layer: k is 1 unless said otherwise",
+        "lrn_alpha": "Caffe, LRN layer: 1e-4 is divided by the size, 5",
+        "batch_size": "Caffe, train_val.prototxt",
+        "bias_rate": "Caffe, train_val.prototxt: lr_mult of 2",
+        "drop_at": "Caffe, solver.prototxt: every 100,000 of 450,000 iterations",
+    },
 )
 
 # A plain Keras network, as its author wrote it.
@@ -152,7 +315,7 @@ NOTEBOOK = Recipe(
         Conv(384, 3, stddev=None),
         Conv(256, 3, stddev=None, then=("relu", "pool")),
     ),
-    dense=(Dense(bias=0.0, stddev=None), Dense(bias=0.0, stddev=None)),
+    dense=_each(LITERAL.dense, bias=0.0, stddev=None),
     output_stddev=None,
     batch_size=32,
     epochs=50,
@@ -160,25 +323,149 @@ NOTEBOOK = Recipe(
     momentum=0.0,
     weight_decay=0.0,
     rate_drops=0,
+    because={
+        "stored_size": "Notebook: no crops, so none larger than the input",
+        "squash": "Notebook: resized to 227×227, whatever its shape",
+        "crop_size": "Notebook: the whole image",
+        "subtract": "Notebook: no mean",
+        "scale": "Notebook: rescale=1/255",
+        "flip": "Notebook: no augmentation",
+        "colour_noise": "Notebook: no augmentation",
+        "then": "Notebook: batch normalization, as many after 2015",
+        "towers": "Notebook: full convolutions",
+        "bias": "Notebook: Keras' defaults",
+        "stddev": "Notebook: Keras' defaults (Glorot uniform)",
+        "output_stddev": "Notebook: Keras' defaults (Glorot uniform)",
+        "batch_size": "Notebook",
+        "epochs": "Notebook",
+        "learning_rate": "Notebook: SGD(0.001)",
+        "momentum": "Notebook: plain SGD",
+        "weight_decay": "Notebook: plain SGD",
+        "rate_drops": "Notebook: a fixed rate",
+    },
 )
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, NOTEBOOK)}
+RECIPES = {recipe.name: recipe for recipe in (PAPER, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
+
+
+# What the paper tried, and what it compared itself with: changes to any recipe.
+
+
+def _without(recipe: Recipe, step: str) -> dict[str, Any]:
+    kept = (tuple(name for name in conv.then if name != step) for conv in recipe.convs)
+    return {"convs": tuple(replace(c, then=then) for c, then in zip(recipe.convs, kept))}
+
+
+def _tanh(recipe: Recipe) -> dict[str, Any]:
+    thens = (tuple("tanh" if s == "relu" else s for s in conv.then) for conv in recipe.convs)
+    convs = tuple(replace(c, then=then) for c, then in zip(recipe.convs, thens))
+    return {"convs": convs, "dense": _each(recipe.dense, activation="tanh")}
+
+
+def _one_tower(recipe: Recipe) -> dict[str, Any]:
+    *halved, last = recipe.convs
+    convs = tuple(replace(conv, filters=conv.filters // 2, towers=1) for conv in halved)
+    return {"convs": (*convs, replace(last, towers=1))}
+
+
+def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
+    return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
+
+
+VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
+    "no-lrn": ("no response normalization (§3.3)", lambda r: _without(r, "lrn")),
+    "no-overlap": ("pooling with z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),
+    "tanh": ("tanh in place of ReLU (§3.1, Figure 1)", _tanh),
+    "no-dropout": ("no dropout (§4.2)", lambda r: {"dense": _each(r.dense, dropout=0.0)}),
+    "one-tower": ("one tower of half the kernels, but in the last (§3.2)", _one_tower),
+    "no-colour-noise": ("no colour noise (§4.1)", lambda r: {"colour_noise": 0.0}),
+    "no-conv3": ("the third convolution removed (§7)", _remove_conv(3)),
+    "no-conv4": ("the fourth convolution removed (§7)", _remove_conv(4)),
+    "sixth-conv": (
+        "a convolution more after the last pooling (§6)",
+        lambda r: {"convs": (*r.convs, replace(r.convs[-1], kernel=3, then=("relu",)))},
+    ),
+    "biases-0.1": ("hidden biases start at 0.1 (Caffe)", lambda r: _hidden_biases(r, 0.1)),
+    "biases-1": ("hidden biases start at 1 (§5)", lambda r: _hidden_biases(r, 1.0)),
+}
+
+
+# Choosing
+
+
+def _choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
+    if name not in choices:
+        raise UsageError(f"no {kind} named {name!r}: choose from {', '.join(choices)}")
+    return choices[name]
 
 
 def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name; raises `UsageError` that lists the names there are."""
-    if name not in RECIPES:
-        raise UsageError(f"no recipe named {name!r}: choose from {', '.join(RECIPES)}")
-    return RECIPES[name]
+    recipe: Recipe = _choose("recipe", name, RECIPES)
+    return recipe
 
 
-def override(recipe: Recipe, **constants: Any) -> Recipe:
-    """Return `recipe` with those constants that are not None; raises `UsageError` for nonsense."""
-    given = {name: value for name, value in constants.items() if value is not None}
-    unknown = given.keys() - {field.name for field in fields(recipe)}
-    if unknown:
-        raise UsageError(f"a recipe has no constant {sorted(unknown)[0]!r}")
-    for name, value in given.items():
-        if isinstance(value, (int, float)) and not 0 < value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be above 0 and finite")
-    return replace(recipe, **given)
+def vary(recipe: Recipe, variant: str) -> Recipe:
+    """Return `recipe` with one of `VARIANTS`; raises `UsageError` that lists them."""
+    summary, change = _choose("variant", variant, VARIANTS)
+    varied = replace(recipe, **change(recipe))
+    named = dict.fromkeys(_differences(recipe, varied), f"variant {variant}: {summary}")
+    return replace(varied, name=f"{recipe.name}+{variant}", because={**recipe.because, **named})
+
+
+def constants(recipe: Recipe) -> dict[str, Any]:
+    """Flatten to `conv2.bias`, `fc6.dropout`, `lrn_k`, …: every constant by its name."""
+    flat = {
+        f"{name}.{f.name}": getattr(layer, f.name)
+        for name, layer in recipe.layers().items()
+        for f in fields(layer)
+    }
+    return flat | {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.metadata}
+
+
+def _differences(one: Recipe, two: Recipe) -> list[str]:
+    a, b = constants(one), constants(two)
+    missing = object()
+    return [key for key in a | b if a.get(key, missing) != b.get(key, missing)]
+
+
+def compose(name: str, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
+    """Find a recipe, vary it, and override constants by `NAME=VALUE`."""
+    recipe = find_recipe(name)
+    for variant in variants:
+        recipe = vary(recipe, variant)
+    pairs = [setting.partition("=") for setting in settings]
+    for constant, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--set {constant}: write it as NAME=VALUE")
+    return override(recipe, {constant.strip(): value.strip() for constant, _, value in pairs})
+
+
+def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
+    """Set constants by name: `{"learning_rate": "0.02", "conv2.bias": "1", "drop_at": "0.5,0.8"}`.
+
+    Raises `UsageError` for a name or a value that a recipe can't have.
+    """
+    for name, text in settings.items():
+        layer_name, _, constant = name.rpartition(".")
+        layers = recipe.layers()
+        if layer_name and layer_name not in layers:
+            raise UsageError(f"{name}: no such layer: choose from {', '.join(layers)}")
+        owner: Any = layers[layer_name] if layer_name else recipe
+        known = {f.name: f for f in fields(owner) if f.metadata}
+        if constant not in known:
+            raise UsageError(f"{name}: no such constant: choose from {', '.join(known)}")
+        try:
+            changed = replace(owner, **{constant: known[constant].metadata["parse"](text)})
+        except ValueError as error:
+            raise UsageError(f"{name} {text}: must be {error}") from None
+        if layer_name:
+            layers[layer_name] = changed
+            convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
+            dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
+            changed = replace(recipe, convs=convs, dense=dense)
+        recipe = replace(changed, because={**recipe.because, name: "set on the command line"})
+    if recipe.crop_size > recipe.stored_size:
+        sizes = f"crop_size {recipe.crop_size}, stored_size {recipe.stored_size}"
+        raise UsageError(f"{sizes}: a crop can't be larger than what it is cut from")
+    return recipe

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from alexnet_cli import fidelity
 from alexnet_cli.artifacts import EpochRow
 from alexnet_cli.manifest import SPLITS, Manifest
 from alexnet_cli.metrics import TOP5_FROM, Score
+from alexnet_cli.recipes import RECIPES, VARIANTS, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
     Failure,
@@ -110,6 +112,38 @@ def _table(first: str, *numbers: str) -> Table:
 def _say(console: Console, line: str, style: str = "") -> None:
     # soft_wrap: a path is data, and must not be broken or cut where the screen ends
     console.print(Text(line, style=style), soft_wrap=True)
+
+
+# recipes
+
+
+def show_recipes(console: Console) -> None:
+    """List recipes and variants, a line each."""
+    for title, lines in (
+        ("recipe", {name: recipe.summary for name, recipe in RECIPES.items()}),
+        ("variant", {name: summary for name, (summary, _) in VARIANTS.items()}),
+    ):
+        table = Table(title, "", box=None, pad_edge=False)
+        for name, summary in lines.items():
+            table.add_row(name, summary)
+        console.print(table)
+        console.print()
+    _say(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
+
+
+def show_fidelity(console: Console, recipe: Recipe) -> None:
+    """Show every constant of the paper; below it, where the recipe differs, its own and why."""
+    points = fidelity.report(recipe)
+    for point in points:
+        text = f"{point.name:<14} {point.what}: {point.paper} ({point.source})"
+        console.print(Text(plain(text)), soft_wrap=True)
+        if point.differs:
+            here = f"{'':<14} here {point.recipe}. {point.because}"
+            console.print(Text(plain(here), style="bold yellow"), soft_wrap=True)
+    n = sum(point.differs for point in points)
+    console.print()
+    _say(console, f"{recipe.name}: {plain(recipe.summary)}", "bold")
+    _say(console, f"{n} of {len(points)} constants differ from the paper; --set changes any")
 
 
 # train

@@ -52,13 +52,20 @@ class Schedule:
     best: tuple[float, float] = (float("inf"), float("inf"))  # validation error, loss
 
     def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
-        """Divide the rate when the validation error has stopped improving (section 5)."""
+        """Divide the rate when the validation error has stopped improving (section 5).
+
+        A recipe that says when to drop it is followed instead.
+        """
         result = (1 - row.val_top1, row.val_loss)
         fell = result[0] < self.best[0]
         now = replace(self, waited=0 if fell else self.waited + 1)
         if result < self.best:
             now = replace(now, best=result, best_epoch=row.epoch)
-        if now.waited >= recipe.patience and now.drops < recipe.rate_drops:
+        if recipe.drop_at:
+            drops = sum(recipe.reached(part, row.epoch + 1) for part in recipe.drop_at)
+            rate = recipe.learning_rate / recipe.rate_drop**drops
+            now = replace(now, learning_rate=rate, drops=drops)
+        elif now.waited >= recipe.patience and now.drops < recipe.rate_drops:
             rate = now.learning_rate / recipe.rate_drop
             now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
         return now
@@ -196,10 +203,10 @@ class _Training:
     def _run_epoch(self) -> EpochRow:
         epoch, began = self.epoch + 1, time.perf_counter()
         losses, hits, done, n_images = 0.0, 0, 0, len(self.stores["train"])
-        rate = tf.constant(self.schedule.learning_rate, tf.float32)
+        rates = tf.constant(self._rates(epoch), tf.float32)
         for shards, count in self._batches(epoch):
             images, labels = (self._distribute(part) for part in zip(*shards))
-            loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rate)
+            loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rates)
             losses, hits, done = losses + float(loss), hits + int(hit), done + count
             if not np.isfinite(losses):
                 raise AlexNetError(
@@ -222,21 +229,37 @@ class _Training:
             seconds=time.perf_counter() - began,
         )
 
+    def _rates(self, epoch: int) -> list[float]:
+        """Return ε of each variable."""
+        recipe, first = self.recipe, 1.0
+        if recipe.reached(recipe.slow_from, epoch):
+            first = 0.1
+        if recipe.reached(recipe.freeze_from, epoch):
+            first = 0.0
+        rates = []
+        for variable in self.model.trainable_variables:
+            layer, *_, kind = variable.path.split("/")
+            rate = self.schedule.learning_rate * (recipe.bias_rate if kind == "bias" else 1)
+            rates.append(rate * (first if layer in ("conv1", "conv2") else 1))
+        return rates
+
     def _batches(self, epoch: int) -> Iterator[tuple[list[tuple[tf.Tensor, tf.Tensor]], int]]:
         """Yield each global batch as one (images, labels) per replica, and its size."""
         order = epoch_order(len(self.stores["train"]), self.card.seed, epoch)
         size = self.recipe.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        return in_order(batches, lambda chosen: self._prepare(chosen, epoch), ahead=4)
+        starts = range(0, len(order), size)
+        return in_order(
+            starts, lambda start: self._prepare(order[start : start + size], epoch, start), ahead=4
+        )
 
     def _prepare(
-        self, chosen: np.ndarray, epoch: int
+        self, chosen: np.ndarray, epoch: int, start: int
     ) -> tuple[list[tuple[tf.Tensor, tf.Tensor]], int]:
         store, y_true = self.stores["train"], self.y_true["train"][chosen]
         size = self.recipe.crop_size
         images: Float32Array = np.empty((len(chosen), size, size, 3), np.float32)
         for position, index in enumerate(chosen):
-            key = (self.card.seed, epoch, int(index))
+            key = (self.card.seed, epoch, int(index), start + position)
             self.augment(store[int(index)], key, out=images[position])
         replicas = self.devices.strategy.num_replicas_in_sync
         missing = max(0, replicas - len(chosen))
@@ -352,26 +375,27 @@ def _score(
 def compile_step(
     model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
 ) -> Any:
-    """Return step(images, labels, count, rate) → (sum of losses, hits) over all replicas.
+    """Return step(images, labels, count, rates) → (sum of losses, hits) over all replicas.
 
     `count` is the global number of images, by which the summed losses are divided, so that the
-    update does not depend on how the batch was shared out. Labels of -1 count for nothing.
+    update does not depend on how the batch was shared out. `rates` are the learning rates of the
+    trainable variables. Labels of -1 count for nothing.
     """
 
-    def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rate: tf.Tensor) -> Any:
+    def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rates: tf.Tensor) -> Any:
         counts = tf.cast(labels >= 0, tf.float32)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             total = tf.reduce_sum(losses * counts)
             mean = total / count
-        optimizer.apply(tape.gradient(mean, model.trainable_variables), rate)
+        optimizer.apply(tape.gradient(mean, model.trainable_variables), rates)
         hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
         return total, tf.reduce_sum(hits)
 
     @tf.function
-    def step(images: Any, labels: Any, count: tf.Tensor, rate: tf.Tensor) -> Any:
-        results = strategy.run(replica, args=(images, labels, count, rate))
+    def step(images: Any, labels: Any, count: tf.Tensor, rates: tf.Tensor) -> Any:
+        results = strategy.run(replica, args=(images, labels, count, rates))
         return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
 
     return step

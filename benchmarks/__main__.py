@@ -71,8 +71,8 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             began = time.perf_counter()
             for start in range(0, self.n_images, batch):
                 n = min(batch, self.n_images - start)
-                count, rate = tf.constant(float(n)), tf.constant(1e-4)
-                float(self.step(self.images[:n], self.labels[:n], count, rate)[0])
+                count, rates = tf.constant(float(n)), tf.fill([16], 1e-4)
+                float(self.step(self.images[:n], self.labels[:n], count, rates)[0])
             from_memory.append(self.n_images / (time.perf_counter() - began))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -76,20 +76,39 @@ def softmax(x):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def paper_logits(x, w):
+def _towers(x, w, name):
+    names = [f"{name}/tower{number}" for number in (1, 2)]
+    kernels, biases = ([w[f"{n}/{part}"] for n in names] for part in ("kernel", "bias"))
+    return convolve_in_towers(x, kernels, biases)
+
+
+def paper_logits(x, w, k=2.0, alpha=1e-4):
     """The whole network of section 3.5; `w` are weights by name, dropout is off."""
-
-    def towers(x, name):
-        names = [f"{name}/tower{number}" for number in (1, 2)]
-        kernels, biases = ([w[f"{n}/{part}"] for n in names] for part in ("kernel", "bias"))
-        return convolve_in_towers(x, kernels, biases)
-
     x = relu(convolve(x, w["conv1/kernel"], w["conv1/bias"], stride=4))
-    x = pool(normalize_locally(x))
-    x = pool(normalize_locally(relu(towers(x, "conv2"))))
+    x = pool(normalize_locally(x, k=k, alpha=alpha))
+    x = pool(normalize_locally(relu(_towers(x, w, "conv2")), k=k, alpha=alpha))
     x = relu(convolve(x, w["conv3/kernel"], w["conv3/bias"]))
-    x = relu(towers(x, "conv4"))
-    x = pool(relu(towers(x, "conv5")))
+    x = relu(_towers(x, w, "conv4"))
+    x = pool(relu(_towers(x, w, "conv5")))
+    return _dense_layers(x, w)
+
+
+def caffe_logits(x, w):
+    """Caffe's network on weights by our names: k = 1, α over n."""
+    return paper_logits(x, w, k=1.0, alpha=1e-4 / 5)
+
+
+def released_logits(x, w):
+    """The released program: LRN before the first ReLU, twice in conv2, pooling before ReLU."""
+
+    def normalized(x):
+        return normalize_locally(x, k=2, n=5, alpha=1e-4 / 5, beta=0.75)
+
+    x = relu(pool(normalized(convolve(x, w["conv1/kernel"], w["conv1/bias"], stride=4))))
+    x = pool(normalized(normalized(relu(_towers(x, w, "conv2")))))
+    x = relu(convolve(x, w["conv3/kernel"], w["conv3/bias"]))
+    x = relu(_towers(x, w, "conv4"))
+    x = relu(pool(_towers(x, w, "conv5")))
     return _dense_layers(x, w)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import keras
@@ -13,6 +14,7 @@ from conftest import TINY
 
 from alexnet_cli import recipes
 from alexnet_cli.classifier import get_weights, set_weights
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
@@ -76,11 +78,14 @@ def test_a_tower_sees_only_its_own_channels():
 
 @pytest.mark.parametrize(
     ("recipe", "n_parameters"),
-    [(recipes.PAPER, 60_965_224), (recipes.NOTEBOOK, 62_379_752)],
+    [
+        *((r, 60_965_224) for r in (recipes.PAPER, recipes.RELEASED, recipes.CAFFE)),
+        (recipes.NOTEBOOK, 62_379_752),
+    ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_parameters_at_1000_classes(recipe, n_parameters):
-    """Oracle: the released code's and the notebook's counts."""
+    """Oracle: the counts of the released code, of Caffe's model and of the notebook."""
     assert build_alexnet(recipe, 1000).count_params() == n_parameters
 
 
@@ -106,28 +111,81 @@ def _random_weights(model):
     return arrays
 
 
-@pytest.mark.parametrize("crop_size", [64, 67])
-def test_the_paper_forward_pass(crop_size):
-    """Oracle: the whole network in NumPy, float64, from 0–255-scale input."""
-    model = build_alexnet(replace(TINY, crop_size=crop_size), 7)
-    weights = _random_weights(model)
-    set_weights(model, weights)
-    x = RANDOM.uniform(-120, 135, (3, crop_size, crop_size, 3)).astype(np.float32)
-    expected = reference.paper_logits(x.astype(float), weights)
-    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-3 * np.abs(expected).max())
+def narrowed(recipe, crop_size):
+    """`recipe` with TINY's widths, which NumPy can compute in a moment."""
+    convs = tuple(replace(a, filters=b.filters) for a, b in zip(recipe.convs, TINY.convs))
+    dense = tuple(replace(layer, units=16) for layer in recipe.dense)
+    return replace(recipe, crop_size=crop_size, convs=convs, dense=dense)
 
 
-def test_the_notebook_forward_pass():
-    """Oracle: the notebook's network in NumPy."""
-    convs = tuple(replace(a, filters=b.filters) for a, b in zip(recipes.NOTEBOOK.convs, TINY.convs))
-    dense = tuple(replace(layer, units=16) for layer in recipes.NOTEBOOK.dense)
-    narrow = replace(recipes.NOTEBOOK, crop_size=67, convs=convs, dense=dense)
-    model = build_alexnet(narrow, 4)
+@pytest.mark.parametrize(
+    ("recipe", "crop_size", "logits"),
+    [
+        (recipes.PAPER, 64, reference.paper_logits),
+        (recipes.PAPER, 67, reference.paper_logits),
+        (recipes.RELEASED, 64, reference.released_logits),
+        (recipes.CAFFE, 67, reference.caffe_logits),
+        (recipes.NOTEBOOK, 67, reference.notebook_logits),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_forward_pass(recipe, crop_size, logits):
+    """Oracle: the whole network in NumPy, float64."""
+    model = build_alexnet(narrowed(recipe, crop_size), 7)
     weights = _random_weights(model)
     set_weights(model, weights)
-    x = RANDOM.uniform(0, 1, (3, 67, 67, 3)).astype(np.float32)
-    expected = reference.notebook_logits(x.astype(float), weights)
-    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+    x = RANDOM.uniform(-120, 135, (3, crop_size, crop_size, 3)) * recipe.scale
+    expected = logits(x, weights)
+    tolerance = 1e-3 * np.abs(expected).max()
+    np.testing.assert_allclose(model(x.astype(np.float32)), expected, rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("variant", "function", "instead"),
+    [
+        ("no-lrn", "normalize_locally", lambda x, **_: x),
+        ("no-overlap", "pool", functools.partial(reference.pool, size=2, stride=2)),
+        ("tanh", "relu", np.tanh),
+    ],
+)
+def test_the_forward_pass_of_a_variant(monkeypatch, variant, function, instead):
+    """Oracle: the paper's network in NumPy, with one of its functions replaced."""
+    model = build_alexnet(recipes.vary(narrowed(recipes.PAPER, 64), variant), 7)
+    weights = _random_weights(model)
+    set_weights(model, weights)
+    x = RANDOM.uniform(-120, 135, (2, 64, 64, 3))
+    monkeypatch.setattr(reference, function, instead)
+    expected = reference.paper_logits(x, weights)
+    monkeypatch.undo()
+    assert not np.allclose(expected, reference.paper_logits(x, weights), rtol=1e-2)
+    tolerance = 1e-3 * np.abs(expected).max()
+    np.testing.assert_allclose(model(x.astype(np.float32)), expected, rtol=1e-4, atol=tolerance)
+
+
+# Kernel size, channels that a kernel sees, kernels: §3.5 by hand.
+CONV1, CONV2, CONV3 = (11, 3, 96), (5, 48, 256), (3, 256, 384)
+CONV4, CONV5 = (3, 192, 384), (3, 192, 256)
+
+
+@pytest.mark.parametrize(
+    ("variant", "convs"),
+    [
+        ("one-tower", [(11, 3, 48), (5, 48, 128), (3, 128, 192), (3, 192, 192), (3, 192, 256)]),
+        ("no-conv3", [CONV1, CONV2, (3, 128, 384), CONV5]),
+        ("no-conv4", [CONV1, CONV2, CONV3, CONV5]),
+        ("sixth-conv", [CONV1, CONV2, CONV3, CONV4, CONV5, (3, 128, 256)]),
+    ],
+)
+def test_parameters_of_a_variant(variant, convs):
+    """Oracle: kernels counted by hand; the dense layers see 6×6×256 whatever the variant."""
+    expected = sum(size**2 * seen * kernels + kernels for size, seen, kernels in convs)
+    expected += (9216 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
+    assert build_alexnet(recipes.vary(recipes.PAPER, variant), 1000).count_params() == expected
+
+
+def test_sizes_that_do_not_fit_are_one_error():
+    with pytest.raises(AlexNetError, match="recipe paper makes no network: "):
+        build_alexnet(recipes.override(recipes.PAPER, {"crop_size": "20"}), 3)
 
 
 def test_dropout_halves_fc6_and_fc7_in_training():
@@ -171,12 +229,13 @@ def test_the_update_rule_is_section_5():
     vw, vb = np.zeros_like(w), np.zeros_like(b)
     for step in range(5):
         rate = 0.01 if step < 3 else 0.001
+        bias_rate = 2 * rate  # as in the released code
         gw, gb = RANDOM.normal(size=w.shape), RANDOM.normal(size=b.shape)
         vw = 0.9 * vw - 0.0005 * rate * w - rate * gw
-        vb = 0.9 * vb - rate * gb  # biases do not decay
+        vb = 0.9 * vb - bias_rate * gb  # biases do not decay
         w, b = w + vw, b + vb
         gradients = [tf.constant(g, tf.float32) for g in (gw, gb)]
-        optimizer.apply(gradients, tf.constant(rate, tf.float32))
+        optimizer.apply(gradients, tf.constant([rate, bias_rate], tf.float32))
     np.testing.assert_allclose(variables[0], w, rtol=1e-5)
     np.testing.assert_allclose(variables[1], b, rtol=1e-5)
 

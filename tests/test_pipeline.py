@@ -88,6 +88,7 @@ def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
         ("image", lambda mean: mean),
         ("channel", lambda mean: np.broadcast_to(mean.mean(axis=(0, 1)), mean.shape)),
         ("none", np.zeros_like),
+        ("centre", lambda mean: mean),  # of which the crops take the centre
     ],
 )
 def test_what_a_recipe_subtracts(subtract, expected):
@@ -101,7 +102,7 @@ def test_what_a_recipe_subtracts(subtract, expected):
 
 def augment(image, key, recipe, stats):
     out = np.empty((recipe.crop_size, recipe.crop_size, 3), np.float32)
-    Augmenter(recipe, stats)(image, key, out)
+    Augmenter(recipe, stats)(image, (*key, *range(len(key), 4)), out)
     return out
 
 
@@ -211,3 +212,55 @@ def test_results_come_in_order_and_errors_where_they_belong():
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+# What the released program does otherwise
+
+
+def test_the_centre_of_the_mean_serves_every_crop():
+    """Oracle: each window of the raw image minus one and the same mean."""
+    recipe = replace(STILL, subtract="centre")
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    stats = statistics()
+    mean = stats.mean_image[4:68, 4:68]
+    windows = [
+        image[top : top + 64, left : left + 64] - mean for top in range(9) for left in range(9)
+    ]
+    for index in range(5):
+        crop = augment(image, (0, 1, index), recipe, stats)
+        assert sum(np.array_equal(crop, window) for window in windows) == 1
+    ten = Cropper(recipe, stats, ten=True)(image)
+    np.testing.assert_array_equal(ten[4], image[8:, 8:] - mean)
+
+
+def test_32_images_in_a_row_share_crop_and_reflection_but_not_colours():
+    """Oracle: crops of one image at positions of the epoch, compared; 1 in 162 by chance."""
+    recipe = replace(TINY, colour_noise=0.0, shared_crop=32)
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    stats = statistics(covariance=100 * np.eye(3))
+    crops = [augment(image, (0, 1, at, at), recipe, stats) for at in range(64)]
+    assert all(np.array_equal(crop, crops[0]) for crop in crops[:32])
+    assert all(np.array_equal(crop, crops[32]) for crop in crops[32:])
+    assert not np.array_equal(crops[0], crops[32])
+    coloured = replace(recipe, colour_noise=0.1)
+    shifts = [augment(image, (0, 1, at, at), coloured, stats) - crops[0] for at in range(3)]
+    assert all(np.ptp(shift.reshape(-1, 3), axis=0).max() < 1e-3 for shift in shifts)
+    assert not np.allclose(shifts[0], shifts[1])
+
+
+def test_colour_noise_and_its_divisor_end_late():
+    """Oracle: epochs 1 and 2 of 3 are (crop + noise) ÷ 1.1, epoch 3 the crop itself."""
+    recipe = replace(STILL, epochs=3, noise_until=2 / 3, noise_divisor=1.1, crop_size=72)
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    stats = statistics(covariance=100 * np.eye(3))
+    plain = image - stats.mean_image
+    for epoch in (1, 2, 3):
+        quiet = augment(image, (0, epoch, 0), recipe, stats)
+        np.testing.assert_allclose(quiet, plain, rtol=1e-6)
+        noisy = augment(image, (0, epoch, 0), replace(recipe, colour_noise=0.1), stats)
+        if epoch == 3:
+            np.testing.assert_array_equal(noisy, plain)
+        else:
+            shift = noisy * 1.1 - plain
+            np.testing.assert_allclose(shift, np.broadcast_to(shift[0, 0], shift.shape), atol=1e-3)
+            assert np.abs(shift).max() > 0.01

@@ -6,8 +6,23 @@ import json
 
 import pytest
 
+from alexnet_cli import fidelity
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.recipes import NOTEBOOK, PAPER, RECIPES, Recipe, find_recipe, override
+from alexnet_cli.recipes import (
+    CAFFE,
+    LITERAL,
+    NOTEBOOK,
+    PAPER,
+    RECIPES,
+    RELEASED,
+    VARIANTS,
+    Recipe,
+    compose,
+    constants,
+    find_recipe,
+    override,
+    vary,
+)
 
 GLOROT = None
 
@@ -27,7 +42,7 @@ def conv(filters, kernel, stride, towers, bias, stddev, then):
 
 def dense(bias, stddev):
     """fc6 or fc7; both sources have 4096 units, and dropout of a half (§4.2)."""
-    return {"units": 4096, "bias": bias, "stddev": stddev, "dropout": 0.5}
+    return {"units": 4096, "activation": "relu", "bias": bias, "stddev": stddev, "dropout": 0.5}
 
 
 def papers_network(ones):
@@ -54,7 +69,10 @@ PAPERS_CONSTANTS = {
     # §4.1: random 224×224 crops, reflections, α ~ N(0, 0.1)
     "crop_size": 224,
     "flip": True,
+    "shared_crop": 1,
     "colour_noise": 0.1,
+    "noise_divisor": 1.0,
+    "noise_until": 1.0,
     # §3.3
     "lrn_k": 2.0,
     "lrn_n": 5,
@@ -69,8 +87,12 @@ PAPERS_CONSTANTS = {
     "learning_rate": 0.01,
     "momentum": 0.9,
     "weight_decay": 0.0005,
+    "bias_rate": 1.0,
     "rate_drop": 10.0,
     "rate_drops": 3,
+    "drop_at": (),
+    "slow_from": 1.0,
+    "freeze_from": 1.0,
     "patience": 12,  # ours: the authors judged by eye
 }
 
@@ -102,28 +124,131 @@ NOTEBOOKS_CONSTANTS = {
 }
 
 
-def constants(recipe: Recipe) -> dict:
-    """All of `recipe` but its name and summary."""
-    data = recipe.to_json()
-    return {name: data[name] for name in data.keys() - {"name", "summary"}}
+# What the released code does otherwise (paper-facts of layers-145.cfg, layer-params-145.cfg,
+# convdata_jpeg.py and layer.py).
+RELEASEDS_CONSTANTS = {
+    "convs": (
+        conv(96, 11, 4, 1, 0.0, 0.01, "lrn pool relu"),
+        conv(256, 5, 1, 2, 1.0, 0.01, "relu lrn lrn pool"),
+        conv(384, 3, 1, 1, 0.0, 0.03, "relu"),
+        conv(384, 3, 1, 2, 1.0, 0.03, "relu"),
+        conv(256, 3, 1, 2, 1.0, 0.03, "pool relu"),
+    ),
+    "subtract": "centre",
+    "shared_crop": 32,
+    "noise_divisor": 1.1,
+    "noise_until": 66 / 91,
+    "lrn_alpha": 2e-5,
+    "epochs": 91,
+    "bias_rate": 2.0,
+    "drop_at": (25 / 91, 51 / 91, 79 / 91),
+    "slow_from": 66 / 91,
+    "freeze_from": 75 / 91,
+}
+
+CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
+    "dense": (dense(0.1, 0.005), dense(0.1, 0.005)),
+    "crop_size": 227,
+    "colour_noise": 0.0,
+    "lrn_k": 1.0,
+    "lrn_alpha": 2e-5,
+    "batch_size": 256,
+    "bias_rate": 2.0,
+    "drop_at": (100 / 450, 200 / 450, 300 / 450, 400 / 450),
+}
+
+
+def data(recipe: Recipe) -> dict:
+    """All of `recipe` but what describes it."""
+    plain = recipe.to_json()
+    return {name: plain[name] for name in plain.keys() - {"name", "summary", "because"}}
 
 
 def test_the_defaults_are_the_papers():
     """Oracle: the paper; biases of 1 in conv2, conv4, conv5, fc6 and fc7, 0 elsewhere (§5)."""
-    assert constants(Recipe("any", "any")) == papers_network(ones=1.0) | PAPERS_CONSTANTS
+    assert data(Recipe("any", "any")) == papers_network(ones=1.0) | PAPERS_CONSTANTS
 
 
 def test_the_paper_recipe_deviates_in_its_biases_alone():
     """Oracle: the paper, with 0.1 for each bias of 1: the deviation that its summary states."""
-    assert constants(PAPER) == papers_network(ones=0.1) | PAPERS_CONSTANTS
+    assert data(PAPER) == papers_network(ones=0.1) | PAPERS_CONSTANTS
     assert "biases start at 0.1" in PAPER.summary
 
 
 def test_the_notebook_recipe_is_the_notebook():
     """Oracle: the notebook; the rest of the constants has no use without LRN and rate drops."""
-    found = constants(NOTEBOOK)
-    unused = {"lrn_k", "lrn_n", "lrn_alpha", "lrn_beta", "rate_drop", "patience"}
+    found = data(NOTEBOOK)
+    unused = {"lrn_k", "lrn_n", "lrn_alpha", "lrn_beta", "rate_drop", "patience", "bias_rate"}
+    unused |= {"shared_crop", "noise_divisor", "noise_until", "drop_at", "slow_from", "freeze_from"}
     assert {name: found[name] for name in found.keys() - unused} == NOTEBOOKS_CONSTANTS
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network", "differing"),
+    [
+        (RELEASED, papers_network(ones=1.0), RELEASEDS_CONSTANTS),
+        (CAFFE, papers_network(ones=0.1), CAFFES_CONSTANTS),
+    ],
+)
+def test_a_recipe_differs_from_the_paper_where_its_source_does(recipe, network, differing):
+    """Oracle: the source's constants on top of the paper's; nothing else may differ."""
+    expected = network | PAPERS_CONSTANTS | differing
+    found = data(recipe)
+    assert found.pop("drop_at") == pytest.approx(expected.pop("drop_at"))
+    assert found.pop("lrn_alpha") == pytest.approx(expected.pop("lrn_alpha"))
+    assert found == expected
+
+
+# The report
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *(vary(PAPER, name) for name in VARIANTS)])
+def test_the_report_names_each_difference_and_its_reason(recipe):
+    """Oracle: the constants themselves, compared one by one."""
+    papers, ours = constants(LITERAL), constants(recipe)
+    points = {point.name: point for point in fidelity.report(recipe)}
+    assert points.keys() == papers.keys() | ours.keys()
+    for name, point in points.items():
+        assert point.differs == (name not in papers or papers[name] != ours.get(name))
+        assert bool(point.because) == point.differs, name
+        assert point.source.startswith("§") or point.source == "ours"
+
+
+def test_the_report_in_words():
+    """Oracle: the paper and Caffe's readme."""
+    points = {point.name: point for point in fidelity.report(PAPER)}
+    assert points["conv2.bias"].paper == "1"
+    assert points["conv2.bias"].recipe == "0.1"
+    assert points["conv2.bias"].because.startswith("Caffe")
+    assert sum(point.differs for point in points.values()) == 5  # conv2, conv4, conv5, fc6, fc7
+
+
+# Variants
+
+
+@pytest.mark.parametrize(
+    ("variant", "changed"),
+    [
+        ("no-lrn", {"conv1.then", "conv2.then"}),
+        ("no-overlap", {"pool_size"}),
+        ("tanh", {*(f"conv{n}.then" for n in range(1, 6)), "fc6.activation", "fc7.activation"}),
+        ("no-dropout", {"fc6.dropout", "fc7.dropout"}),
+        ("no-colour-noise", {"colour_noise"}),
+        ("biases-1", {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}),
+    ],
+)
+def test_a_variant_changes_what_it_says(variant, changed):
+    """Oracle: the names of what the paper left out or replaced."""
+    before, after = constants(PAPER), constants(vary(PAPER, variant))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_biases_return_to_the_letter():
+    """Oracle: the paper's own network; and Caffe's biases on the released one."""
+    assert vary(PAPER, "biases-1").convs == LITERAL.convs
+    lowered = vary(RELEASED, "biases-0.1")
+    assert [conv.bias for conv in lowered.convs] == [0, 0.1, 0, 0.1, 0.1]
+    assert [conv.stddev for conv in lowered.convs] == [0.01, 0.01, 0.03, 0.03, 0.03]
 
 
 # To JSON and back
@@ -161,43 +286,73 @@ def test_a_recipe_that_does_not_fit_is_refused_by_the_name_of_the_constant(chang
 # Choosing
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("paper", PAPER), ("notebook", NOTEBOOK)])
-def test_recipes_are_found_by_name(name, recipe):
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_found_by_name(name):
     """Oracle: the very object, under the name that `--recipe` takes."""
-    assert find_recipe(name) is recipe
-    assert recipe.name == name
+    assert find_recipe(name) is RECIPES[name]
+    assert RECIPES[name].name == name
 
 
-def test_an_unknown_recipe_is_answered_with_those_there_are():
-    """Oracle: the two names."""
-    with pytest.raises(UsageError, match="no recipe named 'vgg': choose from paper, notebook"):
+def test_an_unknown_name_is_answered_with_those_there_are():
+    """Oracle: the names."""
+    with pytest.raises(UsageError, match="no recipe named 'vgg': choose from paper, literal"):
         find_recipe("vgg")
-
-
-def test_override_changes_what_is_given_and_nothing_else():
-    """Oracle: the constants that differ; None means not given."""
-    changed = override(PAPER, epochs=3, learning_rate=0.5, batch_size=None)
-    before, after = PAPER.to_json(), changed.to_json()
-    differing = {name: after[name] for name in after if after[name] != before[name]}
-    assert differing == {"epochs": 3, "learning_rate": 0.5}
-    assert override(PAPER) == PAPER
+    with pytest.raises(UsageError, match="no variant named 'no-pool': choose from no-lrn"):
+        vary(PAPER, "no-pool")
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "text", "value"),
     [
-        ({"epochs": 0}, "^--epochs 0: must be above 0 and finite$"),
-        ({"batch_size": -8}, "^--batch-size -8: must be above 0 and finite$"),
-        ({"learning_rate": float("nan")}, "^--learning-rate nan: must be above 0 and finite$"),
-        (
-            {"epochs": 5, "learning_rate": -0.01},
-            "^--learning-rate -0.01: must be above 0 and finite$",
-        ),
-        ({"epoch": 5}, "^a recipe has no constant 'epoch'$"),
-        ({"zeal": 1, "dilation": 2}, "^a recipe has no constant 'dilation'$"),
+        ("learning_rate", "0.5", 0.5),
+        ("learning_rate", "1e-3", 1e-3),
+        ("epochs", "3", 3),
+        ("flip", "false", False),
+        ("subtract", "channel", "channel"),
+        ("drop_at", "0.5,0.75", (0.5, 0.75)),
+        ("output_stddev", "none", None),
+        ("weight_decay", "0", 0.0),
+        ("conv2.bias", "1", 1.0),
+        ("conv1.then", "lrn,pool,relu", ("lrn", "pool", "relu")),
+        ("fc6.dropout", "0", 0.0),
     ],
 )
-def test_override_refuses_nonsense_and_names_it(given, message):
-    """Oracle: the option as the user types it, and the value that came."""
+def test_override_changes_what_is_given_and_nothing_else(name, text, value):
+    """Oracle: the constants that differ, and the report that says who set it."""
+    changed = override(CAFFE, {name: text})
+    before, after = constants(CAFFE), constants(changed)
+    assert {key: after[key] for key in after if after[key] != before[key]} == {name: value}
+    (point,) = (point for point in fidelity.report(changed) if point.name == name)
+    assert point.because == ("set on the command line" if point.differs else "")
+
+
+def test_a_recipe_is_composed_in_order():
+    """Oracle: the last word counts; the name tells the variants."""
+    made = compose("paper", ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.then = relu"])
+    assert (made.name, made.epochs) == ("paper+no-lrn+tanh", 4)
+    assert [conv.then for conv in made.convs[:2]] == [("relu",), ("tanh", "pool")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=0", "^epochs 0: must be a whole number above 0$"),
+        ("epochs=2.5", "^epochs 2.5: must be a whole number above 0$"),
+        ("learning_rate=nan", "^learning_rate nan: must be a number above 0$"),
+        ("learning_rate=inf", "^learning_rate inf: must be a number above 0$"),
+        ("momentum=-0.1", "^momentum -0.1: must be a number from 0 on$"),
+        ("fc6.dropout=1", "^fc6.dropout 1: must be a number from 0 on and below 1$"),
+        ("flip=yes", "^flip yes: must be one of true, false$"),
+        ("conv1.then=relu,fly", "^conv1.then relu,fly: must be one of relu, tanh, lrn"),
+        ("epoch=5", "^epoch: no such constant: choose from stored_size, "),
+        ("name=x", "^name: no such constant"),
+        ("fc6.kernel=3", "^fc6.kernel: no such constant: choose from units, "),
+        ("conv9.bias=0", "^conv9.bias: no such layer: choose from conv1, "),
+        ("epochs", "^--set epochs: write it as NAME=VALUE$"),
+        ("crop_size=300", "^crop_size 300, stored_size 256: a crop can't be larger"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_and_named(setting, message):
+    """Oracle: the name as the user types it, and the value that came."""
     with pytest.raises(UsageError, match=message):
-        override(PAPER, **given)
+        compose("paper", [], [setting])

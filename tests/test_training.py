@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from alexnet_cli import evaluation, prediction, training
 from alexnet_cli.artifacts import EpochRow, RunFolder, load_arrays, load_notes
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.model import build_alexnet
+from alexnet_cli.recipes import RELEASED
 from alexnet_cli.reports import Listener
 from alexnet_cli.training import Schedule
 
@@ -167,6 +170,36 @@ def test_a_recipe_without_drops_keeps_its_rate():
     for epoch in range(1, 9):
         schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
     assert schedule.learning_rate == 0.001
+
+
+def test_a_recipe_that_says_when_the_rate_drops_is_followed():
+    """Oracle: the released log: rates of 91 epochs that fall after 25, 51 and 79."""
+    schedule, rates = Schedule(RELEASED.learning_rate), []
+    for epoch in range(1, 92):
+        rates.append(schedule.learning_rate)
+        schedule = schedule.after(epoch_row(epoch, 0.5), RELEASED)
+    assert rates == pytest.approx([1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12)
+
+
+def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
+    photographs, tmp_path
+):
+    """Oracle: the initial weights, bit for bit; ε of each variable by hand."""
+    late = replace(QUICK, epochs=4, bias_rate=2.0, weight_decay=0.0)
+    frozen = run(photographs, tmp_path / "a", replace(late, freeze_from=0.0, momentum=0.0))
+    start = build_alexnet(late, 3, seed=0)
+    arrays = load_arrays(frozen.run / "last.npz")
+    for variable in start.weights:
+        same = np.array_equal(variable.numpy(), arrays[variable.path])
+        assert same == variable.path.startswith(("conv1/", "conv2/")), variable.path
+    trainer = {"recipe": late, "model": start, "schedule": Schedule(0.01)}
+    for slow, freeze, factor in ((1.0, 1.0, 1.0), (0.0, 1.0, 0.1), (0.0, 0.0, 0.0)):
+        trainer["recipe"] = replace(late, slow_from=slow, freeze_from=freeze)
+        rates = training._Training._rates(SimpleNamespace(**trainer), 1)
+        for variable, rate in zip(start.trainable_variables, rates):
+            expected = 0.02 if variable.path.endswith("bias") else 0.01
+            first = variable.path.startswith(("conv1/", "conv2/"))
+            assert rate == pytest.approx(expected * (factor if first else 1))
 
 
 # Resuming
