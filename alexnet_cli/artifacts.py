@@ -67,6 +67,7 @@ class Card:
     precision: str
     data: str  # the folder it was trained on
     versions: dict[str, str]
+    weights: str | None = None  # the model it started from
 
 
 class RunFolder:

@@ -1,18 +1,24 @@
-"""A trained network with all that turns an image into probabilities."""
+"""Trained networks with all that turns an image into probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_cli import caffe
 from alexnet_cli.artifacts import Arrays, RunFolder, load_arrays
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.images import UInt8Array
+from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
 from alexnet_cli.model import build_alexnet
-from alexnet_cli.pipeline import Cropper, Float32Array, Statistics
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.pipeline import Cropper, Float32Array, Statistics, load_image
+from alexnet_cli.recipes import CAFFE, Recipe
 
 BATCH_CROPS = 128
 
@@ -22,33 +28,133 @@ class Classifier:
 
     def __init__(self, model: keras.Model, recipe: Recipe, statistics: Statistics) -> None:
         """Compile the forward pass for batches of any size."""
-        self.recipe, self.statistics = recipe, statistics
-        crops = tf.TensorSpec((None, recipe.crop_size, recipe.crop_size, 3), tf.float32)
-        self._forward = tf.function(
-            lambda images: tf.nn.softmax(model(images, training=False)), input_signature=[crops]
-        )
+        self.model, self.recipe, self.statistics = model, recipe, statistics
+        self._forward = self._compile(lambda x: tf.nn.softmax(model(x, training=False)))
+
+    def _compile(self, function: Any) -> Any:
+        size = self.recipe.crop_size
+        crops = tf.TensorSpec((None, size, size, 3), tf.float32)
+        return tf.function(function, input_signature=[crops])
 
     def cropper(self, *, ten_crop: bool = False) -> Cropper:
         """Return what cuts a stored image into the crops that `probabilities` takes."""
         return Cropper(self.recipe, self.statistics, ten=ten_crop)
 
     def probabilities(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
-        """Yield for each image's crops (k, size, size, 3) their softmax outputs (k, classes).
+        """Yield for each image's crops (k, size, size, 3) their softmax outputs (k, classes)."""
+        for batch in in_batches(images, len):
+            yield from self.run(batch)
 
-        Images are taken as they come, `BATCH_CROPS` crops at a time.
-        """
-        batch: list[Float32Array] = []
-        for crops in images:
-            batch.append(crops)
-            if sum(map(len, batch)) + len(crops) > BATCH_CROPS:
-                yield from self._run(batch)
-                batch = []
-        if batch:
-            yield from self._run(batch)
-
-    def _run(self, batch: list[Float32Array]) -> list[Float32Array]:
+    def run(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
+        """Return the softmax outputs (k, classes) for each image's crops (k, size, size, 3)."""
         outputs = self._forward(tf.constant(np.concatenate(batch))).numpy()
         return np.split(outputs, np.cumsum([len(crops) for crops in batch])[:-1])
+
+    def features(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
+        """Yield for each image's crops (1, size, size, 3) what fc7 makes of it: (units,)."""
+        last_hidden = list(self.recipe.layers())[-1]
+        inner = keras.Model(self.model.inputs, self.model.get_layer(last_hidden).output)
+        forward = self._compile(lambda x: inner(x, training=False))
+        for batch in in_batches(images, len):
+            yield from forward(tf.constant(np.concatenate(batch))).numpy()
+
+
+def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
+    """Group images as they come, `BATCH_CROPS` crops at a time."""
+    batch: list[Any] = []
+    for image in images:
+        batch.append(image)
+        if sum(map(n_crops, batch)) + n_crops(image) > BATCH_CROPS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble: its network and where it comes from."""
+
+    path: Path
+    classifier: Classifier
+    classes: tuple[str, ...]
+    epoch: int | None = None  # that its weights are from
+    data: str | None = None  # the folder it was trained on, if known
+    trained_on: Manifest | None = None
+
+
+class Ensemble:
+    """Models whose softmax outputs are averaged (section 6); one model is an ensemble of one."""
+
+    def __init__(self, models: Sequence[Path] | None, *, ten_crop: bool = False) -> None:
+        """Load run folders or Caffe's weights; by default the newest run.
+
+        Raises `AlexNetError` if one can't be read, or if their classes differ.
+        """
+        found = models or [RunFolder.find(None).path]
+        self.members = [load_member(path) for path in found]
+        self.classes = self.members[0].classes
+        for member in self.members[1:]:
+            if member.classes != self.classes:
+                first = self.members[0].path
+                raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
+        self._croppers = [m.classifier.cropper(ten_crop=ten_crop) for m in self.members]
+
+    def load(self, path: Path) -> list[Float32Array]:
+        """Read one file into crops (k, size, size, 3) for each member, decoding no more than needed.
+
+        Raises `AlexNetError` that names the file.
+        """
+        stored: dict[tuple[int, bool], UInt8Array] = {}
+        crops = []
+        for cropper in self._croppers:
+            form = (cropper.recipe.stored_size, cropper.recipe.squash)
+            if form not in stored:
+                stored[form] = load_image(path, cropper.recipe)
+            crops.append(cropper(stored[form]))
+        return crops
+
+    def probabilities(self, images: Iterable[list[Float32Array]]) -> Iterator[Float32Array]:
+        """Yield for each image, as `load` gives it, the outputs (members, k, classes)."""
+        for batch in in_batches(images, lambda image: len(image[0])):
+            by_member = [
+                member.classifier.run([image[number] for image in batch])
+                for number, member in enumerate(self.members)
+            ]
+            for outputs in zip(*by_member):
+                yield np.stack(outputs)
+
+
+def load_member(path: Path) -> Member:
+    """Load a run folder or Caffe's weights as one model."""
+    if path.suffix == ".npy":
+        return load_caffe(path)
+    run = RunFolder.find(path)
+    card = run.card()
+    return Member(
+        run.path,
+        load_classifier(run),
+        card.classes,
+        run.best_epoch(),
+        card.data,
+        read_manifest(run.path / MANIFEST),
+    )
+
+
+def load_caffe(path: Path, recipe: Recipe = CAFFE) -> Member:
+    """Load Caffe's weights; class names are the lines of a .txt file beside it, if there is one."""
+    weights = caffe.read_caffe(path, recipe)
+    n_classes = weights[f"{recipe.last_layer}/bias"].size
+    names = path.with_suffix(".txt")
+    classes = tuple(f"class {number}" for number in range(n_classes))
+    if names.exists():
+        classes = tuple(names.read_text(encoding="utf-8").splitlines())
+        if len(classes) != n_classes:
+            raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
+    recipe = replace(recipe, subtract="channel")
+    model = build_alexnet(recipe, n_classes)
+    _set_or_name(path, model, weights)
+    return Member(path, Classifier(model, recipe, caffe.caffe_statistics(recipe)), classes)
 
 
 def load_classifier(run: RunFolder, weights: str = "best") -> Classifier:
@@ -56,11 +162,15 @@ def load_classifier(run: RunFolder, weights: str = "best") -> Classifier:
     card = run.card()
     model = build_alexnet(card.recipe, len(card.classes))
     path = run.path / f"{weights}.npz"
+    _set_or_name(path, model, load_arrays(path))
+    return Classifier(model, card.recipe, run.statistics())
+
+
+def _set_or_name(path: Path, model: keras.Model, arrays: Arrays) -> None:
     try:
-        set_weights(model, load_arrays(path))
+        set_weights(model, arrays)
     except ValueError as error:
         raise AlexNetError(f"{path}: {error}") from None
-    return Classifier(model, card.recipe, run.statistics())
 
 
 def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
@@ -68,10 +178,15 @@ def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: variable.numpy() for variable in model.weights}
 
 
-def set_weights(model: keras.Model, arrays: Arrays) -> None:
-    """Assign `arrays` by name; raises `ValueError` at the first that is missing or unfit."""
+def set_weights(model: keras.Model, arrays: Arrays, but: str = "") -> None:
+    """Assign `arrays` by name, all but those of layer `but`.
+
+    Raises `ValueError` at the first that is missing or unfit.
+    """
     for variable in model.weights:
         name, shape = variable.path, tuple(variable.shape)
+        if name.partition("/")[0] == but:
+            continue
         if name not in arrays:
             raise ValueError(f"the weights {name} are missing")
         array = arrays[name]
@@ -82,3 +197,32 @@ def set_weights(model: keras.Model, arrays: Arrays) -> None:
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: holds values that are not finite")
         variable.assign(array)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Weights that a training starts from, and the recipe of the network they are of."""
+
+    path: Path
+    recipe: Recipe
+    arrays: Arrays
+
+    def adopt(self, model: keras.Model, last_layer: str) -> tuple[str, ...]:
+        """Give `model` all layers but the last; returns their names.
+
+        Raises `AlexNetError` that names the first layer that does not fit.
+        """
+        try:
+            set_weights(model, self.arrays, but=last_layer)
+        except ValueError as error:
+            raise AlexNetError(f"{self.path}: {error}; train the network it is of") from None
+        layers = (variable.path.partition("/")[0] for variable in model.weights)
+        return tuple(dict.fromkeys(name for name in layers if name != last_layer))
+
+
+def read_weights(path: Path) -> Initial:
+    """Read the best weights of a run folder, or Caffe's file, to start a training from."""
+    if path.suffix == ".npy":
+        return Initial(path, CAFFE, caffe.read_caffe(path))
+    run = RunFolder.find(path)
+    return Initial(run.path, run.card().recipe, load_arrays(run.path / "best.npz"))

@@ -24,8 +24,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Model = Annotated[
-    Path | None, typer.Option(help="A run folder.  [default: the newest]", show_default=False)
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A run folder, or Caffe's .npy; several are averaged.  [default: the newest]",
+        show_default=False,
+    ),
 ]
 
 
@@ -99,7 +103,7 @@ def split(
 # What a run is made of, and resuming can't change.
 _FIXED = (
     *("data", "recipe", "variant", "set", "batch_size", "learning_rate"),
-    *("precision", "seed", "out"),
+    *("precision", "weights", "seed", "out"),
 )
 
 
@@ -109,7 +113,10 @@ def train(
     data: Annotated[Path, typer.Argument(help="What `split` wrote, or class folders.")] = Path(
         "data"
     ),
-    recipe: Annotated[str, typer.Option(help="See `alexnet recipes`.")] = "paper",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="See `alexnet recipes`.  [default: paper, or that of --weights]"),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="Change it as the paper did: see `alexnet recipes`.", show_default=False),
@@ -135,6 +142,12 @@ def train(
     precision: Annotated[
         str, typer.Option(help="`float32`, `bfloat16`, or `auto`: the fastest here.")
     ] = "auto",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from this run or Caffe's .npy, all layers but the last.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, crops and dropout.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
     resume: Annotated[
@@ -146,7 +159,7 @@ def train(
     from rich.console import Console
 
     from alexnet_cli import render, startup
-    from alexnet_cli.recipes import compose
+    from alexnet_cli.recipes import compose, find_recipe
 
     given = [name for name in _FIXED if _is_typed(context, name)]
     if resume is not None and given:
@@ -154,19 +167,30 @@ def train(
         raise typer.BadParameter(f"a run is resumed as it began: leave out {option}")
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
-    chosen = compose(recipe, variant or (), [*(set or ()), *settings])
+    settings = [*(set or ()), *settings]
+    compose(find_recipe(recipe or "paper"), variant or (), settings)  # complain before the wait
     startup.load_tensorflow()
     from alexnet_cli import training
+    from alexnet_cli.classifier import read_weights
     from alexnet_cli.devices import choose_devices
 
     console = Console()
     devices = choose_devices(gpus, precision)
+    initial = read_weights(weights) if weights else None
+    base = initial.recipe if initial and recipe is None else find_recipe(recipe or "paper")
+    chosen = compose(base, variant or (), settings)
     with render.TrainingScreen(console) as screen:
         if resume is not None:
             report = training.resume(resume, devices=devices, epochs=epochs, listener=screen)
         else:
             report = training.train(
-                data, recipe=chosen, devices=devices, out=out, seed=seed, listener=screen
+                data,
+                recipe=chosen,
+                devices=devices,
+                out=out,
+                seed=seed,
+                initial=initial,
+                listener=screen,
             )
     render.show_training(console, report, out)
 
@@ -207,7 +231,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="`train`, `val` or `test`.  [default: val]")
     ] = None,
-    model: Model = None,
+    model: Models = None,
     ten_crop: Annotated[
         bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
     ] = False,
@@ -228,9 +252,10 @@ def evaluate(
     devices.start()
     with render.progress_bar(console, "evaluating") as progress:
         report = evaluation.evaluate(
-            data, model=model, split=split, ten_crop=ten_crop, progress=progress
+            data, models=model, split=split, ten_crop=ten_crop, progress=progress
         )
-    picture = report.run / "confusion.png"
+    first = report.members[0].path
+    picture = (first if first.is_dir() else first.parent) / "confusion.png"
     title = f"{report.split}: top-1 {report.score.top1:.3f}"
     figures.draw_confusion(report.matrix, report.classes, picture, title)
     if json is not None:
@@ -241,7 +266,7 @@ def evaluate(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    model: Model = None,
+    model: Models = None,
     top: Annotated[int, typer.Option(help="How many classes to name.", min=1)] = 5,
     ten_crop: Annotated[
         bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
@@ -265,7 +290,7 @@ def predict(
 
     def outcomes() -> Any:
         nonlocal failures
-        for outcome in prediction.predict(images, model=model, top=top, ten_crop=ten_crop):
+        for outcome in prediction.predict(images, models=model, top=top, ten_crop=ten_crop):
             if isinstance(outcome, Failure):
                 failures += 1
                 _complain(render.failure_line(outcome))

@@ -2,83 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli import metrics, scanning, splitting
-from alexnet_cli.artifacts import Card, RunFolder
-from alexnet_cli.classifier import load_classifier
+from alexnet_cli.classifier import Ensemble, Member
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.manifest import MANIFEST, SPLITS, Manifest, read_manifest
+from alexnet_cli.manifest import SPLITS, Manifest
+from alexnet_cli.metrics import Score
 from alexnet_cli.parallel import in_order
-from alexnet_cli.pipeline import load_image
-from alexnet_cli.reports import EvaluationReport
+from alexnet_cli.reports import EvaluationReport, MemberScore
 
 
 def evaluate(
     data: Path | None = None,
     *,
-    model: Path | None = None,
+    models: Sequence[Path] | None = None,
     split: str | None = None,
     ten_crop: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
-    """Evaluate the run `model` (default: the newest) on one split of `data`.
+    """Evaluate `models` (default: the newest run), their softmax outputs averaged, on `data`.
 
-    `data` is by default what the run was trained on, and `split` its `val`. Of a folder that is
-    not split, and is not the one trained on, all images are taken.
+    `data` is by default what the first model was trained on, and `split` its `val`. Of a folder
+    that is not split, and is not the one trained on, all images are taken.
     """
-    run = RunFolder.find(model)
-    card = run.card()
-    trained_on = read_manifest(run.path / MANIFEST)
-    manifest, split = _choose(data, split, card, trained_on)
-    _require_same_classes(manifest, card)
+    ensemble = Ensemble(models, ten_crop=ten_crop)
+    manifest, split = _choose(data, split, ensemble.members[0])
+    classes = ensemble.classes
+    _require_same_classes(manifest, classes)
     files = manifest.of(split) if split != "all" else manifest.files
     if not files:
         raise AlexNetError(f"{manifest.root}: no image in the {split} split")
 
-    classifier = load_classifier(run)
-    crop = classifier.cropper(ten_crop=ten_crop)
-    crops = in_order(files, lambda file: crop(load_image(file.path, card.recipe)))
-    scores = []
-    for done, probabilities in enumerate(classifier.probabilities(crops), start=1):
-        scores.append(probabilities)
+    shape = (len(files), len(ensemble.members), len(classes))
+    one, ten = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    crops = in_order(files, lambda file: ensemble.load(file.path))
+    for number, outputs in enumerate(ensemble.probabilities(crops)):
+        one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the centre comes first
         if progress:
-            progress(done, len(files))
-    by_crop = np.stack(scores)  # (images, crops, classes); the centre crop comes first
+            progress(number + 1, len(files))
 
-    index = {name: number for number, name in enumerate(card.classes)}
+    index = {name: number for number, name in enumerate(classes)}
     y_true = np.array([index[file.label] for file in files])
-    one, ten = by_crop[:, 0], by_crop.mean(axis=1)
-    matrix = metrics.confusion_matrix(
-        y_true, (ten if ten_crop else one).argmax(axis=1), len(card.classes)
+
+    def scores(member: slice) -> tuple[Score, Score | None]:
+        mean_one, mean_ten = (a[:, member].mean(axis=1) for a in (one, ten))
+        ten_score = metrics.score(y_true, mean_ten) if ten_crop else None
+        return metrics.score(y_true, mean_one), ten_score
+
+    members = tuple(
+        MemberScore(member.path, member.epoch, *scores(np.s_[number : number + 1]))
+        for number, member in enumerate(ensemble.members)
     )
-    seen = {file.sha256 for file in trained_on.of("train")} if split != "train" else set()
+    one_crop, ten_crop_score = scores(np.s_[:])
+    y_pred = (ten if ten_crop else one).mean(axis=1).argmax(axis=1)
+    matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
+    seen = _seen(ensemble) if split != "train" else set()
     return EvaluationReport(
-        run=run.path,
-        epoch=run.best_epoch(),
+        members=members,
         data=str(manifest.root),
         split=split,
-        classes=card.classes,
-        one_crop=metrics.score(y_true, one),
-        ten_crop=metrics.score(y_true, ten) if ten_crop else None,
+        classes=classes,
+        one_crop=one_crop,
+        ten_crop=ten_crop_score,
         top1_interval=metrics.wilson_interval(int(np.trace(matrix)), len(files)),
         matrix=matrix,
-        per_class=metrics.per_class(matrix, card.classes),
-        most_confused=metrics.most_confused(matrix, card.classes),
+        per_class=metrics.per_class(matrix, classes),
+        most_confused=metrics.most_confused(matrix, classes),
         n_seen=sum(file.sha256 in seen for file in files),
     )
 
 
-def _choose(
-    data: Path | None, split: str | None, card: Card, trained_on: Manifest
-) -> tuple[Manifest, str]:
+def _seen(ensemble: Ensemble) -> set[str]:
+    """Name the content of every image that a member was trained on."""
+    manifests = (member.trained_on for member in ensemble.members)
+    return {file.sha256 for m in manifests if m for file in m.of("train")}
+
+
+def _choose(data: Path | None, split: str | None, model: Member) -> tuple[Manifest, str]:
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: choose from {', '.join(SPLITS)}")
-    if data is None or data.resolve() == Path(card.data):
-        return trained_on, split or "val"
+    if model.trained_on and model.data and (data is None or data.resolve() == Path(model.data)):
+        return model.trained_on, split or "val"
+    if data is None:
+        raise UsageError(f"{model.path}: does not know its images; name a folder of them")
     if scanning.is_split(data):
         return splitting.open_data(data), split or "val"
     if split is not None:
@@ -86,8 +96,8 @@ def _choose(
     return splitting.open_data(data), "all"
 
 
-def _require_same_classes(manifest: Manifest, card: Card) -> None:
-    data, model = set(manifest.classes), set(card.classes)
+def _require_same_classes(manifest: Manifest, classes: Sequence[str]) -> None:
+    data, model = set(manifest.classes), set(classes)
     if data != model:
         unknown, absent = sorted(data - model), sorted(model - data)
         parts = [f"the model does not know {', '.join(unknown)}"] if unknown else []

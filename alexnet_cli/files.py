@@ -23,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)  # Ctrl-C may come when it has moved already
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)

@@ -72,7 +72,7 @@ def load_image(path: Path, recipe: Recipe) -> images.UInt8Array:
     except ImageError as error:
         raise AlexNetError(f"{path}: {error}") from None
     except OSError as error:
-        raise AlexNetError(f"{path}: {error.strerror}") from None
+        raise AlexNetError(f"{path}: {error.strerror or error}") from None
 
 
 def _physical_memory() -> int:

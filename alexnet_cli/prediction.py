@@ -8,42 +8,40 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alexnet_cli import images
-from alexnet_cli.artifacts import RunFolder
-from alexnet_cli.classifier import load_classifier
-from alexnet_cli.errors import AlexNetError, ImageError, UsageError
+from alexnet_cli.classifier import Ensemble
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Float32Array
 from alexnet_cli.reports import Failure, Prediction
 
 
 def predict(
-    paths: Sequence[Path], *, model: Path | None = None, top: int = 5, ten_crop: bool = False
+    paths: Sequence[Path],
+    *,
+    models: Sequence[Path] | None = None,
+    top: int = 5,
+    ten_crop: bool = False,
 ) -> Iterator[Prediction | Failure]:
-    """Classify image files, and all images in folders, with the run `model` (default: the newest).
+    """Classify image files, and all images in folders, with `models` (default: the newest run).
 
-    Yields an outcome per image as it comes, in order. `top` is the number of classes to give, at
-    most those there are. Raises `UsageError` for `top` below 1.
+    The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
+    `top` is the number of classes to give, at most those there are. Raises `UsageError` for `top`
+    below 1.
     """
     if top < 1:
         raise UsageError(f"--top {top}: must be at least 1")
-    run = RunFolder.find(model)
-    card = run.card()
-    classifier = load_classifier(run)
-    crop = classifier.cropper(ten_crop=ten_crop)
+    ensemble = Ensemble(models, ten_crop=ten_crop)
 
-    def load(path: Path) -> tuple[Path, Float32Array | str]:
+    def load(path: Path) -> tuple[Path, list[Float32Array] | str]:
         try:
-            recipe = card.recipe
-            return path, crop(images.load(path, recipe.stored_size, squash=recipe.squash))
-        except ImageError as error:
-            return path, str(error)
-        except OSError as error:
-            return path, error.strerror or str(error)
+            return path, ensemble.load(path)
+        except AlexNetError as error:
+            return path, str(error).removeprefix(f"{path}: ")
 
     good: deque[Path] = deque()
     failures: deque[Failure] = deque()
 
-    def crops() -> Iterator[Float32Array]:
+    def crops() -> Iterator[list[Float32Array]]:
         for path, outcome in in_order(list_images(paths), load):
             if isinstance(outcome, str):
                 failures.append(Failure(path, outcome))
@@ -51,12 +49,12 @@ def predict(
                 good.append(path)
                 yield outcome
 
-    for by_crop in classifier.probabilities(crops()):
-        scores = by_crop.mean(axis=0)
+    for outputs in ensemble.probabilities(crops()):
+        scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
         yield Prediction(
             path=good.popleft(),
-            classes=tuple(card.classes[index] for index in best),
+            classes=tuple(ensemble.classes[index] for index in best),
             probabilities=tuple(float(scores[index]) for index in best),
         )
         yield from _drain(failures)

@@ -429,9 +429,8 @@ def _differences(one: Recipe, two: Recipe) -> list[str]:
     return [key for key in a | b if a.get(key, missing) != b.get(key, missing)]
 
 
-def compose(name: str, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
-    """Find a recipe, vary it, and override constants by `NAME=VALUE`."""
-    recipe = find_recipe(name)
+def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
+    """Vary a recipe, and override its constants by `NAME=VALUE`."""
     for variant in variants:
         recipe = vary(recipe, variant)
     pairs = [setting.partition("=") for setting in settings]

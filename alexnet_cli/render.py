@@ -25,6 +25,7 @@ from alexnet_cli.reports import (
     EvaluationReport,
     Failure,
     Listener,
+    MemberScore,
     Prediction,
     TrainPlan,
     TrainReport,
@@ -197,6 +198,7 @@ class TrainingScreen(Listener):
             "classes": f"{len(card.classes):,}: {some(card.classes)}",
             "images": f"{images} (decoded {where})",
             "network": f"{plan.n_parameters:,} parameters",
+            **_origin(plan),
             "devices": f"{some(plan.devices)}, computing in {card.precision}",
             "training": f"{epochs}, {rate}, seed {card.seed}",
             "run": plain(plan.run),
@@ -239,6 +241,13 @@ class TrainingScreen(Listener):
             self.spoke = now
 
 
+def _origin(plan: TrainPlan) -> dict[str, str]:
+    if not plan.adopted:
+        return {}
+    fresh = plan.card.recipe.last_layer
+    return {"weights": f"{', '.join(plan.adopted)} from {plain(plan.card.weights)}; {fresh} new"}
+
+
 def show_training(console: Console, report: TrainReport, out: Path) -> None:
     """Show the final metrics of the best and the last epoch, and what to type next."""
     has_top5 = report.best.val.top5 is not None
@@ -274,15 +283,16 @@ def duration(seconds: float) -> str:
 
 def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -> None:
     """Show scores, classes, confusions, and where the picture of the matrix lies."""
-    _say(
-        console,
-        f"run {plain(report.run)} (epoch {report.epoch}) on {report.split} of {report.data}",
-    )
+    for member in report.members:
+        epoch = f" (epoch {member.epoch})" if member.epoch else ""
+        _say(console, f"model {plain(member.path)}{epoch}")
+    _say(console, f"on {report.split} of {plain(report.data)}")
     has_top5 = report.one_crop.top5 is not None
     table = _table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
-    table.add_row("one crop", *_score_cells(report.one_crop))
-    if report.ten_crop:
-        table.add_row("ten crops", *_score_cells(report.ten_crop))
+    several = len(report.members) > 1
+    for number, member in enumerate(report.members if several else (), start=1):
+        _add_scores(table, f"model {number}, ", member)
+    _add_scores(table, "averaged, " if several else "", report)
     console.print(table)
     low, high = report.top1_interval
     _say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
@@ -296,6 +306,12 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         times = "once" if count == 1 else f"{count} times"
         _say(console, f"{plain(true)} taken for {plain(predicted)} {times}")
     _say(console, f"confusion matrix drawn in {plain(picture)}")
+
+
+def _add_scores(table: Table, name: str, scores: MemberScore | EvaluationReport) -> None:
+    table.add_row(f"{name}one crop", *_score_cells(scores.one_crop))
+    if scores.ten_crop:
+        table.add_row(f"{name}ten crops", *_score_cells(scores.ten_crop))
 
 
 def _show_classes(console: Console, report: EvaluationReport) -> None:
@@ -324,7 +340,9 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     """Turn a report into plain data for `--json`."""
     data = {**asdict(report), "matrix": report.matrix.tolist()}
-    return {**data, "run": str(report.run), "top1_interval": list(report.top1_interval)}
+    for member in data["members"]:
+        member["path"] = str(member["path"])
+    return {**data, "top1_interval": list(report.top1_interval)}
 
 
 # predict

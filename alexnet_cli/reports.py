@@ -22,6 +22,7 @@ class TrainPlan:
     n_parameters: int
     devices: tuple[str, ...]
     first_epoch: int
+    adopted: tuple[str, ...]  # layers that start from the weights of another model
     in_memory: bool  # the decoded images; else on disk
 
 
@@ -64,15 +65,24 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class MemberScore:
+    """One model of an ensemble, measured alone."""
+
+    path: Path
+    epoch: int | None  # that the weights are from, if known
+    one_crop: Score
+    ten_crop: Score | None
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """What an evaluation found; every image counts once."""
 
-    run: Path
-    epoch: int  # that the weights are from
+    members: tuple[MemberScore, ...]
     data: str
     split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
     classes: tuple[str, ...]
-    one_crop: Score
+    one_crop: Score  # of the members' mean softmax
     ten_crop: Score | None
     top1_interval: tuple[float, float]  # 95 %, of what the matrix counts
     matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for

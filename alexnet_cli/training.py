@@ -14,7 +14,13 @@ import tensorflow as tf
 
 from alexnet_cli import artifacts, figures, metrics, splitting
 from alexnet_cli.artifacts import Card, EpochRow, RunFolder
-from alexnet_cli.classifier import Classifier, get_weights, load_classifier, set_weights
+from alexnet_cli.classifier import (
+    Classifier,
+    Initial,
+    get_weights,
+    load_classifier,
+    set_weights,
+)
 from alexnet_cli.devices import Devices
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.files import write_json
@@ -78,10 +84,12 @@ def train(
     devices: Devices,
     out: Path = Path("runs"),
     seed: int = 0,
+    initial: Initial | None = None,
     listener: Listener | None = None,
 ) -> TrainReport:
     """Train `recipe` on `data`, a split folder or one that is yet to be split.
 
+    The layers start as the recipe draws them, or from the weights `initial`, all but the last.
     The run folder appears in `out` when the first epoch begins, and goes again if that does not end.
     """
     listener = listener or Listener()
@@ -96,11 +104,15 @@ def train(
         precision=devices.precision,
         data=str(manifest.root),
         versions=artifacts.versions(),
+        weights=str(initial.path) if initial else None,
     )
     run = RunFolder.create(out, card, statistics)
     try:
         write_manifest(manifest, run.path / MANIFEST)
-        return _Training(run, card, statistics, manifest, store, devices, listener).go()
+        training = _Training(run, card, statistics, manifest, store, devices, listener)
+        if initial:
+            training.adopted = initial.adopt(training.model, recipe.last_layer)
+        return training.go()
     finally:
         if not (run.path / "last.npz").exists():
             run.remove()
@@ -167,6 +179,7 @@ class _Training:
         self.step = compile_step(self.model, self.optimizer, devices.strategy)
         self.augment = Augmenter(recipe, statistics)
         self.classifier = Classifier(self.model, recipe, statistics)
+        self.adopted: tuple[str, ...] = ()
         self.epoch = 0
         self.schedule = Schedule(recipe.learning_rate)
         self.history: list[EpochRow] = []
@@ -195,6 +208,7 @@ class _Training:
             n_parameters=self.model.count_params(),
             devices=self.devices.names,
             first_epoch=self.epoch + 1,
+            adopted=self.adopted,
             in_memory=all(store.in_memory for store in self.stores.values()),
         )
 

@@ -136,6 +136,45 @@ def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     assert "on train of" in said
 
 
+def test_a_run_teaches_another_and_both_predict(inside, alexnet, tmp_path):
+    """Oracle: layers named on the screen; the constants that the report says were changed."""
+    out = tmp_path / "runs"
+    options = ("--gpus", 0, "--epochs", 1, "--out", out)
+    assert alexnet("train", "colours", "--recipe", "quick", *options)[0] == 0
+    first = (out / "latest").resolve()
+    options = (*options, "--weights", first, "--set", "conv2.bias=0.5", "--variant", "no-dropout")
+    code, said, err = alexnet("train", "colours", *options)
+    assert (code, err) == (0, "")
+    assert f"conv1, conv2, conv3, conv4, conv5, fc6, fc7 from {first}; fc8 new" in said
+    second = (out / "latest").resolve()
+    code, said, err = alexnet("recipes", second)
+    assert (code, err) == (0, "")
+    assert "here 0.5. set on the command line" in said
+    assert "here 0. variant no-dropout: no dropout (§4.2)" in said
+    code, said, err = alexnet("evaluate", "--model", first, "--model", second, "--split", "train")
+    assert (code, err) == (0, "")
+    assert [line.split()[1:4] for line in said.splitlines() if "one crop" in line] == [
+        ["model", "1,", "one"],
+        ["model", "2,", "one"],
+        ["averaged,", "one", "crop"],
+    ]
+    assert alexnet("predict", "rose.jpg", "--model", first, "--model", second)[0] == 0
+
+
+def test_recipes_are_listed_and_explained(alexnet):
+    """Oracle: every name; Caffe's k beside the paper's."""
+    code, said, err = alexnet("recipes")
+    assert (code, err) == (0, "")
+    first_words = {line.split()[0] for line in said.splitlines() if line}
+    assert {*recipes.RECIPES, *recipes.VARIANTS} - {"quick"} <= first_words
+    code, said, err = alexnet("recipes", "caffe")
+    assert (code, err) == (0, "")
+    lines = said.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("lrn_k "))
+    assert lines[at].endswith("LRN k: 2 (§3.3)")
+    assert lines[at + 1].strip().startswith("here 1. Caffe")
+
+
 def _no_classes(folder):
     (folder / "x").mkdir()
     (folder / "x" / "a.jpg").write_bytes(b"")
@@ -213,6 +252,9 @@ def _broken_run(folder):
         (_photographs, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
         (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, literal"),
         (_broken_run, "recipes runs/r", 1, "model.json: can't be read"),
+        (_photographs, "train x --weights runs/r", 1, "runs/r: no such run folder"),
+        (_photographs, "train x --weights none.npy", 1, "none.npy: No such file"),
+        (None, "predict x.jpg --model none.npy", 1, "none.npy: No such file"),
         (None, "train --resume runs/r", 1, "runs/r: no such run folder"),
         (None, "train --resume runs/r --seed 3", 2, "resumed as it began: leave out --seed"),
         (None, "train x --resume runs/r", 2, "resumed as it began: leave out DATA"),

@@ -328,7 +328,7 @@ def test_override_changes_what_is_given_and_nothing_else(name, text, value):
 
 def test_a_recipe_is_composed_in_order():
     """Oracle: the last word counts; the name tells the variants."""
-    made = compose("paper", ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.then = relu"])
+    made = compose(PAPER, ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.then = relu"])
     assert (made.name, made.epochs) == ("paper+no-lrn+tanh", 4)
     assert [conv.then for conv in made.convs[:2]] == [("relu",), ("tanh", "pool")]
 
@@ -355,4 +355,4 @@ def test_a_recipe_is_composed_in_order():
 def test_a_setting_that_makes_no_sense_is_refused_and_named(setting, message):
     """Oracle: the name as the user types it, and the value that came."""
     with pytest.raises(UsageError, match=message):
-        compose("paper", [], [setting])
+        compose(PAPER, [], [setting])

@@ -94,7 +94,7 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(traine
     """Oracle: three ways to the same figures; the last from single files, in another order."""
     metrics = json.loads((trained.run / "metrics.json").read_text())
     for split in ("train", "val"):
-        report = evaluation.evaluate(model=trained.run, split=split)
+        report = evaluation.evaluate(models=[trained.run], split=split)
         kept = metrics["best"][split]
         assert report.one_crop.n == kept["n"]
         assert report.one_crop.top1 == kept["top1"]
@@ -102,10 +102,10 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(traine
         assert report.matrix.sum() == kept["n"]
     manifest = training.read_manifest(trained.run / "manifest.jsonl")
     for ten_crop in (False, True):
-        report = evaluation.evaluate(model=trained.run, split="train", ten_crop=ten_crop)
+        report = evaluation.evaluate(models=[trained.run], split="train", ten_crop=ten_crop)
         files = manifest.of("train")[::-1]
         outcomes = list(
-            prediction.predict([f.path for f in files], model=trained.run, ten_crop=ten_crop)
+            prediction.predict([f.path for f in files], models=[trained.run], ten_crop=ten_crop)
         )
         assert [outcome.path for outcome in outcomes] == [file.path for file in files]
         true = [
@@ -123,7 +123,7 @@ def test_evaluate_counts_what_it_has_seen(trained, photographs, tmp_path):
         target = copy / path.relative_to(photographs)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    report = evaluation.evaluate(copy, model=trained.run)
+    report = evaluation.evaluate(copy, models=[trained.run])
     assert (report.split, report.one_crop.n, report.n_seen) == ("all", 36, trained.best.train.n)
 
 
@@ -134,7 +134,7 @@ def test_evaluate_refuses_other_classes_and_names_them(trained, photographs, tmp
         for number in range(2):
             (tmp_path / "data" / name / f"{number}.png").write_bytes(image + bytes(number))
     with pytest.raises(AlexNetError, match=r"not know mauve; the data lacks green, red"):
-        evaluation.evaluate(tmp_path / "data", model=trained.run)
+        evaluation.evaluate(tmp_path / "data", models=[trained.run])
 
 
 # The schedule
