@@ -7,6 +7,7 @@
     last.npz          weights, velocities and counters of the last epoch: what resuming needs
     history.csv       a row per epoch
     metrics.json      final train and validation metrics of the best and the last epoch
+    report.md         every constant beside the paper's, and what the doctor found
     curves.png        loss and accuracy by epoch
 
 Every file is written beside its place and moved there whole. Reading never unpickles.
@@ -32,29 +33,16 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli import __version__
+from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write, write_json
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import Recipe
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1
 LATEST = "latest"
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One epoch as the table and history.csv show it."""
-
-    epoch: int
-    train_loss: float  # running mean, with augmentation and dropout
-    train_top1: float
-    val_loss: float
-    val_top1: float
-    val_top5: float | None
-    learning_rate: float
-    images_per_second: float  # of training
-    seconds: float  # of the whole epoch
 
 
 @dataclass(frozen=True)
@@ -138,11 +126,19 @@ class RunFolder:
 
     def best_epoch(self) -> int:
         """Tell which epoch the best weights are from."""
-        path = self.path / "best.npz"
+        return int(self._notes("best")["epoch"])
+
+    def _notes(self, weights: str) -> dict[str, Any]:
+        path = self.path / f"{weights}.npz"
         try:
-            return int(load_notes(load_arrays(path, only="notes"))["epoch"])
+            notes: dict[str, Any] = load_notes(load_arrays(path, only="notes"))
+            return {**notes, "epoch": int(notes["epoch"])}
         except (ValueError, TypeError, KeyError) as error:
             raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Read what the doctor found, as the last epoch's notes have it."""
+        return tuple(Finding(**finding) for finding in self._notes("last")["findings"])
 
     def write_history(self, rows: Sequence[EpochRow]) -> None:
         """Write history.csv."""
@@ -153,6 +149,11 @@ class RunFolder:
         writer.writerows(asdict(row) for row in rows)
         with atomic_write(self.path / "history.csv") as file:
             file.write(text.getvalue().encode())
+
+    def write_report(self, text: str) -> None:
+        """Write report.md."""
+        with atomic_write(self.path / "report.md") as file:
+            file.write(text.encode())
 
     def become_latest(self) -> None:
         """Let `latest` beside the run lead to it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alexnet_cli.images import UInt8Array
 from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.pipeline import Cropper, Float32Array, Statistics, load_image
-from alexnet_cli.recipes import CAFFE, Recipe
+from alexnet_cli.recipes import CAFFE, Dense, Recipe
 
 BATCH_CROPS = 128
 
@@ -53,10 +54,36 @@ class Classifier:
     def features(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
         """Yield for each image's crops (1, size, size, 3) what fc7 makes of it: (units,)."""
         last_hidden = list(self.recipe.layers())[-1]
-        inner = keras.Model(self.model.inputs, self.model.get_layer(last_hidden).output)
+        inner = keras.Model(self.model.input, self.model.get_layer(last_hidden).output)
         forward = self._compile(lambda x: inner(x, training=False))
         for batch in in_batches(images, len):
             yield from forward(tf.constant(np.concatenate(batch))).numpy()
+
+    @cached_property
+    def _relus(self) -> keras.Model:
+        """The network with the outputs of all its ReLUs."""
+        hidden = self.recipe.layers().items()
+        dense = {n for n, d in hidden if isinstance(d, Dense) and d.activation == "relu"}
+        layers = [
+            layer
+            for layer in self.model.layers
+            if isinstance(layer, keras.layers.ReLU) or layer.name in dense
+        ]
+        return keras.Model(self.model.input, {layer.name: layer.output for layer in layers})
+
+    def dead_units(self, images: Sequence[Float32Array]) -> dict[str, float]:
+        """Return by ReLU layer the share of units (channels) that none of `images` moves.
+
+        `images`: centre crops (1, size, size, 3), at least one. Without a ReLU it is empty.
+        """
+        if not self._relus.outputs:
+            return {}
+        return {
+            name: float(
+                tf.reduce_mean(tf.cast(tf.reduce_all(x <= 0, range(x.ndim - 1)), tf.float32))
+            )
+            for name, x in self._relus(np.concatenate(images), training=False).items()
+        }
 
 
 def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:

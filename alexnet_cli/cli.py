@@ -213,8 +213,9 @@ def recipes(
         render.show_recipes(console)
     else:
         is_run = name not in RECIPES and Path(name).is_dir()
-        recipe = RunFolder(Path(name)).card().recipe if is_run else find_recipe(name)
-        render.show_fidelity(console, recipe)
+        run = RunFolder.find(Path(name)) if is_run else None
+        render.show_fidelity(console, run.card().recipe if run else find_recipe(name))
+        render.show_findings(console, run.findings() if run else ())
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from alexnet_cli.doctor import Finding
 from alexnet_cli.recipes import LITERAL, Conv, Dense, Recipe, constants
 
 
@@ -39,6 +41,20 @@ def report(recipe: Recipe) -> tuple[Point, ...]:
             because = recipe.because.get(name) or recipe.because.get(constant, "")
         points.append(Point(name, metadata["what"], paper, metadata["source"], value, because))
     return tuple(points)
+
+
+def as_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
+    """Write the report of a run: what was found wrong with its learning, and every constant."""
+    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Does it learn?", ""]
+    lines += [f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}" for f in findings]
+    lines += [] if findings else ["Nothing was found that says otherwise."]
+    lines += ["", "## Fidelity", "", "What differs from the paper is in bold.", ""]
+    lines += ["| constant | | the paper | | here | source and reason |", "|---" * 6 + "|"]
+    for point in report(recipe):
+        here = f"**{point.recipe}**" if point.differs else point.recipe
+        cells = (f"`{point.name}`", point.what, point.paper, point.source, here, point.because)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _text(value: Any) -> str:

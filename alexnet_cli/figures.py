@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli.artifacts import EpochRow
 from alexnet_cli.files import atomic_write
+from alexnet_cli.metrics import EpochRow
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
 LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read

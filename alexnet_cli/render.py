@@ -17,9 +17,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from alexnet_cli import fidelity
-from alexnet_cli.artifacts import EpochRow
+from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import SPLITS, Manifest
-from alexnet_cli.metrics import TOP5_FROM, Score
+from alexnet_cli.metrics import TOP5_FROM, EpochRow, Score
 from alexnet_cli.recipes import RECIPES, VARIANTS, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
@@ -229,6 +229,10 @@ class TrainingScreen(Listener):
         _say(self.console, line + ("  best" if best else ""), "green" if best else "")
         self.spoke = time.monotonic()
 
+    def found(self, finding: Finding) -> None:
+        """Say what is wrong and what to try."""
+        show_findings(self.console, [finding])
+
     def scoring(self, done: int, total: int) -> None:
         """Move the bar."""
         self._advance("measuring the finished weights", done, total)
@@ -259,9 +263,17 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
         table.add_section()
     console.print()
     console.print(table)
+    show_findings(console, report.findings)
     _say(console, f"trained for {duration(report.seconds)}; everything is in {plain(report.run)}/")
     model = "" if out == Path("runs") else f" --model {plain(report.run)}"
     _say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
+
+
+def show_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Say in a line each what is wrong with a run's learning and what to try."""
+    for finding in findings:
+        _say(console, f"! {finding.kind}, epoch {finding.epoch}: {finding.evidence}", "yellow")
+        _say(console, f"  {finding.remedy}", "yellow")
 
 
 def _score_cells(score: Score) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli.artifacts import Card, EpochRow
-from alexnet_cli.metrics import ClassScore, Score
+from alexnet_cli.artifacts import Card
+from alexnet_cli.doctor import Finding
+from alexnet_cli.metrics import ClassScore, EpochRow, Score
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class TrainReport:
     best: FinalScore
     last: FinalScore
     seconds: float
+    findings: tuple[Finding, ...]  # what went wrong with its learning, if anything did
 
 
 class Listener:
@@ -59,6 +61,9 @@ class Listener:
 
     def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
         """Hear the epoch's figures, its weights being on disk, and if they are the best so far."""
+
+    def found(self, finding: Finding) -> None:
+        """Hear that the run does not learn as it should; each kind of trouble once."""
 
     def scoring(self, done: int, total: int) -> None:
         """Hear that `done` of `total` images have been measured with the finished weights."""

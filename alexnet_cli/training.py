@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, figures, metrics, splitting
-from alexnet_cli.artifacts import Card, EpochRow, RunFolder
+from alexnet_cli import artifacts, doctor, fidelity, figures, metrics, splitting
+from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import (
     Classifier,
     Initial,
@@ -22,10 +22,11 @@ from alexnet_cli.classifier import (
     set_weights,
 )
 from alexnet_cli.devices import Devices
+from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.files import write_json
 from alexnet_cli.manifest import MANIFEST, Manifest, Progress, read_manifest, write_manifest
-from alexnet_cli.metrics import Score
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.parallel import in_order
@@ -183,6 +184,9 @@ class _Training:
         self.epoch = 0
         self.schedule = Schedule(recipe.learning_rate)
         self.history: list[EpochRow] = []
+        self.findings: tuple[Finding, ...] = ()
+        shares = np.bincount(self.y_true["train"]) / len(self.y_true["train"])
+        self.guess_loss = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
 
     def go(self) -> TrainReport:
         """Run the epochs that are left and measure the result."""
@@ -193,9 +197,14 @@ class _Training:
         self.listener.started(self._plan())
         try:
             while self.epoch < self.recipe.epochs:
-                row = self._run_epoch()
+                row, vitals = self._run_epoch()
+                rows = [*self.history, row]
+                findings = doctor.examine(rows, vitals, self.recipe, self.findings)
+                self.findings += findings
                 self._save(row)
                 self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
+                for finding in findings:
+                    self.listener.found(finding)
         except KeyboardInterrupt:
             raise Interrupted(self._what_is_safe()) from None
         return self._report()
@@ -214,24 +223,30 @@ class _Training:
 
     # One epoch
 
-    def _run_epoch(self) -> EpochRow:
+    def _run_epoch(self) -> tuple[EpochRow, Vitals]:
         epoch, began = self.epoch + 1, time.perf_counter()
-        losses, hits, done, n_images = 0.0, 0, 0, len(self.stores["train"])
+        losses, hits, done, worst, n_images = 0.0, 0, 0, 0.0, len(self.stores["train"])
         rates = tf.constant(self._rates(epoch), tf.float32)
         for shards, count in self._batches(epoch):
             images, labels = (self._distribute(part) for part in zip(*shards))
             loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rates)
             losses, hits, done = losses + float(loss), hits + int(hit), done + count
-            if not np.isfinite(losses):
-                raise AlexNetError(
-                    f"the loss became {float(loss) / count} in epoch {epoch} after {done} images, at "
-                    f"learning rate {self.schedule.learning_rate:g}: try a smaller --learning-rate. "
-                    + self._what_is_safe()
-                )
+            worst = max(worst, float(loss) / count)
+            self._require_finite(float(loss) / count, f"loss became {{}} after {done} images")
             self.listener.stepped(epoch, done, n_images)
         train_seconds = time.perf_counter() - began
-        val = self._validate()
-        return EpochRow(
+        probabilities = _probabilities(self.classifier, self.stores["val"])
+        val = metrics.score(self.y_true["val"], probabilities)
+        self._require_finite(val.loss, "validation loss became {}")
+        counts = np.bincount(probabilities.argmax(axis=1), minlength=len(self.card.classes))
+        vitals = Vitals(
+            n_steps=epoch * -(-n_images // self.recipe.batch_size),
+            guess_loss=self.guess_loss,
+            worst_loss=worst,
+            predicted=dict(zip(self.card.classes, map(int, counts))),
+            dead=self._dead_units(),
+        )
+        row = EpochRow(
             epoch=epoch,
             train_loss=losses / done,
             train_top1=hits / done,
@@ -242,6 +257,21 @@ class _Training:
             images_per_second=done / train_seconds,
             seconds=time.perf_counter() - began,
         )
+        return row, vitals
+
+    def _require_finite(self, loss: float, what: str) -> None:
+        if not np.isfinite(loss):
+            raise AlexNetError(
+                f"the {what.format(loss)} in epoch {self.epoch + 1}, at learning rate "
+                f"{self.schedule.learning_rate:g}: {doctor.remedy(self.recipe)}. "
+                + self._what_is_safe()
+            )
+
+    def _dead_units(self) -> dict[str, float]:
+        """Tell for each ReLU layer the share of units that none of some images moves."""
+        crop, store = self.classifier.cropper(), self.stores["val"]
+        chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
+        return self.classifier.dead_units([crop(store[int(index)]) for index in chosen])
 
     def _rates(self, epoch: int) -> list[float]:
         """Return ε of each variable."""
@@ -288,9 +318,6 @@ class _Training:
             lambda context: parts[context.replica_id_in_sync_group]
         )
 
-    def _validate(self) -> Score:
-        return _score(self.classifier, self.stores["val"], self.y_true["val"])
-
     # What lasts
 
     def _save(self, row: EpochRow) -> None:
@@ -306,9 +333,11 @@ class _Training:
             "epoch": self.epoch,
             "schedule": asdict(self.schedule),
             "history": [asdict(row) for row in self.history],
+            "findings": [asdict(finding) for finding in self.findings],
         }
         artifacts.save_arrays(self.run.path / "last.npz", self._state(), notes)
         self.run.write_history(self.history)
+        self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
         self.run.become_latest()
 
     def _state(self) -> dict[str, np.ndarray]:
@@ -339,6 +368,7 @@ class _Training:
             best = tuple(notes["schedule"].pop("best"))
             self.schedule = Schedule(**notes["schedule"], best=best)
             self.history = [EpochRow(**row) for row in notes["history"]]
+            self.findings = tuple(Finding(**finding) for finding in notes["findings"])
         except (ValueError, KeyError, TypeError) as error:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
 
@@ -357,25 +387,27 @@ class _Training:
                 continue
             classifier = load_classifier(self.run, weights)
             scores = {
-                split: _score(classifier, store, self.y_true[split], self.listener.scoring)
+                split: metrics.score(
+                    self.y_true[split], _probabilities(classifier, store, self.listener.scoring)
+                )
                 for split, store in self.stores.items()
             }
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
         seconds = sum(row.seconds for row in self.history)
-        report = TrainReport(self.run.path, finals["best"], finals["last"], seconds)
+        report = TrainReport(self.run.path, finals["best"], finals["last"], seconds, self.findings)
         figures.draw_curves(self.history, self.run.path / "curves.png")
         data = {name: asdict(final) for name, final in finals.items()}
-        write_json(self.run.path / "metrics.json", {**data, "seconds": seconds})
+        findings = [asdict(finding) for finding in self.findings]
+        write_json(
+            self.run.path / "metrics.json", {**data, "seconds": seconds, "findings": findings}
+        )
         return report
 
 
-def _score(
-    classifier: Classifier,
-    store: ImageStore,
-    y_true: np.ndarray,
-    progress: Progress | None = None,
-) -> Score:
-    """Measure centre crops of every image."""
+def _probabilities(
+    classifier: Classifier, store: ImageStore, progress: Progress | None = None
+) -> Float32Array:
+    """Classify the centre crop of every image: (images, classes)."""
     crop = classifier.cropper()
     crops = in_order(range(len(store)), lambda index: crop(store[index]))
     scores = []
@@ -383,7 +415,7 @@ def _score(
         scores.append(probabilities[0])
         if progress:
             progress(len(scores), len(store))
-    return metrics.score(y_true, np.stack(scores))
+    return np.stack(scores)
 
 
 def compile_step(

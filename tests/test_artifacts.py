@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from alexnet_cli.artifacts import Card, EpochRow, RunFolder, load_arrays, load_notes, save_arrays
+from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write
+from alexnet_cli.metrics import EpochRow, load_arrays, load_notes, save_arrays
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import NOTEBOOK, PAPER
 

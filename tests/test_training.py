@@ -17,9 +17,10 @@ import pytest
 from conftest import TINY
 
 from alexnet_cli import evaluation, prediction, training
-from alexnet_cli.artifacts import EpochRow, RunFolder, load_arrays, load_notes
+from alexnet_cli.artifacts import RunFolder, load_arrays, load_notes
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.recipes import RELEASED
 from alexnet_cli.reports import Listener
@@ -74,8 +75,8 @@ def test_it_learns_colours(trained):
 
 def test_the_run_folder_tells_everything(trained, photographs):
     names = {path.name for path in trained.run.iterdir()}
-    expected = "best.npz curves.png history.csv last.npz manifest.jsonl metrics.json model.json"
-    assert names == {*expected.split(), "statistics.npz"}
+    expected = "best.npz curves.png history.csv last.npz manifest.jsonl metrics.json report.md"
+    assert names == {*expected.split(), "model.json", "statistics.npz"}
     assert (trained.run.parent / "latest").resolve() == trained.run.resolve()
     card = RunFolder(trained.run).card()
     assert card.recipe == QUICK
@@ -242,7 +243,7 @@ def test_a_damaged_state_is_refused(trained, tmp_path, damage):
 
 def test_a_diverging_run_stops_and_leaves_nothing(photographs, tmp_path):
     wild = replace(QUICK, learning_rate=1e12)
-    with pytest.raises(AlexNetError, match=r"the loss became .* in epoch 1 .*learning rate 1e\+12"):
+    with pytest.raises(AlexNetError, match=r"loss became .* in epoch 1, at learning rate 1e\+12"):
         run(photographs, tmp_path, wild)
     assert [path.name for path in tmp_path.iterdir()] == []
 

@@ -1,0 +1,158 @@
+"""The doctor on runs made to fail, each in its own way, and on healthy ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_training import QUICK, run
+
+from alexnet_cli import doctor, training
+from alexnet_cli.artifacts import RunFolder
+from alexnet_cli.devices import choose_devices
+from alexnet_cli.doctor import Finding, Vitals
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.metrics import EpochRow
+from alexnet_cli.recipes import PAPER, vary
+from alexnet_cli.reports import Listener
+
+LN3 = 1.0986
+
+
+def row(epoch, train_loss=0.5, val_loss=0.6):
+    return EpochRow(epoch, train_loss, 0.5, val_loss, 0.5, None, 0.01, 100.0, 1.0)
+
+
+def vitals(**changes):
+    healthy = {
+        "n_steps": 1000,
+        "guess_loss": LN3,
+        "worst_loss": 1.2,
+        "predicted": {"blue": 10, "green": 12, "red": 9},
+        "dead": {"relu1": 0.0, "fc7": 0.1},
+    }
+    return Vitals(**{**healthy, **changes})
+
+
+def kinds(history, vitals, recipe=PAPER, known=()):
+    return [finding.kind for finding in doctor.examine(history, vitals, recipe, known)]
+
+
+HISTORY = [row(epoch) for epoch in range(1, 6)]
+
+
+def test_a_healthy_epoch_gives_no_finding():
+    assert kinds(HISTORY, vitals()) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "changes", "kind"),
+    [
+        ([row(e, train_loss=1.08) for e in range(1, 4)], {}, "flat"),
+        (HISTORY, {"predicted": {"blue": 0, "green": 31, "red": 0}}, "one class"),
+        (HISTORY, {"dead": {"relu5": 0.49, "fc7": 0.5}}, "dead"),
+        (HISTORY, {"worst_loss": 4.5}, "exploded"),
+        (
+            [row(1, 1.0, 1.0), *(row(e, 0.5, 1.25) for e in range(2, 12))],
+            {},
+            "turned",
+        ),
+    ],
+)
+def test_each_trouble_has_its_evidence_and_is_told_once(history, changes, kind):
+    """Oracle: thresholds by hand: ln 3 − 2 %, all of 31, a half, 4 ln 3, + 25 % at half the loss."""
+    (found,) = doctor.examine(history, vitals(**changes), PAPER)
+    assert found.kind == kind
+    assert found.epoch == history[-1].epoch
+    assert kinds(history, vitals(**changes), known=[found]) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "changes"),
+    [
+        ([row(e, train_loss=1.07) for e in range(1, 4)], {}),  # it has begun to move
+        ([row(e, train_loss=1.09) for e in range(1, 3)], {}),  # too early: epochs
+        ([row(e, train_loss=1.09) for e in range(1, 4)], {"n_steps": 59}),  # too early: updates
+        (HISTORY, {"predicted": {"blue": 1, "green": 30, "red": 0}}),
+        (HISTORY[:2], {"predicted": {"blue": 0, "green": 31, "red": 0}}),
+        (HISTORY, {"dead": {"fc7": 0.49}}),
+        (HISTORY, {"worst_loss": 4.3}),
+        ([row(1, 1.0, 1.0), *(row(e, 0.5, 1.25) for e in range(2, 11))], {}),  # nine epochs
+        ([row(1, 1.0, 1.0), *(row(e, 0.6, 1.25) for e in range(2, 12))], {}),  # it learns on
+        ([row(1, 1.0, 1.0), *(row(e, 0.4, 1.2) for e in range(2, 12))], {}),  # hardly turned
+    ],
+)
+def test_what_lies_below_the_thresholds_is_no_finding(history, changes):
+    assert kinds(history, vitals(**changes)) == []
+
+
+def test_the_remedy_fits_the_recipe():
+    """Oracle: the paper's biases if they are the paper's; else the rate, by ten."""
+    assert "--variant biases-0.1" in doctor.remedy(vary(PAPER, "biases-1"))
+    assert doctor.remedy(PAPER) == "try --learning-rate 0.001"
+
+
+# Real runs
+
+
+class _Hear(Listener):
+    def __init__(self):
+        self.findings: list[Finding] = []
+
+    def found(self, finding):
+        self.findings.append(finding)
+
+
+def test_the_papers_biases_of_1_are_found_and_reported(photographs, tmp_path):
+    """Oracle: what is known of them: the loss leaps, fc7 dies, the loss stays at a guess's."""
+    ears = _Hear()
+    wide = tuple(replace(layer, units=1024, stddev=0.01, dropout=0.5) for layer in QUICK.dense)
+    recipe = replace(QUICK, dense=wide, output_stddev=0.01, epochs=8, learning_rate=0.02)
+    literal = vary(recipe, "biases-1")
+    report = run(photographs, tmp_path, literal, listener=ears)
+    told = {finding.kind: finding for finding in ears.findings}
+    assert {"exploded", "dead", "flat", "one class"} <= told.keys()
+    assert "fc7" in told["dead"].evidence
+    assert "guessing without a look" in told["flat"].evidence
+    assert all("--variant biases-0.1" in finding.remedy for finding in ears.findings)
+    assert report.findings == tuple(ears.findings) == RunFolder(report.run).findings()
+    text = (report.run / "report.md").read_text()
+    assert all(finding.evidence in text for finding in ears.findings)
+    ears.findings.clear()
+    training.resume(report.run, devices=choose_devices(0), epochs=9, listener=ears)
+    assert ears.findings == []  # told once, also over an interruption
+
+
+def test_a_healthy_run_stays_silent(photographs, tmp_path):
+    """Oracle: a run that learns its colours."""
+    ears = _Hear()
+    report = run(photographs, tmp_path, replace(QUICK, epochs=8), listener=ears)
+    assert report.best.val.top1 == 1.0
+    assert ears.findings == []
+    assert "Nothing was found" in (report.run / "report.md").read_text()
+
+
+def test_a_loss_that_is_no_number_names_the_remedy(photographs, tmp_path):
+    with pytest.raises(AlexNetError, match=r"loss became .*try --learning-rate 1e\+11"):
+        run(photographs, tmp_path, replace(QUICK, learning_rate=1e12))
+
+
+def test_dead_units_are_counted_by_layer(photographs, tmp_path):
+    """Oracle: biases by hand that no input overcomes, in half of fc6 and a quarter of conv3."""
+    from alexnet_cli.classifier import Classifier
+    from alexnet_cli.model import build_alexnet
+    from alexnet_cli.pipeline import Statistics
+
+    model = build_alexnet(QUICK, 3, seed=0)
+    for name, share in (("fc6", 2), ("conv3", 4)):
+        layer = model.get_layer(name)
+        bias = np.full(layer.bias.shape, 1.0, np.float32)
+        bias[: len(bias) // share] = -1e9
+        layer.bias.assign(bias)
+    zeros = Statistics(np.zeros((72, 72, 3), np.float32), np.eye(3))
+    crops = np.random.default_rng(0).normal(0, 1, (4, 1, 64, 64, 3)).astype(np.float32)
+    dead = Classifier(model, QUICK, zeros).dead_units(list(crops))
+    assert dead["fc6"] == 0.5
+    assert dead["relu3"] == 0.25
+    assert dead.keys() == {*(f"relu{number}" for number in range(1, 6)), "fc6", "fc7"}
