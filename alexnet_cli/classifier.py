@@ -51,39 +51,40 @@ class Classifier:
         outputs = self._forward(tf.constant(np.concatenate(batch))).numpy()
         return np.split(outputs, np.cumsum([len(crops) for crops in batch])[:-1])
 
+    @cached_property
+    def _last_hidden(self) -> Any:
+        """The network up to fc7, compiled."""
+        *_, name = self.recipe.layers()
+        inner = keras.Model(self.model.input, self.model.get_layer(name).output)
+        return self._compile(lambda x: inner(x, training=False))
+
     def features(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
         """Yield for each image's crops (1, size, size, 3) what fc7 makes of it: (units,)."""
-        last_hidden = list(self.recipe.layers())[-1]
-        inner = keras.Model(self.model.input, self.model.get_layer(last_hidden).output)
-        forward = self._compile(lambda x: inner(x, training=False))
         for batch in in_batches(images, len):
-            yield from forward(tf.constant(np.concatenate(batch))).numpy()
-
-    @cached_property
-    def _relus(self) -> keras.Model:
-        """The network with the outputs of all its ReLUs."""
-        hidden = self.recipe.layers().items()
-        dense = {n for n, d in hidden if isinstance(d, Dense) and d.activation == "relu"}
-        layers = [
-            layer
-            for layer in self.model.layers
-            if isinstance(layer, keras.layers.ReLU) or layer.name in dense
-        ]
-        return keras.Model(self.model.input, {layer.name: layer.output for layer in layers})
+            yield from self._last_hidden(tf.constant(np.concatenate(batch))).numpy()
 
     def dead_units(self, images: Sequence[Float32Array]) -> dict[str, float]:
         """Return by ReLU layer the share of units (channels) that none of `images` moves.
 
         `images`: centre crops (1, size, size, 3), at least one. Without a ReLU it is empty.
         """
-        if not self._relus.outputs:
+        if not self._relus:
             return {}
-        return {
-            name: float(
-                tf.reduce_mean(tf.cast(tf.reduce_all(x <= 0, range(x.ndim - 1)), tf.float32))
-            )
-            for name, x in self._relus(np.concatenate(images), training=False).items()
+        outputs = self._relus(np.concatenate(images), training=False)
+        alive = {name: (x.numpy() > 0).any(tuple(range(x.ndim - 1))) for name, x in outputs.items()}
+        return {name: float(1 - units.mean()) for name, units in alive.items()}
+
+    @cached_property
+    def _relus(self) -> keras.Model | None:
+        """The network with the outputs of all its ReLUs."""
+        hidden = self.recipe.layers().items()
+        dense = {n for n, d in hidden if isinstance(d, Dense) and d.activation == "relu"}
+        found = {
+            layer.name: layer.output
+            for layer in self.model.layers
+            if isinstance(layer, keras.layers.ReLU) or layer.name in dense
         }
+        return keras.Model(self.model.input, found) if found else None
 
 
 def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:

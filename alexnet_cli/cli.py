@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -272,6 +273,9 @@ def predict(
     ten_crop: Annotated[
         bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
     ] = False,
+    neighbours: Annotated[
+        int, typer.Option(help="Show so many training images nearest to it.", min=0)
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
 ) -> None:
@@ -284,17 +288,30 @@ def predict(
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
     startup.load_tensorflow()
-    from alexnet_cli import devices, prediction
+    from alexnet_cli import devices, gallery, prediction
 
-    console, failures = Console(), 0
+    console, failures = Console(stderr=json or csv), 0
     devices.start()
+    shown: list[Prediction] = []
 
     def outcomes() -> Any:
         nonlocal failures
-        for outcome in prediction.predict(images, models=model, top=top, ten_crop=ten_crop):
+        with render.progress_bar(console, "looking at the training images") as progress:
+            found = prediction.predict(
+                images,
+                models=model,
+                top=top,
+                ten_crop=ten_crop,
+                neighbours=neighbours,
+                progress=progress,
+            )
+            first = next(found, None)
+        for outcome in chain([first] if first else [], found):
             if isinstance(outcome, Failure):
                 failures += 1
                 _complain(render.failure_line(outcome))
+            elif outcome.neighbours:
+                shown.append(outcome)
             yield outcome
 
     if json:
@@ -305,5 +322,36 @@ def predict(
         for outcome in outcomes():
             if isinstance(outcome, Prediction):
                 render.show_prediction(console, outcome)
+    if shown:
+        picture = gallery.draw_nearest(shown, model)
+        if not (json or csv):
+            console.print(f"drawn in {render.plain(picture)}", markup=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def figures(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders; several are compared.  [default: the newest]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where they go.  [default: RUN/figures]", show_default=False),
+    ] = None,
+) -> None:
+    """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""
+    from rich.console import Console
+
+    from alexnet_cli import render, startup
+
+    startup.load_tensorflow()
+    from alexnet_cli import devices, gallery
+
+    console = Console()
+    devices.start()
+    with render.progress_bar(console, "looking at the training images") as progress:
+        pictures = gallery.draw(runs, out, progress)
+    for picture in pictures:
+        console.print(render.plain(picture), markup=False, soft_wrap=True)

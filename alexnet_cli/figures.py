@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.files import atomic_write
+from alexnet_cli.images import UInt8Array
 from alexnet_cli.metrics import EpochRow
+from alexnet_cli.pipeline import Float32Array
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
 LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
@@ -82,7 +84,114 @@ def draw_confusion(
                 axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, longest: int = 24) -> str:
     """Shorten a class name for an axis, and keep matplotlib from reading it as mathematics."""
-    short = name if len(name) <= 24 else name[:23] + "…"
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
+
+
+# The paper's figures
+
+
+def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw Figure 1: the training error of several runs against epochs, and where each passes 25 %."""
+    with _figure(path, 6.4, 4.2) as figure:
+        axes = figure.subplots()
+        for number, (name, values) in enumerate(errors.items()):
+            axes.plot(
+                range(1, len(values) + 1),
+                values,
+                color=f"C{number}",
+                linestyle=("-", "--", "-.", ":")[number % 4],
+                label=_plain(name, 40),
+            )
+        axes.axhline(0.25, color="0.6", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(1, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.92")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+
+
+def colour_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
+    """Return for each kernel of (h, w, 3, kernels) the share of its energy that gray lacks.
+
+    0: all three channels are alike; 1: they cancel out at every place.
+    """
+    weights = kernels.astype(np.float64)
+    gray = weights.mean(axis=2, keepdims=True)
+    energy = (weights**2).sum(axis=(0, 1, 2))
+    coloured = ((weights - gray) ** 2).sum(axis=(0, 1, 2))
+    shares: npt.NDArray[np.float64] = coloured / np.maximum(energy, np.finfo(float).tiny)
+    return shares
+
+
+def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
+    """Draw Figure 3: the first layer's kernels, the towers apart, and how much colour each sees.
+
+    `kernels`: (h, w, 3, kernels). Each is scaled by its own largest weight; gray is 0.
+    """
+    size, n = kernels.shape[0], kernels.shape[3]
+    columns = 16
+    rows = -(-n // towers // columns)
+    largest = np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+    shown = 0.5 + kernels / (2 * largest)
+    selectivity = colour_selectivity(kernels)
+    with _figure(path, 9, towers * (0.46 * rows + 0.35)) as figure:
+        grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[5, 1])
+        for number, (axes, strip) in enumerate(grid):
+            chosen = np.arange(number * n // towers, (number + 1) * n // towers)
+            sheet = np.ones((rows * (size + 1) + 1, columns * (size + 1) + 1, 3))
+            for place, index in enumerate(chosen):
+                top, left = (1 + (size + 1) * at for at in divmod(place, columns))
+                sheet[top : top + size, left : left + size] = shown[..., index]
+            axes.imshow(sheet, interpolation="nearest")
+            axes.axis("off")
+            mean = selectivity[chosen].mean()
+            axes.set_title(f"tower {number + 1}" if towers > 1 else "one tower", loc="left")
+            strip.hist(selectivity[chosen], bins=12, range=(0, 1), color="C4")
+            strip.set_title(f"colour: mean {mean:.2f}", fontsize=9)
+            strip.set(xlim=(0, 1), yticks=[], xticks=[0, 1], xticklabels=["gray", "colour"])
+            strip.spines[["top", "right", "left"]].set_visible(False)
+
+
+def draw_predictions(
+    shown: Sequence[tuple[UInt8Array, str, Sequence[tuple[str, float]]]], path: Path
+) -> None:
+    """Draw Figure 4, left: images with their true class and bars of the likeliest ones.
+
+    `shown`: (pixels, true class, [(class, probability), …] the likeliest first) of each image.
+    """
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with _figure(path, 2.3 * columns, 3.5 * rows) as figure:
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.2, 1] * rows)
+        for axes in grid.flat:
+            axes.axis("off")
+        for number, (pixels, label, bars) in enumerate(shown):
+            row, column = divmod(number, columns)
+            picture, chart = grid[2 * row, column], grid[2 * row + 1, column]
+            picture.imshow(pixels)
+            picture.set_title(_plain(label), fontsize=10)
+            chart.set(xlim=(0, 1), ylim=(len(bars) - 0.4, -0.6))
+            for place, (name, probability) in enumerate(bars):
+                colour = "#e08080" if name == label else "#9db7d5"
+                chart.barh(place, probability, height=0.86, color=colour)
+                chart.text(0.02, place, _plain(name), va="center", fontsize=8)
+
+
+def draw_neighbours(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
+    """Draw Figure 4, right: an image in the first column, then the training images nearest to it."""
+    columns = 1 + max(len(neighbours) for _, neighbours in rows)
+    with _figure(path, 1.35 * columns + 0.3, 1.35 * len(rows) + 0.2) as figure:
+        # a narrow empty column sets the images apart from their neighbours
+        ratios = [1, 0.12, *[1] * (columns - 1)]
+        grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=ratios)
+        for axes in grid.flat:
+            axes.axis("off")
+        for line, (pixels, neighbours) in zip(grid, rows):
+            line[0].imshow(pixels)
+            for axes, neighbour in zip(line[2:], neighbours):
+                axes.imshow(neighbour)
+        grid[0, 0].set_title("image", fontsize=9)
+        grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")

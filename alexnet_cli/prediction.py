@@ -10,9 +10,11 @@ from pathlib import Path
 from alexnet_cli import images
 from alexnet_cli.classifier import Ensemble
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.manifest import Progress
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Float32Array
-from alexnet_cli.reports import Failure, Prediction
+from alexnet_cli.reports import Failure, Neighbour, Prediction
+from alexnet_cli.retrieval import TrainingImages
 
 
 def predict(
@@ -21,16 +23,23 @@ def predict(
     models: Sequence[Path] | None = None,
     top: int = 5,
     ten_crop: bool = False,
+    neighbours: int = 0,
+    progress: Progress | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Classify image files, and all images in folders, with `models` (default: the newest run).
 
     The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
-    `top` is the number of classes to give, at most those there are. Raises `UsageError` for `top`
-    below 1.
+    `top` is the number of classes to give, at most those there are; `neighbours` that of nearest
+    training images, for which one model is needed. Raises `UsageError` for `top` below 1.
     """
     if top < 1:
         raise UsageError(f"--top {top}: must be at least 1")
     ensemble = Ensemble(models, ten_crop=ten_crop)
+    training = None
+    if neighbours:
+        if len(ensemble.members) > 1:
+            raise UsageError("--neighbours: works with one --model")
+        training = TrainingImages(ensemble.members[0], progress)
 
     def load(path: Path) -> tuple[Path, list[Float32Array] | str]:
         try:
@@ -38,7 +47,7 @@ def predict(
         except AlexNetError as error:
             return path, str(error).removeprefix(f"{path}: ")
 
-    good: deque[Path] = deque()
+    good: deque[tuple[Path, Float32Array]] = deque()
     failures: deque[Failure] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
@@ -46,16 +55,22 @@ def predict(
             if isinstance(outcome, str):
                 failures.append(Failure(path, outcome))
             else:
-                good.append(path)
+                good.append((path, outcome[0][:1]))
                 yield outcome
 
     for outputs in ensemble.probabilities(crops()):
         scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
+        path, centre = good.popleft()
+        near: tuple[Neighbour, ...] = ()
+        if training:
+            (features,) = ensemble.members[0].classifier.features([centre])
+            near = training.nearest(features, neighbours)
         yield Prediction(
-            path=good.popleft(),
+            path=path,
             classes=tuple(ensemble.classes[index] for index in best),
             probabilities=tuple(float(scores[index]) for index in best),
+            neighbours=near,
         )
         yield from _drain(failures)
     yield from _drain(failures)

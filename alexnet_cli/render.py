@@ -369,6 +369,8 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         line = Text(f"  {plain(name):<{width}}  {probability:6.1%}  ")
         line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
         console.print(line, soft_wrap=True)
+    for near in prediction.neighbours:
+        _say(console, f"  near: {near.label:<{width}}  {plain(near.path)}  ({near.distance:.1f})")
 
 
 def failure_line(failure: Failure) -> str:
@@ -386,6 +388,9 @@ def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
             pairs = zip(outcome.classes, outcome.probabilities)
             classes = [{"class": name, "probability": p} for name, p in pairs]
             rows.append({"image": str(outcome.path), "predictions": classes})
+            if outcome.neighbours:
+                near = [{**asdict(n), "path": str(n.path)} for n in outcome.neighbours]
+                rows[-1]["neighbours"] = near
     return json.dumps(rows, indent=2)
 
 

@@ -102,12 +102,22 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A training image near to another."""
+
+    path: Path
+    label: str
+    distance: float  # Euclidean, of fc7's outputs
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The likeliest classes of one image, the best first, with their probabilities."""
 
     path: Path
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
 
 
 @dataclass(frozen=True)

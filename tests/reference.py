@@ -82,15 +82,19 @@ def _towers(x, w, name):
     return convolve_in_towers(x, kernels, biases)
 
 
-def paper_logits(x, w, k=2.0, alpha=1e-4):
-    """The whole network of section 3.5; `w` are weights by name, dropout is off."""
+def paper_fc7(x, w, k=2.0, alpha=1e-4):
+    """The network of section 3.5 up to fc7; `w` are weights by name, dropout is off."""
     x = relu(convolve(x, w["conv1/kernel"], w["conv1/bias"], stride=4))
     x = pool(normalize_locally(x, k=k, alpha=alpha))
     x = pool(normalize_locally(relu(_towers(x, w, "conv2")), k=k, alpha=alpha))
     x = relu(convolve(x, w["conv3/kernel"], w["conv3/bias"]))
     x = relu(_towers(x, w, "conv4"))
-    x = pool(relu(_towers(x, w, "conv5")))
-    return _dense_layers(x, w)
+    return _hidden(pool(relu(_towers(x, w, "conv5"))), w)
+
+
+def paper_logits(x, w, k=2.0, alpha=1e-4):
+    """The whole network of section 3.5."""
+    return paper_fc7(x, w, k=k, alpha=alpha) @ w["fc8/kernel"] + w["fc8/bias"]
 
 
 def caffe_logits(x, w):
@@ -127,8 +131,11 @@ def notebook_logits(x, w):
     return _dense_layers(pool(x), w)
 
 
-def _dense_layers(x, w):
+def _hidden(x, w):
     x = x.reshape(len(x), -1)
     x = relu(x @ w["fc6/kernel"] + w["fc6/bias"])
-    x = relu(x @ w["fc7/kernel"] + w["fc7/bias"])
-    return x @ w["fc8/kernel"] + w["fc8/bias"]
+    return relu(x @ w["fc7/kernel"] + w["fc7/bias"])
+
+
+def _dense_layers(x, w):
+    return _hidden(x, w) @ w["fc8/kernel"] + w["fc8/bias"]

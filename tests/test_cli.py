@@ -94,6 +94,18 @@ def test_the_four_commands(inside, alexnet):
     assert "F1" in out
     assert (inside / "runs" / "latest" / "confusion.png").exists()
 
+    code, out, err = alexnet("figures")
+    assert (code, err) == (0, "")
+    assert [line.rpartition("/")[2] for line in out.splitlines()] == [
+        "kernels.png",
+        "predictions.png",
+        "neighbours.png",
+    ]
+    code, out, err = alexnet("predict", "rose.jpg", "--neighbours", 2, "--json")
+    assert (code, err) == (0, "")
+    assert [near["label"] for near in json.loads(out)[0]["neighbours"]] == ["red", "red"]
+    assert (inside / "runs" / "latest" / "neighbours.png").exists()
+
     code, out, err = alexnet("predict", "rose.jpg")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "rose.jpg"
@@ -251,7 +263,7 @@ def _broken_run(folder):
         (_photographs, "train x --set conv2.bias=-1", 2, "conv2.bias -1: must be a number from 0"),
         (_photographs, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
         (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, literal"),
-        (_broken_run, "recipes runs/r", 1, "model.json: can't be read"),
+        (_broken_run, "recipes runs/r", 1, "runs/r: the run is incomplete"),
         (_photographs, "train x --weights runs/r", 1, "runs/r: no such run folder"),
         (_photographs, "train x --weights none.npy", 1, "none.npy: No such file"),
         (None, "predict x.jpg --model none.npy", 1, "none.npy: No such file"),
@@ -263,6 +275,8 @@ def _broken_run(folder):
         (None, "evaluate --split some", 1, "no trained model in runs/"),
         (None, "predict rose.jpg", 1, "no trained model in runs/"),
         (_broken_run, "predict x.jpg --model runs/r", 1, "runs/r: the run is incomplete"),
+        (None, "figures", 1, "no trained model in runs/"),
+        (None, "figures runs/r", 1, "runs/r: no such run folder"),
         (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
         (None, "fly", 2, "No such command 'fly'"),
     ],

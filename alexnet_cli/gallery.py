@@ -1,0 +1,98 @@
+"""The paper's figures, from a run of one's own."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli import figures
+from alexnet_cli.artifacts import RunFolder
+from alexnet_cli.classifier import Member, load_member
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.manifest import ImageFile, Progress
+from alexnet_cli.pipeline import load_image
+from alexnet_cli.reports import Prediction
+from alexnet_cli.retrieval import TrainingImages
+
+SHOWN, QUERIES, NEIGHBOURS = 8, 5, 6  # as many as in Figure 4
+MOST_ROWS = 40
+
+
+def draw(
+    runs: Sequence[Path] | None = None, out: Path | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Draw Figures 3 and 4 of the first of `runs`; of several also Figure 1, which compares them.
+
+    `runs` is by default the newest, `out` the folder `figures` in the first. Returns the pictures.
+    """
+    runs = [RunFolder.find(run).path for run in runs or (None,)]
+    out = out or runs[0] / "figures"
+    out.mkdir(parents=True, exist_ok=True)
+    if len(runs) > 1:
+        errors = {run.resolve().name: _training_errors(run) for run in runs}
+        figures.draw_training_errors(errors, out / "training-error.png")
+    member = load_member(runs[0])
+    assert member.trained_on is not None  # as of every run folder
+    kernels = member.classifier.model.get_layer("conv1").kernel.numpy()
+    towers = max(conv.towers for conv in member.classifier.recipe.convs)
+    figures.draw_kernels(kernels, towers, out / "kernels.png")
+    split = "test" if member.trained_on.of("test") else "val"
+    files = _spread(member.trained_on.of(split), SHOWN)
+    _draw_predictions(member, files, out / "predictions.png")
+    training = TrainingImages(member, progress)
+    queries = _spread(files, QUERIES)
+    rows = []
+    for file, features in zip(queries, member.classifier.features(_crops(member, queries))):
+        nearest = training.nearest(features, NEIGHBOURS)
+        rows.append((_picture(member, file.path), [_picture(member, n.path) for n in nearest]))
+    figures.draw_neighbours(rows, out / "neighbours.png")
+    names = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
+    return [out / name for name in names[len(runs) == 1 :]]
+
+
+def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | None) -> Path:
+    """Draw images beside the training images nearest to them; returns the picture in the run."""
+    run = RunFolder.find(models[0] if models else None)
+    recipe = run.card().recipe
+    rows = [
+        (load_image(p.path, recipe), [load_image(n.path, recipe) for n in p.neighbours])
+        for p in predictions[:MOST_ROWS]
+    ]
+    figures.draw_neighbours(rows, run.path / "neighbours.png")
+    return run.path / "neighbours.png"
+
+
+def _training_errors(run: Path) -> list[float]:
+    try:
+        with (run / "history.csv").open() as file:
+            return [1 - float(row["train_top1"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        raise AlexNetError(f"{run / 'history.csv'}: can't be read: {error}") from None
+
+
+def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
+    """Take `count` of `files` at equal distances, so that all classes have their turn."""
+    positions = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return [files[position] for position in positions]
+
+
+def _crops(member: Member, files: Sequence[ImageFile]) -> list[np.ndarray]:
+    crop = member.classifier.cropper()
+    return [crop(_picture(member, file.path)) for file in files]
+
+
+def _picture(member: Member, path: Path) -> np.ndarray:
+    return load_image(path, member.classifier.recipe)
+
+
+def _draw_predictions(member: Member, files: Sequence[ImageFile], path: Path) -> None:
+    outputs = member.classifier.probabilities(_crops(member, files))
+    shown = []
+    for file, (scores,) in zip(files, outputs):
+        best = scores.argsort(kind="stable")[::-1][:5]
+        bars = [(member.classes[index], float(scores[index])) for index in best]
+        shown.append((_picture(member, file.path), file.label, bars))
+    figures.draw_predictions(shown, path)

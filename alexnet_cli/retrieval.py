@@ -1,0 +1,63 @@
+"""Nearest training images, by Euclidean distance of what fc7 makes of them (section 6.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli import artifacts
+from alexnet_cli.classifier import Member
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.manifest import Progress
+from alexnet_cli.parallel import in_order
+from alexnet_cli.pipeline import Float32Array, load_image
+from alexnet_cli.reports import Neighbour
+
+
+class TrainingImages:
+    """What fc7 makes of every image that a run was trained on, kept in the run folder."""
+
+    def __init__(self, member: Member, progress: Progress | None = None) -> None:
+        """Take the features from the run's fc7.npz, or compute and keep them.
+
+        Raises `UsageError` for a model that does not know its training images.
+        """
+        if member.trained_on is None:
+            raise UsageError(f"{member.path}: does not know its training images")
+        self.member, self.files = member, member.trained_on.of("train")
+        kept = member.path / "fc7.npz"
+        notes = {"epoch": member.epoch}
+        if kept.exists():
+            arrays = artifacts.load_arrays(kept)
+            if artifacts.load_notes(arrays) == notes:
+                self.features: Float32Array = arrays["features"].astype(np.float32)
+                return
+        self.features = self._compute(progress)
+        artifacts.save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
+
+    def _compute(self, progress: Progress | None) -> Float32Array:
+        classifier = self.member.classifier
+        crop = classifier.cropper()
+        crops = in_order(self.files, lambda file: crop(load_image(file.path, classifier.recipe)))
+        rows = []
+        for row in classifier.features(crops):
+            rows.append(row)
+            if progress:
+                progress(len(rows), len(self.files))
+        return np.stack(rows)
+
+    def nearest(self, features: Float32Array, count: int) -> tuple[Neighbour, ...]:
+        """Return the `count` training images nearest to `features` (units,), the nearest first."""
+        distances = euclidean(features, self.features)
+        order = np.argsort(distances, kind="stable")[:count]
+        files = [(self.files[index], float(distances[index])) for index in order]
+        missing = [file.path for file, _ in files if not file.path.exists()]
+        if missing:
+            raise AlexNetError(f"{missing[0]}: is gone, though the model was trained on it")
+        return tuple(Neighbour(file.path, file.label, distance) for file, distance in files)
+
+
+def euclidean(one: Float32Array, many: Float32Array) -> npt.NDArray[np.float64]:
+    """Return the distances of `one` (units,) to each row of `many` (n, units)."""
+    distances: npt.NDArray[np.float64] = np.linalg.norm(many.astype(np.float64) - one, axis=1)
+    return distances

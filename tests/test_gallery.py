@@ -1,0 +1,139 @@
+"""The paper's figures: what they show, and that it is what the network computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from PIL import Image
+from test_training import QUICK, run
+
+from alexnet_cli import figures, gallery, prediction
+from alexnet_cli.artifacts import load_arrays
+from alexnet_cli.classifier import load_member
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.pipeline import load_image
+from alexnet_cli.recipes import vary
+from alexnet_cli.retrieval import TrainingImages
+
+RANDOM = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    """A run of one epoch."""
+    return run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+# Neighbours (Figure 4, right)
+
+
+def test_neighbours_are_nearest_by_fc7(trained):
+    """Oracle: fc7 in NumPy for every image, and a sort by Euclidean distance."""
+    member = load_member(trained)
+    weights = load_arrays(trained / "best.npz")
+    mean = member.classifier.statistics.mean_image
+
+    def fc7(path):
+        image = load_image(path, QUICK).astype(float) - mean
+        return reference.paper_fc7(image[None, 4:68, 4:68], weights)[0]
+
+    files = member.trained_on.of("train")[::3]
+    query = member.trained_on.of("val")[0].path
+    distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
+    (found,) = prediction.predict([query], models=[trained], neighbours=99)
+    by_path = {near.path: near.distance for near in found.neighbours}
+    assert len(found.neighbours) == 33
+    for path, distance in distances.items():
+        assert by_path[path] == pytest.approx(distance, rel=1e-3, abs=1e-3)
+    order = [near.distance for near in found.neighbours]
+    assert order == sorted(order)
+    assert all(near.path.parent.name == near.label for near in found.neighbours)
+
+
+def test_a_training_image_is_its_own_nearest(trained):
+    """Oracle: distance 0, as far as features kept in float16 tell; from memory and from disk."""
+    (trained / "fc7.npz").unlink(missing_ok=True)
+    member = load_member(trained)
+    for number in range(2):
+        told = []
+        training = TrainingImages(member, lambda done, total, told=told: told.append(done))
+        assert bool(told) == (number == 0)  # the second time they come from the run folder
+        file = training.files[7]
+        crop = member.classifier.cropper()(load_image(file.path, QUICK))
+        (features,) = member.classifier.features([crop])
+        nearest = training.nearest(features, 3)
+        assert nearest[0].path == file.path
+        assert nearest[0].distance < 0.2 * nearest[1].distance
+
+
+def test_neighbours_of_two_models_or_of_a_missing_image_are_refused(trained, photographs):
+    image = [photographs / "red" / "0.png"]
+    with pytest.raises(UsageError, match="--neighbours: works with one --model"):
+        list(prediction.predict(image, models=[trained, trained], neighbours=1))
+    training = TrainingImages(load_member(trained))
+    gone = replace(training.files[0], path=photographs / "gone.png")
+    training.files = [gone] * len(training.files)
+    with pytest.raises(AlexNetError, match=r"gone\.png: is gone, though"):
+        training.nearest(training.features[0], 1)
+
+
+# Kernels (Figure 3)
+
+
+def test_colour_selectivity_by_hand():
+    """Oracle: gray has none; channels that cancel out have all; red alone has 2/3."""
+    gray = np.ones((2, 2, 3)) * RANDOM.normal(size=(2, 2, 1))
+    opposed = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 1.0, -2.0])
+    red = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 0.0, 0.0])
+    kernels = np.stack([gray, opposed, red, np.zeros((2, 2, 3))], axis=-1)
+    np.testing.assert_allclose(figures.colour_selectivity(kernels), [0, 1, 2 / 3, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_kernels_show_the_colours_that_they_have(tmp_path, coloured):
+    """Oracle: gray kernels leave the picture gray but for the bars of the histogram."""
+    kernels = RANDOM.normal(size=(11, 11, 1, 96)) * np.ones((1, 1, 3, 1))
+    if coloured:
+        kernels[..., 0, :] = 0
+    figures.draw_kernels(kernels, 2, tmp_path / "kernels.png")
+    left = pixels(tmp_path / "kernels.png")[:, :900]
+    assert (np.ptp(left, axis=2).max() > 100) == coloured
+    dark_rows = (left < 250).any(axis=(1, 2))
+    assert dark_rows.mean() > 0.5
+
+
+# The command
+
+
+def test_all_figures_of_a_run(trained, photographs, tmp_path):
+    """Oracle: names and order of the pictures; each has content; one folder as asked for."""
+    tanh = run(photographs, tmp_path / "runs", replace(vary(QUICK, "tanh"), epochs=1)).run
+    alone = gallery.draw([trained])
+    assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbours.png"]
+    assert {path.parent for path in alone} == {trained / "figures"}
+    both = gallery.draw([trained, tanh], tmp_path / "pictures")
+    assert next(path.name for path in both) == "training-error.png"
+    assert {path.parent for path in both} == {tmp_path / "pictures"}
+    for path in both:
+        assert (pixels(path) < 250).mean() > 0.005
+
+
+@pytest.mark.parametrize("n_classes", [2, 1000])
+def test_bars_are_as_long_as_probabilities(tmp_path, n_classes):
+    """Oracle: the width of the red bar, in a picture whose other bars are empty."""
+    for probability in (0.25, 1.0):
+        bars = [("true", probability), *((f"class {n}", 0.0) for n in range(min(n_classes, 5) - 1))]
+        image = np.zeros((64, 64, 3), np.uint8)
+        figures.draw_predictions([(image, "true", bars)], tmp_path / "bars.png")
+        shown = pixels(tmp_path / "bars.png")
+        red = ((shown[..., 0] - shown[..., 1]) > 60).any(axis=0).sum()
+        if probability == 0.25:
+            quarter = red
+    assert red == pytest.approx(4 * quarter, rel=0.03)
