@@ -103,7 +103,7 @@ def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> N
                 values,
                 color=f"C{number}",
                 linestyle=("-", "--", "-.", ":")[number % 4],
-                label=_plain(name, 40),
+                label=_plain(name, longest=40),
             )
         axes.axhline(0.25, color="0.6", linewidth=0.8, linestyle=":")
         axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(1, None))
@@ -173,7 +173,7 @@ def draw_predictions(
             picture, chart = grid[2 * row, column], grid[2 * row + 1, column]
             picture.imshow(pixels)
             picture.set_title(_plain(label), fontsize=10)
-            chart.set(xlim=(0, 1), ylim=(len(bars) - 0.4, -0.6))
+            chart.set(xlim=(0, 1), ylim=(4.6, -0.6))
             for place, (name, probability) in enumerate(bars):
                 colour = "#e08080" if name == label else "#9db7d5"
                 chart.barh(place, probability, height=0.86, color=colour)

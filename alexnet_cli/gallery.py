@@ -32,7 +32,10 @@ def draw(
     out = out or runs[0] / "figures"
     out.mkdir(parents=True, exist_ok=True)
     if len(runs) > 1:
-        errors = {run.resolve().name: _training_errors(run) for run in runs}
+        names = [RunFolder(run).card().recipe.name for run in runs]
+        if len({*names}) < len(names):
+            names = [run.resolve().name for run in runs]
+        errors = dict(zip(names, map(_training_errors, runs)))
         figures.draw_training_errors(errors, out / "training-error.png")
     member = load_member(runs[0])
     assert member.trained_on is not None  # as of every run folder
@@ -49,8 +52,8 @@ def draw(
         nearest = training.nearest(features, NEIGHBOURS)
         rows.append((_picture(member, file.path), [_picture(member, n.path) for n in nearest]))
     figures.draw_neighbours(rows, out / "neighbours.png")
-    names = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
-    return [out / name for name in names[len(runs) == 1 :]]
+    pictures = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
+    return [out / name for name in pictures[len(runs) == 1 :]]
 
 
 def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | None) -> Path:
