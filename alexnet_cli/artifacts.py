@@ -55,7 +55,7 @@ class Card:
     precision: str
     data: str  # the folder it was trained on
     versions: dict[str, str]
-    weights: str | None = None  # the model it started from
+    weights: str | None  # the model it started from
 
 
 class RunFolder:

@@ -159,8 +159,9 @@ def train(
     """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
     from rich.console import Console
 
-    from alexnet_cli import render, startup
-    from alexnet_cli.recipes import compose, find_recipe
+    from alexnet_cli import screen, startup
+    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.variants import compose
 
     given = [name for name in _FIXED if _is_typed(context, name)]
     if resume is not None and given:
@@ -180,9 +181,9 @@ def train(
     initial = read_weights(weights) if weights else None
     base = initial.recipe if initial and recipe is None else find_recipe(recipe or "paper")
     chosen = compose(base, variant or (), settings)
-    with render.TrainingScreen(console) as screen:
+    with screen.TrainingScreen(console) as listener:
         if resume is not None:
-            report = training.resume(resume, devices=devices, epochs=epochs, listener=screen)
+            report = training.resume(resume, devices=devices, epochs=epochs, listener=listener)
         else:
             report = training.train(
                 data,
@@ -191,9 +192,9 @@ def train(
                 out=out,
                 seed=seed,
                 initial=initial,
-                listener=screen,
+                listener=listener,
             )
-    render.show_training(console, report, out)
+    screen.show_training(console, report, out)
 
 
 @app.command()

@@ -209,14 +209,15 @@ def _exactly(kind: type[T], values: dict[str, Any]) -> T:
     return kind(**values)
 
 
-def _each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
+def each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
+    """Replace `values` in every one of `layers`."""
     return tuple(replace(layer, **values) for layer in layers)
 
 
-def _hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
+def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
     """Set the biases that the paper starts at 1: those of conv2, conv4, conv5 and dense layers."""
     convs = tuple(replace(c, bias=bias if c.bias else 0.0) for c in recipe.convs)
-    return {"convs": convs, "dense": _each(recipe.dense, bias=bias)}
+    return {"convs": convs, "dense": each(recipe.dense, bias=bias)}
 
 
 # With biases of 1 every unit of fc7 starts at about 1 for every image: fc8's input has a common
@@ -229,7 +230,7 @@ LITERAL = Recipe("literal", "the 2012 paper to the letter: learns with many clas
 PAPER = Recipe(
     name="paper",
     summary="the 2012 paper; hidden biases start at 0.1 in place of 1",
-    **_hidden_biases(LITERAL, 0.1),
+    **hidden_biases(LITERAL, 0.1),
     because={"bias": "Caffe: with 1 the loss stays flat; here too, if classes are few"},
 )
 
@@ -245,7 +246,7 @@ RELEASED = Recipe(
     convs=(
         replace(_conv1, then=("lrn", "pool", "relu")),
         replace(_conv2, then=("relu", "lrn", "lrn", "pool")),
-        *_each(_conv3to5[:2], stddev=0.03),
+        *each(_conv3to5[:2], stddev=0.03),
         replace(_conv3to5[2], stddev=0.03, then=("pool", "relu")),
     ),
     lrn_alpha=1e-4 / 5,
@@ -277,8 +278,8 @@ CAFFE = Recipe(
     summary="Caffe's bvlc_alexnet, the best-known replication",
     crop_size=227,
     colour_noise=0.0,
-    convs=_hidden_biases(LITERAL, 0.1)["convs"],
-    dense=_each(LITERAL.dense, bias=0.1, stddev=0.005),
+    convs=hidden_biases(LITERAL, 0.1)["convs"],
+    dense=each(LITERAL.dense, bias=0.1, stddev=0.005),
     lrn_k=1.0,
     lrn_alpha=1e-4 / 5,
     batch_size=256,
@@ -315,7 +316,7 @@ NOTEBOOK = Recipe(
         Conv(384, 3, stddev=None),
         Conv(256, 3, stddev=None, then=("relu", "pool")),
     ),
-    dense=_each(LITERAL.dense, bias=0.0, stddev=None),
+    dense=each(LITERAL.dense, bias=0.0, stddev=None),
     output_stddev=None,
     batch_size=32,
     epochs=50,
@@ -348,52 +349,8 @@ NOTEBOOK = Recipe(
 RECIPES = {recipe.name: recipe for recipe in (PAPER, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
 
 
-# What the paper tried, and what it compared itself with: changes to any recipe.
-
-
-def _without(recipe: Recipe, step: str) -> dict[str, Any]:
-    kept = (tuple(name for name in conv.then if name != step) for conv in recipe.convs)
-    return {"convs": tuple(replace(c, then=then) for c, then in zip(recipe.convs, kept))}
-
-
-def _tanh(recipe: Recipe) -> dict[str, Any]:
-    thens = (tuple("tanh" if s == "relu" else s for s in conv.then) for conv in recipe.convs)
-    convs = tuple(replace(c, then=then) for c, then in zip(recipe.convs, thens))
-    return {"convs": convs, "dense": _each(recipe.dense, activation="tanh")}
-
-
-def _one_tower(recipe: Recipe) -> dict[str, Any]:
-    *halved, last = recipe.convs
-    convs = tuple(replace(conv, filters=conv.filters // 2, towers=1) for conv in halved)
-    return {"convs": (*convs, replace(last, towers=1))}
-
-
-def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
-    return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
-
-
-VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
-    "no-lrn": ("no response normalization (§3.3)", lambda r: _without(r, "lrn")),
-    "no-overlap": ("pooling with z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),
-    "tanh": ("tanh in place of ReLU (§3.1, Figure 1)", _tanh),
-    "no-dropout": ("no dropout (§4.2)", lambda r: {"dense": _each(r.dense, dropout=0.0)}),
-    "one-tower": ("one tower of half the kernels, but in the last (§3.2)", _one_tower),
-    "no-colour-noise": ("no colour noise (§4.1)", lambda r: {"colour_noise": 0.0}),
-    "no-conv3": ("the third convolution removed (§7)", _remove_conv(3)),
-    "no-conv4": ("the fourth convolution removed (§7)", _remove_conv(4)),
-    "sixth-conv": (
-        "a convolution more after the last pooling (§6)",
-        lambda r: {"convs": (*r.convs, replace(r.convs[-1], kernel=3, then=("relu",)))},
-    ),
-    "biases-0.1": ("hidden biases start at 0.1 (Caffe)", lambda r: _hidden_biases(r, 0.1)),
-    "biases-1": ("hidden biases start at 1 (§5)", lambda r: _hidden_biases(r, 1.0)),
-}
-
-
-# Choosing
-
-
-def _choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
+def choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
+    """Return the choice of that name; raises `UsageError` that lists the names there are."""
     if name not in choices:
         raise UsageError(f"no {kind} named {name!r}: choose from {', '.join(choices)}")
     return choices[name]
@@ -401,16 +358,8 @@ def _choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
 
 def find_recipe(name: str) -> Recipe:
     """Return the recipe of that name; raises `UsageError` that lists the names there are."""
-    recipe: Recipe = _choose("recipe", name, RECIPES)
+    recipe: Recipe = choose("recipe", name, RECIPES)
     return recipe
-
-
-def vary(recipe: Recipe, variant: str) -> Recipe:
-    """Return `recipe` with one of `VARIANTS`; raises `UsageError` that lists them."""
-    summary, change = _choose("variant", variant, VARIANTS)
-    varied = replace(recipe, **change(recipe))
-    named = dict.fromkeys(_differences(recipe, varied), f"variant {variant}: {summary}")
-    return replace(varied, name=f"{recipe.name}+{variant}", because={**recipe.because, **named})
 
 
 def constants(recipe: Recipe) -> dict[str, Any]:
@@ -423,48 +372,8 @@ def constants(recipe: Recipe) -> dict[str, Any]:
     return flat | {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.metadata}
 
 
-def _differences(one: Recipe, two: Recipe) -> list[str]:
+def differences(one: Recipe, two: Recipe) -> list[str]:
+    """Name the constants in which two recipes differ."""
     a, b = constants(one), constants(two)
     missing = object()
     return [key for key in a | b if a.get(key, missing) != b.get(key, missing)]
-
-
-def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
-    """Vary a recipe, and override its constants by `NAME=VALUE`."""
-    for variant in variants:
-        recipe = vary(recipe, variant)
-    pairs = [setting.partition("=") for setting in settings]
-    for constant, equals, _ in pairs:
-        if not equals:
-            raise UsageError(f"--set {constant}: write it as NAME=VALUE")
-    return override(recipe, {constant.strip(): value.strip() for constant, _, value in pairs})
-
-
-def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
-    """Set constants by name: `{"learning_rate": "0.02", "conv2.bias": "1", "drop_at": "0.5,0.8"}`.
-
-    Raises `UsageError` for a name or a value that a recipe can't have.
-    """
-    for name, text in settings.items():
-        layer_name, _, constant = name.rpartition(".")
-        layers = recipe.layers()
-        if layer_name and layer_name not in layers:
-            raise UsageError(f"{name}: no such layer: choose from {', '.join(layers)}")
-        owner: Any = layers[layer_name] if layer_name else recipe
-        known = {f.name: f for f in fields(owner) if f.metadata}
-        if constant not in known:
-            raise UsageError(f"{name}: no such constant: choose from {', '.join(known)}")
-        try:
-            changed = replace(owner, **{constant: known[constant].metadata["parse"](text)})
-        except ValueError as error:
-            raise UsageError(f"{name} {text}: must be {error}") from None
-        if layer_name:
-            layers[layer_name] = changed
-            convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
-            dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
-            changed = replace(recipe, convs=convs, dense=dense)
-        recipe = replace(changed, because={**recipe.because, name: "set on the command line"})
-    if recipe.crop_size > recipe.stored_size:
-        sizes = f"crop_size {recipe.crop_size}, stored_size {recipe.stored_size}"
-        raise UsageError(f"{sizes}: a crop can't be larger than what it is cut from")
-    return recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,42 +40,14 @@ from alexnet_cli.pipeline import (
 )
 from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
+from alexnet_cli.schedule import Schedule, rate_factor
+from alexnet_cli.step import compile_step
 
 
 class Interrupted(AlexNetError):
     """Ctrl-C; what was finished is safe."""
 
     exit_code = 130
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate and best epoch so far; `after` gives the next."""
-
-    learning_rate: float
-    drops: int = 0
-    waited: int = 0  # epochs since the validation error fell or the rate dropped
-    best_epoch: int = 0
-    best: tuple[float, float] = (float("inf"), float("inf"))  # validation error, loss
-
-    def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
-        """Divide the rate when the validation error has stopped improving (section 5).
-
-        A recipe that says when to drop it is followed instead.
-        """
-        result = (1 - row.val_top1, row.val_loss)
-        fell = result[0] < self.best[0]
-        now = replace(self, waited=0 if fell else self.waited + 1)
-        if result < self.best:
-            now = replace(now, best=result, best_epoch=row.epoch)
-        if recipe.drop_at:
-            drops = sum(recipe.reached(part, row.epoch + 1) for part in recipe.drop_at)
-            rate = recipe.learning_rate / recipe.rate_drop**drops
-            now = replace(now, learning_rate=rate, drops=drops)
-        elif now.waited >= recipe.patience and now.drops < recipe.rate_drops:
-            rate = now.learning_rate / recipe.rate_drop
-            now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
-        return now
 
 
 def train(
@@ -226,7 +198,9 @@ class _Training:
     def _run_epoch(self) -> tuple[EpochRow, Vitals]:
         epoch, began = self.epoch + 1, time.perf_counter()
         losses, hits, done, worst, n_images = 0.0, 0, 0, 0.0, len(self.stores["train"])
-        rates = tf.constant(self._rates(epoch), tf.float32)
+        names = (variable.path for variable in self.model.trainable_variables)
+        rate = self.schedule.learning_rate
+        rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
         for shards, count in self._batches(epoch):
             images, labels = (self._distribute(part) for part in zip(*shards))
             loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rates)
@@ -272,20 +246,6 @@ class _Training:
         crop, store = self.classifier.cropper(), self.stores["val"]
         chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
         return self.classifier.dead_units([crop(store[int(index)]) for index in chosen])
-
-    def _rates(self, epoch: int) -> list[float]:
-        """Return ε of each variable."""
-        recipe, first = self.recipe, 1.0
-        if recipe.reached(recipe.slow_from, epoch):
-            first = 0.1
-        if recipe.reached(recipe.freeze_from, epoch):
-            first = 0.0
-        rates = []
-        for variable in self.model.trainable_variables:
-            layer, *_, kind = variable.path.split("/")
-            rate = self.schedule.learning_rate * (recipe.bias_rate if kind == "bias" else 1)
-            rates.append(rate * (first if layer in ("conv1", "conv2") else 1))
-        return rates
 
     def _batches(self, epoch: int) -> Iterator[tuple[list[tuple[tf.Tensor, tf.Tensor]], int]]:
         """Yield each global batch as one (images, labels) per replica, and its size."""
@@ -416,32 +376,3 @@ def _probabilities(
         if progress:
             progress(len(scores), len(store))
     return np.stack(scores)
-
-
-def compile_step(
-    model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
-) -> Any:
-    """Return step(images, labels, count, rates) → (sum of losses, hits) over all replicas.
-
-    `count` is the global number of images, by which the summed losses are divided, so that the
-    update does not depend on how the batch was shared out. `rates` are the learning rates of the
-    trainable variables. Labels of -1 count for nothing.
-    """
-
-    def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rates: tf.Tensor) -> Any:
-        counts = tf.cast(labels >= 0, tf.float32)
-        with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
-            total = tf.reduce_sum(losses * counts)
-            mean = total / count
-        optimizer.apply(tape.gradient(mean, model.trainable_variables), rates)
-        hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
-        return total, tf.reduce_sum(hits)
-
-    @tf.function
-    def step(images: Any, labels: Any, count: tf.Tensor, rates: tf.Tensor) -> Any:
-        results = strategy.run(replica, args=(images, labels, count, rates))
-        return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
-
-    return step

@@ -51,6 +51,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
     from alexnet_cli.model import build_alexnet
     from alexnet_cli.momentum import PaperMomentum
     from alexnet_cli.recipes import PAPER
+    from alexnet_cli.step import compile_step
 
     devices, batch = choose_devices(), PAPER.batch_size
     from_disk: list[float] = []
@@ -62,7 +63,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             with devices.strategy.scope():
                 model = build_alexnet(PAPER, 5, seed=0, precision=devices.precision)
                 rule = PaperMomentum(model.trainable_variables, PAPER.momentum, PAPER.weight_decay)
-            self.step = training.compile_step(model, rule, devices.strategy)
+            self.step = compile_step(model, rule, devices.strategy)
             self.images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
             self.labels = tf.range(batch) % 5
 

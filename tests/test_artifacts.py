@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from alexnet_cli.artifacts import Card, RunFolder
+from alexnet_cli.artifacts import Card, RunFolder, load_arrays, load_notes, save_arrays
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write
-from alexnet_cli.metrics import EpochRow, load_arrays, load_notes, save_arrays
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import NOTEBOOK, PAPER
 
@@ -44,7 +44,8 @@ def bits(arrays):
 
 
 def card(recipe=TINY):
-    return Card(recipe, ("käse", "a b", "1"), 7, "float32", "/data/ü", {"alexnet": "1", "x": "2"})
+    versions = {"alexnet": "1", "x": "2"}
+    return Card(recipe, ("käse", "a b", "1"), 7, "float32", "/data/ü", versions, "runs/other")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from conftest import COLOURS, paint
 from PIL import Image
 from test_training import QUICK
 
-from alexnet_cli import recipes
+from alexnet_cli import recipes, variants
 from alexnet_cli.cli import main
 
 
@@ -178,7 +178,7 @@ def test_recipes_are_listed_and_explained(alexnet):
     code, said, err = alexnet("recipes")
     assert (code, err) == (0, "")
     first_words = {line.split()[0] for line in said.splitlines() if line}
-    assert {*recipes.RECIPES, *recipes.VARIANTS} - {"quick"} <= first_words
+    assert {*recipes.RECIPES, *variants.VARIANTS} - {"quick"} <= first_words
     code, said, err = alexnet("recipes", "caffe")
     assert (code, err) == (0, "")
     lines = said.splitlines()

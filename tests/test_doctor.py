@@ -14,8 +14,9 @@ from alexnet_cli.devices import choose_devices
 from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.metrics import EpochRow
-from alexnet_cli.recipes import PAPER, vary
+from alexnet_cli.recipes import PAPER
 from alexnet_cli.reports import Listener
+from alexnet_cli.variants import vary
 
 LN3 = 1.0986
 

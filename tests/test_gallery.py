@@ -15,8 +15,8 @@ from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.classifier import load_member
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.pipeline import load_image
-from alexnet_cli.recipes import vary
 from alexnet_cli.retrieval import TrainingImages
+from alexnet_cli.variants import vary
 
 RANDOM = np.random.default_rng(5)
 

@@ -18,8 +18,9 @@ from alexnet_cli.caffe import MEAN, read_caffe
 from alexnet_cli.classifier import load_caffe, read_weights
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.pipeline import load_image
-from alexnet_cli.recipes import CAFFE, vary
+from alexnet_cli.recipes import CAFFE
 from alexnet_cli.reports import Listener
+from alexnet_cli.variants import vary
 
 RANDOM = np.random.default_rng(11)
 

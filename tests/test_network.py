@@ -12,7 +12,7 @@ import reference
 import tensorflow as tf
 from conftest import TINY
 
-from alexnet_cli import recipes
+from alexnet_cli import recipes, variants
 from alexnet_cli.classifier import get_weights, set_weights
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
@@ -150,7 +150,7 @@ def test_the_forward_pass(recipe, crop_size, logits):
 )
 def test_the_forward_pass_of_a_variant(monkeypatch, variant, function, instead):
     """Oracle: the paper's network in NumPy, with one of its functions replaced."""
-    model = build_alexnet(recipes.vary(narrowed(recipes.PAPER, 64), variant), 7)
+    model = build_alexnet(variants.vary(narrowed(recipes.PAPER, 64), variant), 7)
     weights = _random_weights(model)
     set_weights(model, weights)
     x = RANDOM.uniform(-120, 135, (2, 64, 64, 3))
@@ -180,12 +180,12 @@ def test_parameters_of_a_variant(variant, convs):
     """Oracle: kernels counted by hand; the dense layers see 6×6×256 whatever the variant."""
     expected = sum(size**2 * seen * kernels + kernels for size, seen, kernels in convs)
     expected += (9216 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
-    assert build_alexnet(recipes.vary(recipes.PAPER, variant), 1000).count_params() == expected
+    assert build_alexnet(variants.vary(recipes.PAPER, variant), 1000).count_params() == expected
 
 
 def test_sizes_that_do_not_fit_are_one_error():
     with pytest.raises(AlexNetError, match="recipe paper makes no network: "):
-        build_alexnet(recipes.override(recipes.PAPER, {"crop_size": "20"}), 3)
+        build_alexnet(variants.override(recipes.PAPER, {"crop_size": "20"}), 3)
 
 
 def test_dropout_halves_fc6_and_fc7_in_training():

@@ -15,14 +15,11 @@ from alexnet_cli.recipes import (
     PAPER,
     RECIPES,
     RELEASED,
-    VARIANTS,
     Recipe,
-    compose,
     constants,
     find_recipe,
-    override,
-    vary,
 )
+from alexnet_cli.variants import VARIANTS, compose, override, vary
 
 GLOROT = None
 

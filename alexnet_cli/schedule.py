@@ -1,0 +1,50 @@
+"""How fast what learns when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from alexnet_cli.metrics import EpochRow
+from alexnet_cli.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and best epoch so far; `after` gives the next."""
+
+    learning_rate: float
+    drops: int = 0
+    waited: int = 0  # epochs since the validation error fell or the rate dropped
+    best_epoch: int = 0
+    best: tuple[float, float] = (float("inf"), float("inf"))  # validation error, loss
+
+    def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
+        """Divide the rate when the validation error has stopped improving (section 5).
+
+        A recipe that says when to drop it is followed instead.
+        """
+        result = (1 - row.val_top1, row.val_loss)
+        fell = result[0] < self.best[0]
+        now = replace(self, waited=0 if fell else self.waited + 1)
+        if result < self.best:
+            now = replace(now, best=result, best_epoch=row.epoch)
+        if recipe.drop_at:
+            drops = sum(recipe.reached(part, row.epoch + 1) for part in recipe.drop_at)
+            rate = recipe.learning_rate / recipe.rate_drop**drops
+            now = replace(now, learning_rate=rate, drops=drops)
+        elif now.waited >= recipe.patience and now.drops < recipe.rate_drops:
+            rate = now.learning_rate / recipe.rate_drop
+            now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
+        return now
+
+
+def rate_factor(recipe: Recipe, epoch: int, variable: str) -> float:
+    """Return by what `recipe` multiplies the learning rate of `variable`, `conv1/bias`, in `epoch`."""
+    layer, *_, kind = variable.split("/")
+    factor = recipe.bias_rate if kind == "bias" else 1.0
+    if layer in ("conv1", "conv2"):
+        if recipe.reached(recipe.freeze_from, epoch):
+            return 0.0
+        if recipe.reached(recipe.slow_from, epoch):
+            return factor / 10
+    return factor

@@ -1,0 +1,145 @@
+"""A training on the screen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from alexnet_cli.doctor import Finding
+from alexnet_cli.metrics import TOP5_FROM, EpochRow
+from alexnet_cli.render import new_table, plain, say, score_cells, show_findings, some
+from alexnet_cli.reports import Listener, TrainPlan, TrainReport
+
+
+class TrainingScreen(Listener):
+    """A training on the screen: what it will do, a bar while it works, a row an epoch."""
+
+    SILENCE_SECONDS = 30  # without a terminal, a line at least this often
+
+    def __init__(self, console: Console) -> None:
+        """Show nothing yet."""
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("reading images", total=None, note="")
+        self.spoke = time.monotonic()
+
+    def __enter__(self) -> TrainingScreen:
+        """Start the bar."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+    def reading(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._advance("reading images", done, total)
+
+    def started(self, plan: TrainPlan) -> None:
+        """Show what will be done, and the head of the table."""
+        card, recipe = plan.card, plan.card.recipe
+        self.epochs, self.first_epoch = recipe.epochs, plan.first_epoch
+        self.has_top5 = len(card.classes) >= TOP5_FROM
+        images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
+        where = "in memory" if plan.in_memory else "on disk"
+        drop = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
+        epochs = f"epochs {plan.first_epoch} to {recipe.epochs}, batches of {recipe.batch_size}"
+        rate = f"learning rate {recipe.learning_rate:g}{drop if recipe.rate_drops else ''}"
+        facts = {
+            "recipe": f"{recipe.name}: {recipe.summary}",
+            "classes": f"{len(card.classes):,}: {some(card.classes)}",
+            "images": f"{images} (decoded {where})",
+            "network": f"{plan.n_parameters:,} parameters",
+            **_origin(plan),
+            "devices": f"{some(plan.devices)}, computing in {card.precision}",
+            "training": f"{epochs}, {rate}, seed {card.seed}",
+            "run": plain(plan.run),
+        }
+        for name, value in facts.items():
+            self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+        self.console.print()
+        head = "epoch  train loss  train top-1   val loss  val top-1"
+        head += "  val top-5" if self.has_top5 else ""
+        say(self.console, head + "      rate  images/s  seconds", "bold")
+        self._advance(f"epoch {plan.first_epoch}/{recipe.epochs}", 0, plan.n_images["train"])
+        self.began = time.monotonic()
+
+    def stepped(self, epoch: int, done: int, total: int) -> None:
+        """Move the bar; tell images per second and the time left of the whole run."""
+        before = (epoch - self.first_epoch) * total
+        rate = (before + done) / (time.monotonic() - self.began)
+        left = (total * (self.epochs - epoch + 1) - done) / rate
+        note = f"{rate:.0f} images/s, {duration(left)} left"
+        self._advance(f"epoch {epoch}/{self.epochs}", done, total, note)
+
+    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+        """Add a row to the table; the best so far stands out."""
+        line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"
+        line += f"  {row.val_loss:9.4f}  {row.val_top1:9.4f}"
+        line += f"  {row.val_top5:9.4f}" if row.val_top5 is not None else ""
+        line += f"  {row.learning_rate:8.2g}  {row.images_per_second:8.1f}  {row.seconds:7.1f}"
+        say(self.console, line + ("  best" if best else ""), "green" if best else "")
+        self.spoke = time.monotonic()
+
+    def found(self, finding: Finding) -> None:
+        """Say what is wrong and what to try."""
+        show_findings(self.console, [finding])
+
+    def scoring(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._advance("measuring the finished weights", done, total)
+
+    def _advance(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.progress.update(self.task, description=what, completed=done, total=total, note=note)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.spoke > self.SILENCE_SECONDS:
+            say(self.console, f"{what}: {done} of {total}{', ' if note else ''}{note}")
+            self.spoke = now
+
+
+def _origin(plan: TrainPlan) -> dict[str, str]:
+    if not plan.adopted:
+        return {}
+    fresh = plan.card.recipe.last_layer
+    return {"weights": f"{', '.join(plan.adopted)} from {plain(plan.card.weights)}; {fresh} new"}
+
+
+def show_training(console: Console, report: TrainReport, out: Path) -> None:
+    """Show the final metrics of the best and the last epoch, and what to type next."""
+    has_top5 = report.best.val.top5 is not None
+    table = new_table(
+        "weights", "epoch", "images", "loss", "top-1", *(["top-5"] if has_top5 else [])
+    )
+    table.title = "final metrics: every image once, no augmentation, no dropout"
+    for name, final in (("best", report.best), ("last", report.last)):
+        for split, score in (("train", final.train), ("val", final.val)):
+            table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))
+        table.add_section()
+    console.print()
+    console.print(table)
+    show_findings(console, report.findings)
+    say(console, f"trained for {duration(report.seconds)}; everything is in {plain(report.run)}/")
+    model = "" if out == Path("runs") else f" --model {plain(report.run)}"
+    say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time in the two largest of hours, minutes and seconds."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {second:02} s" if minutes else f"{second} s"

@@ -1,0 +1,39 @@
+"""One update of the weights, on however many devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from alexnet_cli.momentum import PaperMomentum
+
+
+def compile_step(
+    model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
+) -> Any:
+    """Return step(images, labels, count, rates) → (sum of losses, hits) over all replicas.
+
+    `count` is the global number of images, by which the summed losses are divided, so that the
+    update does not depend on how the batch was shared out. `rates` are the learning rates of the
+    trainable variables. Labels of -1 count for nothing.
+    """
+
+    def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rates: tf.Tensor) -> Any:
+        counts = tf.cast(labels >= 0, tf.float32)
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
+            total = tf.reduce_sum(losses * counts)
+            mean = total / count
+        optimizer.apply(tape.gradient(mean, model.trainable_variables), rates)
+        hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
+        return total, tf.reduce_sum(hits)
+
+    @tf.function
+    def step(images: Any, labels: Any, count: tf.Tensor, rates: tf.Tensor) -> Any:
+        results = strategy.run(replica, args=(images, labels, count, rates))
+        return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
+
+    return step
