@@ -12,7 +12,8 @@ from alexnet_cli.recipes import Recipe
 # A run gets this many epochs and updates before it must have learnt something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60
 FLAT = 0.02  # how near to a constant guess the loss may stay, as a share of it
-DEAD = 0.5  # of a layer's units; healthy runs on flowers have 0.00 to 0.13
+DEAD = 0.75  # of a layer's units; healthy runs on flowers have 0.00 to 0.13
+ENOUGH_IMAGES = 3  # for each class, before one class for all means something
 EXPLODED = 4.0  # a batch's loss, in terms of a uniform guess's
 TURNED = 1.25  # validation loss in terms of its lowest, while the training loss halves
 TURNED_EPOCHS = 10
@@ -103,7 +104,8 @@ def _flat(history: Sequence[EpochRow], vitals: Vitals) -> str:
 def _one_class(history: Sequence[EpochRow], vitals: Vitals) -> str:
     n_images = sum(vitals.predicted.values())
     name, count = max(vitals.predicted.items(), key=lambda item: item[1])
-    if _is_early(history, vitals) or count < n_images:
+    too_few = n_images < ENOUGH_IMAGES * len(vitals.predicted)  # it may be chance
+    if _is_early(history, vitals) or count < n_images or too_few:
         return ""
     return f"every one of {n_images} validation images is taken for {name}"
 
