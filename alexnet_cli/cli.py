@@ -6,6 +6,7 @@ command needs is imported inside it.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from itertools import chain
@@ -149,6 +150,17 @@ def train(
             help="Start from this run or Caffe's .npy, all layers but the last.", show_default=False
         ),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Several machines: all as host:port,host:port.  [default: of TF_CONFIG or Slurm]",
+            show_default=False,
+        ),
+    ] = None,
+    worker: Annotated[
+        int | None,
+        typer.Option(help="Which of --workers this one is, from 0 on.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, crops and dropout.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
     resume: Annotated[
@@ -160,6 +172,7 @@ def train(
     from rich.console import Console
 
     from alexnet_cli import screen, startup
+    from alexnet_cli.cluster import find_cluster, meet
     from alexnet_cli.recipes import find_recipe
     from alexnet_cli.variants import compose
 
@@ -171,17 +184,20 @@ def train(
     settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
     settings = [*(set or ()), *settings]
     compose(find_recipe(recipe or "paper"), variant or (), settings)  # complain before the wait
+    cluster = find_cluster(workers, worker, os.environ)
+    if cluster:
+        meet(cluster)
     startup.load_tensorflow()
     from alexnet_cli import training
     from alexnet_cli.classifier import read_weights
     from alexnet_cli.devices import choose_devices
 
     console = Console()
-    devices = choose_devices(gpus, precision)
+    devices = choose_devices(gpus, precision, cluster)
     initial = read_weights(weights) if weights else None
     base = initial.recipe if initial and recipe is None else find_recipe(recipe or "paper")
     chosen = compose(base, variant or (), settings)
-    with screen.TrainingScreen(console) as listener:
+    with screen.open_screen(console, cluster) as listener:
         if resume is not None:
             report = training.resume(resume, devices=devices, epochs=epochs, listener=listener)
         else:
@@ -194,7 +210,8 @@ def train(
                 initial=initial,
                 listener=listener,
             )
-    screen.show_training(console, report, out)
+    if report:
+        screen.show_training(console, report, out)
 
 
 @app.command()

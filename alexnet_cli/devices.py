@@ -1,4 +1,4 @@
-"""Where to compute: the CPU, one GPU or several, and in which precision."""
+"""Where to compute: the CPU, one GPU or several, on one machine or several, in which precision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from alexnet_cli.cluster import Cluster
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.startup import quiet_stderr
 
@@ -23,14 +26,48 @@ class Devices:
     """A distribution strategy, the names of its devices and the precision they compute in."""
 
     strategy: tf.distribute.Strategy
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of this machine
     precision: str
+    cluster: Cluster | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Say whether this process writes what lasts."""
+        return self.cluster is None or self.cluster.is_chief
+
+    @property
+    def replicas(self) -> range:
+        """Number this machine's replicas among all."""
+        first = self.cluster.index * len(self.names) if self.cluster else 0
+        return range(first, first + len(self.names))
+
+    def share(self, n: int) -> range:
+        """Name which of `n` things this worker looks after; every one has its worker."""
+        if self.cluster is None:
+            return range(n)
+        return range(self.cluster.index, n, len(self.cluster.workers))
+
+    def total(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sum `values` over the workers, who all must call this, with arrays of one shape."""
+        if self.cluster is None:
+            return values
+        first = self.replicas[0]
+        mine = self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(
+                values if context.replica_id_in_sync_group == first else np.zeros_like(values)
+            )
+        )
+        summed: npt.NDArray[np.float64] = self.strategy.reduce("SUM", mine, axis=None).numpy()
+        return summed
 
 
-def choose_devices(gpus: int | None = None, precision: str = "auto") -> Devices:
+def choose_devices(
+    gpus: int | None = None, precision: str = "auto", cluster: Cluster | None = None
+) -> Devices:
     """Take that many GPUs (None: all there are; 0: the CPU) and the fastest native precision.
 
-    Raises `AlexNetError` when there are fewer GPUs, naming those there are.
+    In a `cluster` every worker takes as many, and they must have met already. Raises
+    `AlexNetError` when there are fewer GPUs, naming those there are.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: choose from {', '.join(PRECISIONS)}")
@@ -46,10 +83,28 @@ def choose_devices(gpus: int | None = None, precision: str = "auto") -> Devices:
         )
     used = found[:count]
     tf.config.set_visible_devices(used, "GPU")
-    start(*used)
     if precision == "auto":
         precision = _native_precision(used)
-    return Devices(_strategy(count), tuple(map(_gpu_name, used)) or ("CPU",), precision)
+    if cluster:  # joining configures the devices, which can't be changed once they have started
+        strategy = _join(cluster, used)
+        start()
+    else:
+        start(*used)
+        strategy = _strategy(count)
+    return Devices(strategy, tuple(map(_gpu_name, used)) or ("CPU",), precision, cluster)
+
+
+def _join(cluster: Cluster, gpus: list[tf.config.PhysicalDevice]) -> tf.distribute.Strategy:
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.workers)}),
+        task_type="worker",
+        task_id=cluster.index,
+        rpc_layer="grpc",
+    )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    with quiet_stderr():
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 @cache

@@ -42,15 +42,22 @@ class EpochRow:
 
 def score(y_true: IntArray, y_score: FloatArray) -> Score:
     """Compute loss, top-1 and top-5 of probabilities `y_score` (n, classes) for `y_true` (n,)."""
-    n, n_classes = y_score.shape
-    true_scores = y_score[np.arange(n), y_true]
-    tiny = np.finfo(np.float32).tiny
-    return Score(
-        n=n,
-        loss=float(-np.log(np.maximum(true_scores, tiny)).sum() / n),
-        top1=top_k_hits(y_true, y_score, 1).sum() / n,
-        top5=top_k_hits(y_true, y_score, 5).sum() / n if n_classes >= TOP5_FROM else None,
-    )
+    return score_of(sums(y_true, y_score), y_score.shape[1])
+
+
+def sums(y_true: IntArray, y_score: FloatArray) -> npt.NDArray[np.float64]:
+    """Return what a score divides: images, their loss, top-1 and top-5 hits; parts may be added."""
+    n = len(y_true)
+    true_scores = y_score[np.arange(n), y_true].astype(np.float64)
+    loss = -np.log(np.maximum(true_scores, np.finfo(np.float32).tiny)).sum()
+    hits = (top_k_hits(y_true, y_score, k).sum() for k in (1, 5))
+    return np.array([n, loss, *hits])
+
+
+def score_of(summed: npt.NDArray[np.float64], n_classes: int) -> Score:
+    """Divide what `sums` counted."""
+    n, loss, top1, top5 = (float(value) for value in summed)
+    return Score(int(n), loss / n, top1 / n, top5 / n if n_classes >= TOP5_FROM else None)
 
 
 def top_k_hits(y_true: IntArray, y_score: FloatArray, k: int) -> npt.NDArray[np.bool_]:

@@ -102,15 +102,27 @@ class Statistics:
         return axes
 
 
-def measure(store: ImageStore, progress: Callable[[int, int], None] | None = None) -> Statistics:
-    """Compute the mean image and the RGB covariance of all images of `store`."""
-    total: npt.NDArray[np.float64] = np.zeros(store[0].shape, np.float64)
-    products = np.zeros((3, 3))
-    for done, (image, product) in enumerate(in_order(range(len(store)), _moments(store)), start=1):
+def measure(
+    store: ImageStore,
+    progress: Callable[[int, int], None] | None = None,
+    share: range | None = None,
+    add_up: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = lambda sums: sums,
+) -> Statistics:
+    """Compute the mean image and the RGB covariance of all images of `store`.
+
+    With several workers each looks at its `share` and `add_up` sums over them: whole numbers, so
+    that the result is the same to the last bit.
+    """
+    share = share or range(len(store))
+    sums = np.zeros(store[share[0]].size + 9)
+    total, products = sums[:-9].reshape(store[share[0]].shape), sums[-9:].reshape(3, 3)
+    for done, (image, product) in enumerate(in_order(share, _moments(store)), start=1):
         total += image
         products += product
         if progress:
-            progress(done, len(store))
+            progress(done, len(share))
+    sums = add_up(sums)
+    total, products = sums[:-9].reshape(total.shape), sums[-9:].reshape(3, 3)
     mean_image = total / len(store)
     n_pixels = len(store) * total.size // 3
     mean = mean_image.mean(axis=(0, 1))

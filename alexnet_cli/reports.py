@@ -22,6 +22,7 @@ class TrainPlan:
     n_images: dict[str, int]  # by split
     n_parameters: int
     devices: tuple[str, ...]
+    workers: tuple[str, ...]  # the addresses of a cluster; else empty
     first_epoch: int
     adopted: tuple[str, ...]  # layers that start from the weights of another model
     in_memory: bool  # the decoded images; else on disk

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
 from alexnet_cli.render import new_table, plain, say, score_cells, show_findings, some
@@ -58,13 +61,15 @@ class TrainingScreen(Listener):
         drop = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
         epochs = f"epochs {plan.first_epoch} to {recipe.epochs}, batches of {recipe.batch_size}"
         rate = f"learning rate {recipe.learning_rate:g}{drop if recipe.rate_drops else ''}"
+        n_workers = len(plan.workers)
+        machines = f" on each of {n_workers} workers" if n_workers > 1 else ""
         facts = {
             "recipe": f"{recipe.name}: {recipe.summary}",
             "classes": f"{len(card.classes):,}: {some(card.classes)}",
             "images": f"{images} (decoded {where})",
             "network": f"{plan.n_parameters:,} parameters",
             **_origin(plan),
-            "devices": f"{some(plan.devices)}, computing in {card.precision}",
+            "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",
             "training": f"{epochs}, {rate}, seed {card.seed}",
             "run": plain(plan.run),
         }
@@ -115,6 +120,18 @@ def _origin(plan: TrainPlan) -> dict[str, str]:
         return {}
     fresh = plan.card.recipe.last_layer
     return {"weights": f"{', '.join(plan.adopted)} from {plain(plan.card.weights)}; {fresh} new"}
+
+
+@contextmanager
+def open_screen(console: Console, cluster: Cluster | None) -> Iterator[Listener]:
+    """Show a training; of a cluster's workers only the first has more than a line to say."""
+    if cluster and not cluster.is_chief:
+        chief, n = plain(cluster.workers[0]), len(cluster.workers)
+        say(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
+        yield Listener()
+        return
+    with TrainingScreen(console) as screen:
+        yield screen
 
 
 def show_training(console: Console, report: TrainReport, out: Path) -> None:

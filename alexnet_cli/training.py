@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -21,12 +22,13 @@ from alexnet_cli.classifier import (
     load_classifier,
     set_weights,
 )
+from alexnet_cli.cluster import PeerLost
 from alexnet_cli.devices import Devices
 from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.files import write_json
 from alexnet_cli.manifest import MANIFEST, Manifest, Progress, read_manifest, write_manifest
-from alexnet_cli.metrics import EpochRow
+from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.parallel import in_order
@@ -42,12 +44,25 @@ from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.schedule import Schedule, rate_factor
 from alexnet_cli.step import compile_step
+from alexnet_cli.stopping import Stop, heed_signals
+
+# What TensorFlow raises when a worker is no longer there.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
 
 class Interrupted(AlexNetError):
-    """Ctrl-C; what was finished is safe."""
+    """Ctrl-C or SIGTERM; what was finished is safe."""
 
-    exit_code = 130
+    def __init__(self, text: str, exit_code: int) -> None:
+        """Take the exit code that shells give to the signal."""
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def train(
@@ -59,7 +74,7 @@ def train(
     seed: int = 0,
     initial: Initial | None = None,
     listener: Listener | None = None,
-) -> TrainReport:
+) -> TrainReport | None:
     """Train `recipe` on `data`, a split folder or one that is yet to be split.
 
     The layers start as the recipe draws them, or from the weights `initial`, all but the last.
@@ -67,9 +82,11 @@ def train(
     """
     listener = listener or Listener()
     manifest = splitting.open_data(data, seed=seed, progress=listener.reading)
+    _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
     store = _open_store(manifest, recipe, scratch=out)
-    statistics = measure(store["train"], listener.reading)
+    share = devices.share(len(store["train"]))
+    statistics = measure(store["train"], listener.reading, share, devices.total)
     card = Card(
         recipe=recipe,
         classes=manifest.classes,
@@ -79,33 +96,54 @@ def train(
         versions=artifacts.versions(),
         weights=str(initial.path) if initial else None,
     )
-    run = RunFolder.create(out, card, statistics)
+    run = RunFolder(out)  # the chief alone writes
     try:
-        write_manifest(manifest, run.path / MANIFEST)
+        if devices.is_chief:
+            run = RunFolder.create(out, card, statistics)
+            write_manifest(manifest, run.path / MANIFEST)
         training = _Training(run, card, statistics, manifest, store, devices, listener)
         if initial:
             training.adopted = initial.adopt(training.model, recipe.last_layer)
         return training.go()
     finally:
-        if not (run.path / "last.npz").exists():
+        if devices.is_chief and not (run.path / "last.npz").exists():
             run.remove()
 
 
 def resume(
     path: Path, *, devices: Devices, epochs: int | None = None, listener: Listener | None = None
-) -> TrainReport:
-    """Continue the run at `path` after its last finished epoch, to `epochs` in all."""
+) -> TrainReport | None:
+    """Continue the run at `path` after its last finished epoch, to `epochs` in all.
+
+    In a cluster every worker must be able to read `path`, and the chief alone returns a report.
+    """
     listener = listener or Listener()
     run = RunFolder.find(path)
     card = run.card()
     if epochs:
         card = replace(card, recipe=replace(card.recipe, epochs=epochs))
     manifest = read_manifest(run.path / MANIFEST)
+    _require_same_data(manifest, devices)
     store = _open_store(manifest, card.recipe, scratch=run.path)
     devices = replace(devices, precision=card.precision)
     training = _Training(run, card, run.statistics(), manifest, store, devices, listener)
     training.restore()
     return training.go()
+
+
+def _require_same_data(manifest: Manifest, devices: Devices) -> None:
+    """Raise `AlexNetError` unless all workers see the same images in the same splits."""
+    if devices.cluster is None:
+        return
+    seen = "".join(f"{file.split}{file.label}{file.sha256}" for file in manifest.files)
+    own = float(int(hashlib.sha256(seen.encode()).hexdigest()[:8], 16))
+    n_workers = len(devices.cluster.workers)
+    mean = devices.total(np.array([own]))[0] / n_workers
+    spread = devices.total(np.array([abs(own - mean)]))[0]
+    if spread:
+        raise AlexNetError(
+            f"{manifest.root}: the workers see different images; give all of them the same split"
+        )
 
 
 Stores = dict[str, ImageStore]
@@ -152,6 +190,7 @@ class _Training:
         self.step = compile_step(self.model, self.optimizer, devices.strategy)
         self.augment = Augmenter(recipe, statistics)
         self.classifier = Classifier(self.model, recipe, statistics)
+        self.stop = Stop()
         self.adopted: tuple[str, ...] = ()
         self.epoch = 0
         self.schedule = Schedule(recipe.learning_rate)
@@ -160,13 +199,20 @@ class _Training:
         shares = np.bincount(self.y_true["train"]) / len(self.y_true["train"])
         self.guess_loss = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
 
-    def go(self) -> TrainReport:
-        """Run the epochs that are left and measure the result."""
+    def go(self) -> TrainReport | None:
+        """Run the epochs that are left and measure the result, which the chief alone returns."""
         if self.epoch >= self.recipe.epochs:
             raise UsageError(
                 f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
             )
         self.listener.started(self._plan())
+        with heed_signals() as self.stop:
+            try:
+                return self._run()
+            except KeyboardInterrupt:
+                raise Interrupted(self._what_is_safe(), self.stop.code or 130) from None
+
+    def _run(self) -> TrainReport | None:
         try:
             while self.epoch < self.recipe.epochs:
                 row, vitals = self._run_epoch()
@@ -177,9 +223,18 @@ class _Training:
                 self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
                 for finding in findings:
                     self.listener.found(finding)
-        except KeyboardInterrupt:
-            raise Interrupted(self._what_is_safe()) from None
-        return self._report()
+            report = self._report() if self.devices.is_chief else None
+            self.devices.total(np.zeros(1))  # nobody leaves before all are done
+            return report
+        except _LOST as error:
+            if self.devices.cluster is None:
+                raise
+            if self.stop.code:  # the other heeded the signal first
+                raise Interrupted(self._what_is_safe(), self.stop.code) from None
+            raise PeerLost(
+                f"a worker died or froze in epoch {self.epoch + 1}: start all of them again. "
+                f"{self._what_is_safe()}"
+            ) from error
 
     def _plan(self) -> TrainPlan:
         return TrainPlan(
@@ -188,6 +243,7 @@ class _Training:
             n_images={split: len(store) for split, store in self.stores.items()},
             n_parameters=self.model.count_params(),
             devices=self.devices.names,
+            workers=self.devices.cluster.workers if self.devices.cluster else (),
             first_epoch=self.epoch + 1,
             adopted=self.adopted,
             in_memory=all(store.in_memory for store in self.stores.values()),
@@ -208,11 +264,11 @@ class _Training:
             worst = max(worst, float(loss) / count)
             self._require_finite(float(loss) / count, f"loss became {{}} after {done} images")
             self.listener.stepped(epoch, done, n_images)
+            if self.stop.code:
+                raise Interrupted(self._what_is_safe(), self.stop.code)
         train_seconds = time.perf_counter() - began
-        probabilities = _probabilities(self.classifier, self.stores["val"])
-        val = metrics.score(self.y_true["val"], probabilities)
+        val, counts = self._validate()
         self._require_finite(val.loss, "validation loss became {}")
-        counts = np.bincount(probabilities.argmax(axis=1), minlength=len(self.card.classes))
         vitals = Vitals(
             n_steps=epoch * -(-n_images // self.recipe.batch_size),
             guess_loss=self.guess_loss,
@@ -233,6 +289,18 @@ class _Training:
         )
         return row, vitals
 
+    def _validate(self) -> tuple[Score, np.ndarray]:
+        """Score all validation images, and count them by predicted class; each worker its share."""
+        n_classes, store = len(self.card.classes), self.stores["val"]
+        share = self.devices.share(len(store))
+        tally = np.zeros(4 + n_classes)
+        if share:
+            probabilities = _probabilities(self.classifier, store, share=share)
+            tally[:4] = metrics.sums(self.y_true["val"][share], probabilities)
+            tally[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
+        tally = self.devices.total(tally)
+        return metrics.score_of(tally[:4], n_classes), tally[4:].astype(int)
+
     def _require_finite(self, loss: float, what: str) -> None:
         if not np.isfinite(loss):
             raise AlexNetError(
@@ -248,7 +316,7 @@ class _Training:
         return self.classifier.dead_units([crop(store[int(index)]) for index in chosen])
 
     def _batches(self, epoch: int) -> Iterator[tuple[list[tuple[tf.Tensor, tf.Tensor]], int]]:
-        """Yield each global batch as one (images, labels) per replica, and its size."""
+        """Yield of each global batch (images, labels) for each replica here, and its size."""
         order = epoch_order(len(self.stores["train"]), self.card.seed, epoch)
         size = self.recipe.batch_size
         starts = range(0, len(order), size)
@@ -259,23 +327,25 @@ class _Training:
     def _prepare(
         self, chosen: np.ndarray, epoch: int, start: int
     ) -> tuple[list[tuple[tf.Tensor, tf.Tensor]], int]:
-        store, y_true = self.stores["train"], self.y_true["train"][chosen]
-        size = self.recipe.crop_size
-        images: Float32Array = np.empty((len(chosen), size, size, 3), np.float32)
-        for position, index in enumerate(chosen):
-            key = (self.card.seed, epoch, int(index), start + position)
-            self.augment(store[int(index)], key, out=images[position])
-        replicas = self.devices.strategy.num_replicas_in_sync
-        missing = max(0, replicas - len(chosen))
-        if missing:  # no replica may go without: an image that counts for nothing
-            images = np.concatenate([images, np.repeat(images[:1], missing, axis=0)])
-            y_true = np.concatenate([y_true, np.full(missing, -1, np.int32)])
-        shards = zip(np.array_split(images, replicas), np.array_split(y_true, replicas))
-        return [(tf.constant(x), tf.constant(y)) for x, y in shards], len(chosen)
+        parts = np.array_split(np.arange(len(chosen)), self.devices.strategy.num_replicas_in_sync)
+        shards = []
+        for positions in (parts[replica] for replica in self.devices.replicas):
+            y_true = self.y_true["train"][chosen[positions]]
+            if not len(positions):  # no replica may go without: an image that counts for nothing
+                positions, y_true = np.array([0]), np.array([-1], np.int32)
+            size = self.recipe.crop_size
+            images: Float32Array = np.empty((len(positions), size, size, 3), np.float32)
+            for image, position in zip(images, positions):
+                index = int(chosen[position])
+                key = (self.card.seed, epoch, index, start + int(position))
+                self.augment(self.stores["train"][index], key, out=image)
+            shards.append((tf.constant(images), tf.constant(y_true)))
+        return shards, len(chosen)
 
     def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:
+        first = self.devices.replicas[0]
         return self.devices.strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group]
+            lambda context: parts[context.replica_id_in_sync_group - first]
         )
 
     # What lasts
@@ -285,6 +355,8 @@ class _Training:
         self.epoch = row.epoch
         self.history.append(row)
         self.schedule = self.schedule.after(row, self.recipe)
+        if not self.devices.is_chief:
+            return
         if self.schedule.best_epoch == row.epoch:
             artifacts.save_arrays(
                 self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
@@ -335,6 +407,8 @@ class _Training:
     def _what_is_safe(self) -> str:
         if not self.epoch:
             return "No epoch was finished, so nothing is kept."
+        if not self.devices.is_chief:
+            return f"Epoch {self.epoch} is safe; the first worker says how to continue."
         return f"Epoch {self.epoch} is safe; continue with: alexnet train --resume {self.run.path}"
 
     # The end
@@ -365,11 +439,14 @@ class _Training:
 
 
 def _probabilities(
-    classifier: Classifier, store: ImageStore, progress: Progress | None = None
+    classifier: Classifier,
+    store: ImageStore,
+    progress: Progress | None = None,
+    share: range | None = None,
 ) -> Float32Array:
-    """Classify the centre crop of every image: (images, classes)."""
+    """Classify the centre crop of every image, or of those of a `share`: (images, classes)."""
     crop = classifier.cropper()
-    crops = in_order(range(len(store)), lambda index: crop(store[index]))
+    crops = in_order(share or range(len(store)), lambda index: crop(store[index]))
     scores = []
     for probabilities in classifier.probabilities(crops):
         scores.append(probabilities[0])

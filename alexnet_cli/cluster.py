@@ -1,0 +1,210 @@
+"""Several machines: who they are, and whether all are there before TensorFlow starts to wait.
+
+TensorFlow waits for a worker that never starts longer than ten minutes, deaf to signals. So the
+workers find each other over plain TCP first, on the addresses that TensorFlow will use.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet_cli.errors import AlexNetError, UsageError
+
+WAIT_SECONDS = 120.0
+SLURM_PORT = 12321  # plus the job's number, so that two jobs on one machine do not meet
+
+
+class PeerMissing(AlexNetError):
+    """A worker did not come (EX_UNAVAILABLE)."""
+
+    exit_code = 69
+
+
+class PeerLost(AlexNetError):
+    """A worker died or froze while training; starting all of them again continues (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The addresses, `host:port`, of all workers, and which of them this one is."""
+
+    workers: tuple[str, ...]
+    index: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Say whether this worker writes the run folder."""
+        return self.index == 0
+
+
+def find_cluster(
+    workers: str | None, worker: int | None, environment: Mapping[str, str]
+) -> Cluster | None:
+    """Read the cluster from the options, else from TF_CONFIG, else from Slurm's variables.
+
+    Returns None where there is one worker or none; raises `UsageError` for what makes no sense.
+    """
+    if workers is not None:
+        if worker is None:
+            raise UsageError("--workers: say with --worker which of them this one is, from 0 on")
+        return _cluster("--workers", workers.split(","), worker)
+    if worker is not None:
+        raise UsageError("--worker: needs --workers, all addresses as host:port,host:port")
+    if "TF_CONFIG" in environment:
+        return _from_tf_config(environment["TF_CONFIG"])
+    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+        return _from_slurm(environment)
+    return None
+
+
+def _cluster(source: str, workers: Any, index: Any) -> Cluster | None:
+    if not isinstance(workers, list) or not all(isinstance(w, str) for w in workers):
+        raise UsageError(f"{source}: the workers must be a list of host:port")
+    for address in workers:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UsageError(f"{source}: {address!r} is not host:port")
+    if len({*workers}) < len(workers):
+        raise UsageError(f"{source}: an address is there twice")
+    if not isinstance(index, int) or not 0 <= index < len(workers):
+        raise UsageError(f"{source}: worker {index!r} is not one of 0 to {len(workers) - 1}")
+    return Cluster(tuple(workers), index) if len(workers) > 1 else None
+
+
+def _from_tf_config(text: str) -> Cluster | None:
+    try:
+        config = json.loads(text)
+        jobs, task = config.get("cluster", {}), config.get("task", {})
+        kind, index = task.get("type", "worker"), task.get("index", 0)
+        chief, workers = jobs.get("chief", []), jobs.get("worker", [])
+    except (ValueError, AttributeError):
+        raise UsageError("TF_CONFIG: must be JSON with `cluster` and `task`") from None
+    if not chief and not workers:
+        return None
+    if kind not in ("chief", "worker") or (kind == "chief" and not chief):
+        raise UsageError(f"TF_CONFIG: task type {kind!r} is neither chief nor worker")
+    if kind == "worker" and isinstance(index, int):
+        index += len(chief)
+    return _cluster("TF_CONFIG", [*chief, *workers], index)
+
+
+def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
+    """Give each task of the job an address: its node, and a port by its place on the node."""
+    try:
+        per_node = _slurm_tasks(environment["SLURM_STEP_TASKS_PER_NODE"])
+        hosts = _slurm_hosts(environment["SLURM_STEP_NODELIST"])
+        first_port = SLURM_PORT + int(environment.get("SLURM_JOB_ID", "0")) % 10_000
+        workers = [
+            f"{host}:{first_port + place}"
+            for host, n_tasks in zip(hosts, per_node, strict=True)
+            for place in range(n_tasks)
+        ]
+        return _cluster("Slurm", workers, int(environment["SLURM_PROCID"]))
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"Slurm: its variables can't be read: {error}; use --workers") from None
+
+
+def _slurm_tasks(text: str) -> list[int]:
+    """Read `2(x3),1` as 2, 2, 2, 1."""
+    counts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if not match:
+            raise ValueError(f"{text!r} is no list of tasks")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts
+
+
+def _slurm_hosts(text: str) -> list[str]:
+    """Read `gpu[01-03,7],login` as gpu01, gpu02, gpu03, gpu7, login."""
+    hosts: list[str] = []
+    for prefix, ranges, suffix in re.findall(r"([^,\[\]]+)(?:\[([^\]]+)\])?([^,\[\]]*)", text):
+        if not ranges:
+            hosts.append(prefix + suffix)
+            continue
+        for part in ranges.split(","):
+            low, _, high = part.partition("-")
+            for number in range(int(low), int(high or low) + 1):
+                hosts.append(f"{prefix}{number:0{len(low)}}{suffix}")
+    return hosts
+
+
+# Meeting
+
+
+def meet(cluster: Cluster, wait_seconds: float = WAIT_SECONDS) -> None:
+    """Wait until all workers are there; raises `PeerMissing` that names those who are not.
+
+    The chief listens on its own address, the others report to it. All leave at the same time.
+    """
+    deadline = time.monotonic() + wait_seconds
+    if cluster.is_chief:
+        _gather(cluster, deadline, wait_seconds)
+    else:
+        _report(cluster, deadline, wait_seconds)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
+    own = cluster.workers[0]
+    missing = set(range(1, len(cluster.workers)))
+    with ExitStack() as open_sockets:
+        try:
+            family = socket.getaddrinfo(*_split(own), type=socket.SOCK_STREAM)[0][0]
+            listener = socket.create_server(("", _split(own)[1]), family=family)
+        except OSError as error:
+            raise AlexNetError(f"{own}: can't listen there: {error.strerror}") from None
+        open_sockets.enter_context(listener)
+        guests = []
+        while missing and (left := deadline - time.monotonic()) > 0:
+            listener.settimeout(left)
+            try:
+                guest, _ = listener.accept()
+                open_sockets.enter_context(guest)
+                guest.settimeout(5)
+                line = guest.recv(64).decode(errors="replace").split()
+            except OSError:
+                continue
+            if len(line) == 2 and line[0] == "alexnet" and line[1].isdecimal():
+                missing.discard(int(line[1]))
+                guests.append(guest)
+        names = ", ".join(cluster.workers[index] for index in sorted(missing))
+        for guest in guests:
+            try:
+                guest.sendall((names or "go").encode() + b"\n")
+                guest.recv(1)  # the guest closes first, so that the port is free at once
+            except OSError:
+                pass
+    if missing:
+        raise PeerMissing(f"after {wait_seconds:.0f} s these workers were missing: {names}")
+
+
+def _report(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
+    chief = cluster.workers[0]
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(_split(chief), timeout=2) as connection:
+                connection.sendall(f"alexnet {cluster.index}\n".encode())
+                connection.settimeout(max(1, deadline + 5 - time.monotonic()))
+                answer = connection.recv(4096).decode(errors="replace").strip()
+        except OSError:
+            time.sleep(0.2)
+            continue
+        if answer == "go":
+            return
+        if answer:
+            raise PeerMissing(f"after {wait_seconds:.0f} s these workers were missing: {answer}")
+    raise PeerMissing(f"after {wait_seconds:.0f} s the first worker was missing: {chief}")
