@@ -142,7 +142,7 @@ def train(
         int | None, typer.Option(help="0 is the CPU.  [default: all there are]", min=0)
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="`float32`, `bfloat16`, or `auto`: the fastest here.")
+        str, typer.Option(help="`float32`, `bfloat16`, `float16`, or `auto`: the fastest here.")
     ] = "auto",
     weights: Annotated[
         Path | None,

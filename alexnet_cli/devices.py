@@ -14,11 +14,12 @@ from alexnet_cli.cluster import Cluster
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.startup import quiet_stderr
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # Instructions that multiply bfloat16; without them it is emulated, and slower than float32.
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _GPU_BFLOAT16 = (8, 0)  # compute capability: Ampere
+_GPU_FLOAT16 = (7, 0)  # Volta, whose tensor cores know float16 only
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,11 @@ def _gpu_name(gpu: tf.config.PhysicalDevice) -> str:
 def _native_precision(gpus: list[tf.config.PhysicalDevice]) -> str:
     if gpus:
         details = map(tf.config.experimental.get_device_details, gpus)
-        native = all(d.get("compute_capability", (0, 0)) >= _GPU_BFLOAT16 for d in details)
-    else:
-        native = bool(_CPU_BFLOAT16 & _cpu_flags())
-    return "bfloat16" if native else "float32"
+        weakest = min(d.get("compute_capability", (0, 0)) for d in details)
+        if weakest >= _GPU_BFLOAT16:
+            return "bfloat16"
+        return "float16" if weakest >= _GPU_FLOAT16 else "float32"
+    return "bfloat16" if _CPU_BFLOAT16 & _cpu_flags() else "float32"
 
 
 def _cpu_flags() -> set[str]:

@@ -9,6 +9,10 @@ import tensorflow as tf
 
 from alexnet_cli.momentum import PaperMomentum
 
+# Below 6e-8 float16 knows only 0, which is where the gradients of a mean over 128 images may lie:
+# the loss is multiplied by this, and the gradients, float32 by then, are divided by it.
+FLOAT16_SCALE = 1024.0
+
 
 def compile_step(
     model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
@@ -19,6 +23,7 @@ def compile_step(
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
     trainable variables. Labels of -1 count for nothing.
     """
+    scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
     def replica(images: tf.Tensor, labels: tf.Tensor, count: tf.Tensor, rates: tf.Tensor) -> Any:
         counts = tf.cast(labels >= 0, tf.float32)
@@ -26,8 +31,9 @@ def compile_step(
             logits = model(images, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
             total = tf.reduce_sum(losses * counts)
-            mean = total / count
-        optimizer.apply(tape.gradient(mean, model.trainable_variables), rates)
+            scaled = total / count * scale
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        optimizer.apply([gradient / scale for gradient in gradients], rates)
         hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
         return total, tf.reduce_sum(hits)
 
