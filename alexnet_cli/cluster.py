@@ -61,7 +61,7 @@ def find_cluster(
         raise UsageError("--worker: needs --workers, all addresses as host:port,host:port")
     if "TF_CONFIG" in environment:
         return _from_tf_config(environment["TF_CONFIG"])
-    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":  # under srun; a batch script has none
         return _from_slurm(environment)
     return None
 

@@ -30,7 +30,7 @@ def tf_config(workers, index, kind="worker", **jobs):
 
 def slurm(nodes, tasks, rank):
     return {
-        "SLURM_NTASKS": "4",
+        "SLURM_STEP_NUM_TASKS": "4",
         "SLURM_PROCID": str(rank),
         "SLURM_STEP_NODELIST": nodes,
         "SLURM_STEP_TASKS_PER_NODE": tasks,
@@ -62,7 +62,8 @@ def slurm(nodes, tasks, rank):
             slurm("n[1,5]", "2(x2)", 1),
             Cluster(("n1:12328", "n1:12329", "n5:12328", "n5:12329"), 1),
         ),
-        ((None, None), {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
+        ((None, None), {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
+        ((None, None), {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script
     ],
 )
 def test_a_cluster_is_read_from_options_tf_config_or_slurm(options, environment, expected):
@@ -86,7 +87,7 @@ def test_a_cluster_is_read_from_options_tf_config_or_slurm(options, environment,
         ((None, None), tf_config(THREE, 0, "ps"), "TF_CONFIG: task type 'ps' is neither"),
         ((None, None), slurm("n[1,5]", "many", 0), "Slurm: its variables can't be read: 'many'"),
         ((None, None), slurm("n[1,5]", "2", 0), "Slurm: its variables can't be read"),
-        ((None, None), {"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, "Slurm: its variables can't"),
+        ((None, None), {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "Slurm: its variables can't"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_gets_one_line(options, environment, message):
