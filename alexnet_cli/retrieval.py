@@ -14,8 +14,11 @@ from alexnet_cli.pipeline import Float32Array, load_image
 from alexnet_cli.reports import Neighbour
 
 
+MOST = 50_000  # training images to look at: 0.8 GB of features; of more, every so many
+
+
 class TrainingImages:
-    """What fc7 makes of every image that a run was trained on, kept in the run folder."""
+    """What fc7 makes of the images that a run was trained on, kept in the run folder."""
 
     def __init__(self, member: Member, progress: Progress | None = None) -> None:
         """Take the features from the run's fc7.npz, or compute and keep them.
@@ -24,9 +27,10 @@ class TrainingImages:
         """
         if member.trained_on is None:
             raise UsageError(f"{member.path}: does not know its training images")
-        self.member, self.files = member, member.trained_on.of("train")
+        every = -(-len(member.trained_on.of("train")) // MOST)
+        self.member, self.files = member, member.trained_on.of("train")[::every]
         kept = member.path / "fc7.npz"
-        notes = {"epoch": member.epoch}
+        notes = {"epoch": member.epoch, "n_images": len(self.files)}
         if kept.exists():
             arrays = artifacts.load_arrays(kept)
             if artifacts.load_notes(arrays) == notes:

@@ -87,7 +87,11 @@ def test_a_cluster_is_read_from_options_tf_config_or_slurm(options, environment,
         ((None, None), tf_config(THREE, 0, "ps"), "TF_CONFIG: task type 'ps' is neither"),
         ((None, None), slurm("n[1,5]", "many", 0), "Slurm: its variables can't be read: 'many'"),
         ((None, None), slurm("n[1,5]", "2", 0), "Slurm: its variables can't be read"),
-        ((None, None), {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "Slurm: its variables can't"),
+        (
+            (None, None),
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
+            "Slurm: its variables can't",
+        ),
     ],
 )
 def test_a_configuration_that_makes_no_sense_gets_one_line(options, environment, message):

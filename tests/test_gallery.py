@@ -73,6 +73,15 @@ def test_a_training_image_is_its_own_nearest(trained):
         assert nearest[0].distance < 0.2 * nearest[1].distance
 
 
+def test_of_very_many_training_images_a_sample_is_searched(trained, monkeypatch):
+    """Oracle: 33 images, at most 10: every fourth, 9 of them."""
+    monkeypatch.setattr("alexnet_cli.retrieval.MOST", 10)
+    member = load_member(trained)
+    training = TrainingImages(member)
+    assert training.files == member.trained_on.of("train")[::4]
+    assert training.features.shape == (9, 32)
+
+
 def test_neighbours_of_two_models_or_of_a_missing_image_are_refused(trained, photographs):
     image = [photographs / "red" / "0.png"]
     with pytest.raises(UsageError, match="--neighbours: works with one --model"):
