@@ -13,7 +13,6 @@ from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Float32Array, load_image
 from alexnet_cli.reports import Neighbour
 
-
 MOST = 50_000  # training images to look at: 0.8 GB of features; of more, every so many
 
 
