@@ -1,11 +1,11 @@
 """Training speed, disk to weights, against PyTorch and against the notebook as it was written.
 
-    python -m benchmarks.rivals FOLDER [--steps 12] [--torch PYTHON]
+    python -m benchmarks.rivals FOLDER [--steps 12] [--repeats 2] [--torch PYTHON]
 
 FOLDER holds class folders of photographs. `--torch` names a Python that has PyTorch and Pillow, if
 this one has not. Each program trains in a process of its own on the same images, batches of 128 (32
-for the notebook), one after the other, twice; what counts is the better of its two rates after a
-warm-up, so that nothing else on the machine decides.
+for the notebook), one after the other, `--repeats` times; what counts is the best of its rates
+after a warm-up, so that nothing else on the machine decides.
 """
 
 from __future__ import annotations
@@ -150,10 +150,11 @@ def rate(python: str, program: str, *arguments: object) -> float:
 
 
 def main() -> None:
-    """Time everything twice and print rates and ratios."""
+    """Time everything and print rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--torch", default=sys.executable)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +171,7 @@ def main() -> None:
             "the notebook, float32": (here, NOTEBOOK, train, steps),
         }
         best = dict.fromkeys(programs, 0.0)
-        for _ in range(2):
+        for _ in range(arguments.repeats):
             for name, program in programs.items():
                 best[name] = max(best[name], rate(*program))
                 print(f"{name:<22} {best[name]:6.1f} images/s", flush=True)
