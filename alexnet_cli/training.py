@@ -96,10 +96,10 @@ def train(
         versions=artifacts.versions(),
         weights=str(initial.path) if initial else None,
     )
-    run = RunFolder(out)  # the chief alone writes
+    # The chief alone writes. Outside of `try`: what is removed below must be the new folder.
+    run = RunFolder.create(out, card, statistics) if devices.is_chief else RunFolder(out)
     try:
         if devices.is_chief:
-            run = RunFolder.create(out, card, statistics)
             write_manifest(manifest, run.path / MANIFEST)
         training = _Training(run, card, statistics, manifest, store, devices, listener)
         if initial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import signal
 import subprocess
@@ -244,6 +245,21 @@ def test_a_diverging_run_stops_and_leaves_nothing(photographs, tmp_path):
     with pytest.raises(AlexNetError, match=r"loss became .* in epoch 1, at learning rate 1e\+12"):
         run(photographs, tmp_path, wild)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_earlier_runs_survive_a_run_that_can_not_begin(photographs, tmp_path, monkeypatch):
+    """Oracle: a file of an earlier run, while the disk is full when the next would begin."""
+    earlier = tmp_path / "earlier" / "best.npz"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"weights")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "create", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(photographs, tmp_path)
+    assert earlier.read_bytes() == b"weights"
 
 
 # Processes: devices and signals
