@@ -16,7 +16,7 @@ from alexnet_cli import caffe
 from alexnet_cli.artifacts import Arrays, RunFolder, load_arrays
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.images import UInt8Array
-from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
+from alexnet_cli.manifest import MANIFEST, ImageFile, Manifest, read_manifest
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.pipeline import Cropper, Float32Array, Statistics, load_image
 from alexnet_cli.recipes import CAFFE, Dense, Recipe
@@ -128,8 +128,8 @@ class Ensemble:
                 raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
         self._croppers = [m.classifier.cropper(ten_crop=ten_crop) for m in self.members]
 
-    def load(self, path: Path) -> list[Float32Array]:
-        """Read one file into crops (k, size, size, 3) for each member, decoding no more than needed.
+    def load(self, file: ImageFile) -> list[Float32Array]:
+        """Read one image into crops (k, size, size, 3) for each member, decoding no more than needed.
 
         Raises `AlexNetError` that names the file.
         """
@@ -138,7 +138,7 @@ class Ensemble:
         for cropper in self._croppers:
             form = (cropper.recipe.stored_size, cropper.recipe.squash)
             if form not in stored:
-                stored[form] = load_image(path, cropper.recipe)
+                stored[form] = load_image(file, cropper.recipe)
             crops.append(cropper(stored[form]))
         return crops
 

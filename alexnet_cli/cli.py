@@ -78,34 +78,59 @@ def _alexnet(
     pass
 
 
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Trust the images' names, and read none beforehand.")
+]
+
+
 @app.command()
 def split(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="A folder that holds one folder per class.")],
     out: Annotated[Path, typer.Option(help="Where the split goes.")] = Path("data"),
     val: Annotated[float, typer.Option(help="Fraction of each class to validate on.")] = 0.1,
     test: Annotated[float, typer.Option(help="Fraction of each class to test on.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 0,
     link: Annotated[Link, typer.Option(help="Copy the images or link to them.")] = Link.copy,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Squares of 256 in TFRecord shards: fast at any size.")
+    ] = False,
+    no_check: NoCheck = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier split.")] = False,
 ) -> None:
     """Divide a folder of class folders into training, validation and test images."""
     from rich.console import Console
 
-    from alexnet_cli import render, scanning, splitting
+    from alexnet_cli import journal, render, scanning, shards, splitting, startup
 
     console = Console()
+    divided = prepare and scanning.is_split(source)
+    for name in ("val", "test", "seed"):
+        if divided and _is_typed(context, name):
+            raise typer.BadParameter(f"{source} is divided already: leave out --{name}")
+    if prepare and _is_typed(context, "link"):
+        raise typer.BadParameter("--prepare writes new images: leave out --link")
+    splitting.check_target(out, scanning.require_folder(source), force)  # before the long wait
     with render.progress_bar(console, "checking images") as progress:
-        scan = scanning.scan(source, progress)
-    manifest = splitting.plan(scan, val=val, test=test, seed=seed)
+        reading = scanning.Reading(not no_check, journal.beside(out), progress)
+        if divided:
+            planned = splitting.open_data(source, reading=reading)
+        else:
+            scan = scanning.scan(source, reading)
+            planned = splitting.plan(scan, val=val, test=test, seed=seed)
     with render.progress_bar(console, "writing") as progress:
-        splitting.write(manifest, out, link=link.value, force=force, progress=progress)
-    render.show_split(console, manifest, out)
+        if prepare:
+            startup.load_tensorflow()
+            written = shards.write(planned, out, force=force, progress=progress)
+        else:
+            written = splitting.write(planned, out, link=link.value, force=force, progress=progress)
+    render.show_split(console, written, out)
 
 
 # What a run is made of, and resuming can't change.
 _FIXED = (
     *("data", "recipe", "variant", "set", "batch_size", "learning_rate"),
-    *("precision", "weights", "seed", "out"),
+    *("precision", "weights", "no_check", "seed", "out"),
 )
 
 
@@ -161,6 +186,7 @@ def train(
         int | None,
         typer.Option(help="Which of --workers this one is, from 0 on.", show_default=False),
     ] = None,
+    no_check: NoCheck = False,
     seed: Annotated[int, typer.Option(help="Of weights, order, crops and dropout.")] = 0,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
     resume: Annotated[
@@ -207,6 +233,7 @@ def train(
                 devices=devices,
                 out=out,
                 seed=seed,
+                check=not no_check,
                 initial=initial,
                 listener=listener,
             )

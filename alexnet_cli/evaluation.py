@@ -39,7 +39,7 @@ def evaluate(
 
     shape = (len(files), len(ensemble.members), len(classes))
     one, ten = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    crops = in_order(files, lambda file: ensemble.load(file.path))
+    crops = in_order(files, ensemble.load)
     for number, outputs in enumerate(ensemble.probabilities(crops)):
         one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the centre comes first
         if progress:
@@ -79,7 +79,7 @@ def evaluate(
 def _seen(ensemble: Ensemble) -> set[str]:
     """Name the content of every image that a member was trained on."""
     manifests = (member.trained_on for member in ensemble.members)
-    return {file.sha256 for m in manifests if m for file in m.of("train")}
+    return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
 
 
 def _choose(data: Path | None, split: str | None, model: Member) -> tuple[Manifest, str]:

@@ -50,7 +50,7 @@ def draw(
     rows = []
     for file, features in zip(queries, member.classifier.features(_crops(member, queries))):
         nearest = training.nearest(features, NEIGHBOURS)
-        rows.append((_picture(member, file.path), [_picture(member, n.path) for n in nearest]))
+        rows.append((_picture(member, file), [_picture(member, n.file) for n in nearest]))
     figures.draw_neighbours(rows, out / "neighbours.png")
     pictures = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
     return [out / name for name in pictures[len(runs) == 1 :]]
@@ -61,7 +61,7 @@ def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | Non
     run = RunFolder.find(models[0] if models else None)
     recipe = run.card().recipe
     rows = [
-        (load_image(p.path, recipe), [load_image(n.path, recipe) for n in p.neighbours])
+        (load_image(p.file, recipe), [load_image(n.file, recipe) for n in p.neighbours])
         for p in predictions[:MOST_ROWS]
     ]
     figures.draw_neighbours(rows, run.path / "neighbours.png")
@@ -84,11 +84,11 @@ def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
 
 def _crops(member: Member, files: Sequence[ImageFile]) -> list[np.ndarray]:
     crop = member.classifier.cropper()
-    return [crop(_picture(member, file.path)) for file in files]
+    return [crop(_picture(member, file)) for file in files]
 
 
-def _picture(member: Member, path: Path) -> np.ndarray:
-    return load_image(path, member.classifier.recipe)
+def _picture(member: Member, file: ImageFile) -> np.ndarray:
+    return load_image(file, member.classifier.recipe)
 
 
 def _draw_predictions(member: Member, files: Sequence[ImageFile], path: Path) -> None:
@@ -97,5 +97,5 @@ def _draw_predictions(member: Member, files: Sequence[ImageFile], path: Path) ->
     for file, (scores,) in zip(files, outputs):
         best = scores.argsort(kind="stable")[::-1][:5]
         bars = [(member.classes[index], float(scores[index])) for index in best]
-        shown.append((_picture(member, file.path), file.label, bars))
+        shown.append((_picture(member, file), file.label, bars))
     figures.draw_predictions(shown, path)

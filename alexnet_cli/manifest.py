@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,13 +24,33 @@ _MARKER, _VERSION = "alexnet_split", 1
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Where in a shard the bytes of an image lie, and their checksum."""
+
+    shard: Path
+    offset: int
+    length: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A readable image: where it lies now, its class, its split ("" before `plan`), its content."""
+    """An image: where it lies now, its class, its split and its content.
+
+    What is not known yet is "": the split before `plan`, the SHA-256 of a file that nobody read. An
+    image in a shard has a `record`; its `path` then is only its name.
+    """
 
     path: Path
-    label: str
-    split: str
-    sha256: str
+    label: str = ""
+    split: str = ""
+    sha256: str = ""
+    record: Record | None = None
+
+    @property
+    def holder(self) -> Path:
+        """The file that holds its bytes."""
+        return self.record.shard if self.record else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,8 @@ class Manifest:
         """The groups of two or more files with equal content, within and across classes."""
         groups: dict[str, list[ImageFile]] = {}
         for file in self.files:
-            groups.setdefault(file.sha256, []).append(file)
+            if file.sha256:
+                groups.setdefault(file.sha256, []).append(file)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
@@ -109,6 +130,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
                 "sha256": file.sha256,
                 "original": PurePath(*below.parts[copied:]).as_posix(),
             }
+            if file.record:
+                shard = file.record.shard.relative_to(manifest.root).as_posix()
+                entry |= {**asdict(file.record), "shard": shard}
             stream.write(_line(entry))
 
 
@@ -199,6 +223,17 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
         raise ValueError(f"'class' {label!r} is none of the header's")
     if split not in SPLITS:
         raise ValueError(f"'split' {split!r} is none of {', '.join(SPLITS)}")
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
+    if not re.fullmatch("([0-9a-f]{64})?", sha256):
         raise ValueError(f"'sha256' {sha256!r} is no SHA-256")
-    return ImageFile(root / below, label, split, sha256)
+    record = _parse_record(entry, root) if "shard" in entry else None
+    return ImageFile(root / below, label, split, sha256, record)
+
+
+def _parse_record(entry: dict[str, Any], root: Path) -> Record:
+    shard = PurePath(_get(entry, "shard", str))
+    if len(shard.parts) != 1 or shard.name in ("", ".."):
+        raise ValueError(f"'shard' {str(shard)!r} is no file beside the manifest")
+    place = [_get(entry, name, int) for name in ("offset", "length", "crc32")]
+    if min(place) < 0:
+        raise ValueError(f"'offset', 'length' and 'crc32' can't be {place}")
+    return Record(root / shard, *place)

@@ -6,73 +6,99 @@ whatever the number of threads, devices or interruptions.
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli import images
+from alexnet_cli import images, shards
 from alexnet_cli.errors import AlexNetError, ImageError
+from alexnet_cli.manifest import ImageFile
 from alexnet_cli.parallel import in_order
 from alexnet_cli.recipes import Recipe
 
 Float32Array = npt.NDArray[np.float32]
 
-# Of the machine's memory, what decoded images may take before they go to disk.
+# Of the machine's memory, what decoded images may take before they go to disk; of what is free there,
+# what they may take before each is decoded anew whenever it is needed.
 MEMORY_SHARE = 0.4
+DISK_SHARE = 0.4
+
+SAMPLE = 20_000  # images whose mean and covariance stand for those of more
 
 
 class ImageStore:
-    """The images of a data set, each decoded once: uint8 of shape (size, size, 3).
+    """The images of a data set, each decoded once if there is room: uint8 of shape (size, size, 3).
 
     They are kept in memory when they fit in `MEMORY_SHARE` of it, else in a file in `scratch`
-    that has no name, so that it vanishes with the process however that ends.
+    that has no name, so that it vanishes with the process however that ends; or not at all.
     """
 
     def __init__(
-        self, paths: Sequence[Path], recipe: Recipe, scratch: Path, memory_bytes: int | None = None
+        self,
+        files: Sequence[ImageFile],
+        recipe: Recipe,
+        scratch: Path,
+        memory_bytes: int | None = None,
+        disk_bytes: int | None = None,
     ) -> None:
         """Reserve the room; images are decoded when first asked for."""
-        self.paths, self.recipe = paths, recipe
-        shape = (len(paths), recipe.stored_size, recipe.stored_size, 3)
-        n_bytes = int(np.prod(shape))
+        self.files, self.recipe = files, recipe
+        shape = (len(files), recipe.stored_size, recipe.stored_size, 3)
+        n_bytes = math.prod(shape)
         if memory_bytes is None:
             memory_bytes = int(MEMORY_SHARE * _physical_memory())
-        self.in_memory = n_bytes <= memory_bytes
-        if self.in_memory:
-            self._pixels: images.UInt8Array = np.empty(shape, np.uint8)
-        else:
+        if disk_bytes is None:
+            disk_bytes = int(DISK_SHARE * shutil.disk_usage(scratch).free)
+        self.kept: str | None = None  # where
+        self._pixels: images.UInt8Array | None = None
+        if n_bytes <= memory_bytes:
+            self.kept, self._pixels = "in memory", np.empty(shape, np.uint8)
+        elif n_bytes <= disk_bytes:
             with tempfile.TemporaryFile(dir=scratch) as file:
                 file.truncate(n_bytes)
-                self._pixels = np.memmap(file, np.uint8, "r+", shape=shape)
-        self._decoded = np.zeros(len(paths), bool)
+                self.kept, self._pixels = "on disk", np.memmap(file, np.uint8, "r+", shape=shape)
+        self._decoded = np.zeros(len(files), bool)
 
     def __len__(self) -> int:
         """Count the images."""
-        return len(self.paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> images.UInt8Array:
         """Return image `index`; raises `AlexNetError` that names a file that has gone bad."""
+        if self._pixels is None:
+            return load_image(self.files[index], self.recipe)
         if not self._decoded[index]:
             # Two threads may both come here; they write the same pixels.
-            self._pixels[index] = load_image(self.paths[index], self.recipe)
+            self._pixels[index] = load_image(self.files[index], self.recipe)
             self._decoded[index] = True
         image: images.UInt8Array = self._pixels[index]
         return image
 
 
-def load_image(path: Path, recipe: Recipe) -> images.UInt8Array:
-    """Decode and resize one file as `recipe` stores it; raises `AlexNetError` with its name."""
+def load_image(file: ImageFile, recipe: Recipe) -> images.UInt8Array:
+    """Decode and resize one image as `recipe` stores it; raises `AlexNetError` with its name."""
+    source: Path | BytesIO = file.path
     try:
-        return images.load(path, recipe.stored_size, squash=recipe.squash)
+        if file.record:
+            if recipe.squash or recipe.stored_size > shards.SIZE:
+                raise ImageError(
+                    f"is a prepared square of {shards.SIZE} pixels, but the recipe {recipe.name} "
+                    "takes more of a photograph: split without --prepare"
+                )
+            source = BytesIO(shards.read(file.record))
+        return images.load(source, recipe.stored_size, squash=recipe.squash)
     except ImageError as error:
-        raise AlexNetError(f"{path}: {error}") from None
+        raise AlexNetError(f"{file.path}: {error}") from None
     except OSError as error:
-        raise AlexNetError(f"{path}: {error.strerror or error}") from None
+        raise AlexNetError(f"{file.path}: {error.strerror or error}") from None
 
 
 def _physical_memory() -> int:
@@ -105,26 +131,30 @@ class Statistics:
 def measure(
     store: ImageStore,
     progress: Callable[[int, int], None] | None = None,
-    share: range | None = None,
+    share: Callable[[int], range] = range,
     add_up: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = lambda sums: sums,
 ) -> Statistics:
     """Compute the mean image and the RGB covariance of all images of `store`.
 
-    With several workers each looks at its `share` and `add_up` sums over them: whole numbers, so
-    that the result is the same to the last bit.
+    Of more than `SAMPLE` every so many are looked at. With several workers each looks at its
+    `share` and `add_up` sums over them: whole numbers, so that the result is the same to the last
+    bit.
     """
-    share = share or range(len(store))
-    sums = np.zeros(store[share[0]].size + 9)
-    total, products = sums[:-9].reshape(store[share[0]].shape), sums[-9:].reshape(3, 3)
-    for done, (image, product) in enumerate(in_order(share, _moments(store)), start=1):
+    sample = range(0, len(store), -(-len(store) // SAMPLE))
+    own = [sample[number] for number in share(len(sample))]
+    size = store.recipe.stored_size
+    sums: npt.NDArray[np.float64] = np.zeros(size * size * 3 + 9)
+    shape = (size, size, 3)
+    total, products = sums[:-9].reshape(shape), sums[-9:].reshape(3, 3)
+    for done, (image, product) in enumerate(in_order(own, _moments(store)), start=1):
         total += image
         products += product
         if progress:
-            progress(done, len(share))
+            progress(done, len(own))
     sums = add_up(sums)
-    total, products = sums[:-9].reshape(total.shape), sums[-9:].reshape(3, 3)
-    mean_image = total / len(store)
-    n_pixels = len(store) * total.size // 3
+    total, products = sums[:-9].reshape(shape), sums[-9:].reshape(3, 3)
+    mean_image = total / len(sample)
+    n_pixels = len(sample) * total.size // 3
     mean = mean_image.mean(axis=(0, 1))
     covariance = products / n_pixels - np.outer(mean, mean)
     return Statistics(mean_image.astype(np.float32), covariance)

@@ -10,7 +10,7 @@ from pathlib import Path
 from alexnet_cli import images
 from alexnet_cli.classifier import Ensemble
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.manifest import Progress
+from alexnet_cli.manifest import MANIFEST, ImageFile, Progress, is_ours, read_manifest
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Float32Array
 from alexnet_cli.reports import Failure, Neighbour, Prediction
@@ -41,33 +41,33 @@ def predict(
             raise UsageError("--neighbours: works with one --model")
         training = TrainingImages(ensemble.members[0], progress)
 
-    def load(path: Path) -> tuple[Path, list[Float32Array] | str]:
+    def load(file: ImageFile) -> tuple[ImageFile, list[Float32Array] | str]:
         try:
-            return path, ensemble.load(path)
+            return file, ensemble.load(file)
         except AlexNetError as error:
-            return path, str(error).removeprefix(f"{path}: ")
+            return file, str(error).removeprefix(f"{file.path}: ")
 
-    good: deque[tuple[Path, Float32Array]] = deque()
+    good: deque[tuple[ImageFile, Float32Array]] = deque()
     failures: deque[Failure] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
-        for path, outcome in in_order(list_images(paths), load):
+        for file, outcome in in_order(list_images(paths), load):
             if isinstance(outcome, str):
-                failures.append(Failure(path, outcome))
+                failures.append(Failure(file.path, outcome))
             else:
-                good.append((path, outcome[0][:1]))
+                good.append((file, outcome[0][:1]))
                 yield outcome
 
     for outputs in ensemble.probabilities(crops()):
         scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
-        path, centre = good.popleft()
+        file, centre = good.popleft()
         near: tuple[Neighbour, ...] = ()
         if training:
             (features,) = ensemble.members[0].classifier.features([centre])
             near = training.nearest(features, neighbours)
         yield Prediction(
-            path=path,
+            file=file,
             classes=tuple(ensemble.classes[index] for index in best),
             probabilities=tuple(float(scores[index]) for index in best),
             neighbours=near,
@@ -81,15 +81,19 @@ def _drain(failures: deque[Failure]) -> Iterator[Failure]:
         yield failures.popleft()
 
 
-def list_images(paths: Sequence[Path]) -> list[Path]:
+def list_images(paths: Sequence[Path]) -> list[ImageFile]:
     """Name the files of `paths`; of a folder those below it that end like images, sorted.
 
-    Raises `AlexNetError` for a folder without any; a missing file is named when it is read.
+    Of a prepared split they are what its shards hold. Raises `AlexNetError` for a folder without
+    any; a missing file is named when it is read.
     """
-    found: list[Path] = []
+    found: list[ImageFile] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            found.append(ImageFile(path))
+            continue
+        if is_ours(path):
+            found += read_manifest(path / MANIFEST, path).files
             continue
         inside = [
             Path(folder, name)
@@ -99,5 +103,5 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
         ]
         if not inside:
             raise AlexNetError(f"{path}: no images in this folder")
-        found += sorted(inside)
+        found += map(ImageFile, sorted(inside))
     return found

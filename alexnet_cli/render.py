@@ -230,7 +230,7 @@ def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
 
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """Show a bar per class."""
-    say(console, plain(prediction.path), "bold")
+    say(console, plain(prediction.file.path), "bold")
     width = max(len(plain(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
         full = round(probability * BAR_WIDTH)
@@ -238,7 +238,8 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
         console.print(line, soft_wrap=True)
     for near in prediction.neighbours:
-        say(console, f"  near: {near.label:<{width}}  {plain(near.path)}  ({near.distance:.1f})")
+        name = f"{plain(near.file.label):<{width}}  {plain(near.file.path)}"
+        say(console, f"  near: {name}  ({near.distance:.1f})")
 
 
 def failure_line(failure: Failure) -> str:
@@ -255,10 +256,16 @@ def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
         else:
             pairs = zip(outcome.classes, outcome.probabilities)
             classes = [{"class": name, "probability": p} for name, p in pairs]
-            rows.append({"image": str(outcome.path), "predictions": classes})
+            rows.append({"image": str(outcome.file.path), "predictions": classes})
             if outcome.neighbours:
-                near = [{**asdict(n), "path": str(n.path)} for n in outcome.neighbours]
-                rows[-1]["neighbours"] = near
+                rows[-1]["neighbours"] = [
+                    {
+                        "path": str(near.file.path),
+                        "label": near.file.label,
+                        "distance": near.distance,
+                    }
+                    for near in outcome.neighbours
+                ]
     return json.dumps(rows, indent=2)
 
 
@@ -270,4 +277,4 @@ def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Failure]
         if isinstance(outcome, Prediction):
             pairs = zip(outcome.classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
-                writer.writerow([plain(outcome.path), rank, plain(name), f"{probability:.6f}"])
+                writer.writerow([plain(outcome.file.path), rank, plain(name), f"{probability:.6f}"])

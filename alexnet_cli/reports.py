@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from alexnet_cli.artifacts import Card
 from alexnet_cli.doctor import Finding
+from alexnet_cli.manifest import ImageFile
 from alexnet_cli.metrics import ClassScore, EpochRow, Score
 
 
@@ -25,7 +26,7 @@ class TrainPlan:
     workers: tuple[str, ...]  # the addresses of a cluster; else empty
     first_epoch: int
     adopted: tuple[str, ...]  # layers that start from the weights of another model
-    in_memory: bool  # the decoded images; else on disk
+    kept: str | None  # where the decoded training images are kept, if they are
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ class EvaluationReport:
 class Neighbour:
     """A training image near to another."""
 
-    path: Path
-    label: str
+    file: ImageFile
     distance: float  # Euclidean, of fc7's outputs
 
 
@@ -115,7 +115,7 @@ class Neighbour:
 class Prediction:
     """The likeliest classes of one image, the best first, with their probabilities."""
 
-    path: Path
+    file: ImageFile
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for

@@ -41,7 +41,7 @@ class TrainingImages:
     def _compute(self, progress: Progress | None) -> Float32Array:
         classifier = self.member.classifier
         crop = classifier.cropper()
-        crops = in_order(self.files, lambda file: crop(load_image(file.path, classifier.recipe)))
+        crops = in_order(self.files, lambda file: crop(load_image(file, classifier.recipe)))
         rows = []
         for row in classifier.features(crops):
             rows.append(row)
@@ -53,11 +53,11 @@ class TrainingImages:
         """Return the `count` training images nearest to `features` (units,), the nearest first."""
         distances = euclidean(features, self.features)
         order = np.argsort(distances, kind="stable")[:count]
-        files = [(self.files[index], float(distances[index])) for index in order]
-        missing = [file.path for file, _ in files if not file.path.exists()]
-        if missing:
-            raise AlexNetError(f"{missing[0]}: is gone, though the model was trained on it")
-        return tuple(Neighbour(file.path, file.label, distance) for file, distance in files)
+        near = tuple(Neighbour(self.files[index], float(distances[index])) for index in order)
+        for file in (neighbour.file for neighbour in near):
+            if not file.holder.exists():
+                raise AlexNetError(f"{file.path}: is gone, though the model was trained on it")
+        return near
 
 
 def euclidean(one: Float32Array, many: Float32Array) -> npt.NDArray[np.float64]:

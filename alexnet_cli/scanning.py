@@ -14,8 +14,8 @@ from PIL import UnidentifiedImageError
 
 from alexnet_cli import images
 from alexnet_cli.errors import AlexNetError, ImageError
+from alexnet_cli.journal import Verdict, judge
 from alexnet_cli.manifest import ImageFile, Progress, Rejected, is_ours
-from alexnet_cli.parallel import for_each
 
 _SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _MAX_BYTES = 2**30  # a file is read whole, and `images.MAX_PIXELS` never need as much
@@ -32,11 +32,27 @@ class Scan:
     n_ignored: int
 
 
-def scan(source: Path, progress: Progress | None = None) -> Scan:
+@dataclass(frozen=True)
+class Reading:
+    """How to read files: at all or trusting their names, where to note what came of it, whom to tell.
+
+    With a `journal`, a file that is written meanwhile, an interrupted scan goes on where it stopped.
+    """
+
+    check: bool = True
+    journal: Path | None = None
+    progress: Progress | None = None
+
+
+READ_ALL = Reading()
+
+
+def scan(source: Path, reading: Reading = READ_ALL) -> Scan:
     """Find, hash and decode every image below `source`, which holds one folder per class.
 
-    Every file is read once. The images come sorted by class and path, whatever the directory
-    order. Raises `AlexNetError` if the layout is another, or a class has no readable image.
+    Every file is read at most once. The images come sorted by class and path, whatever the
+    directory order. Raises `AlexNetError` if the layout is another, or a class has no readable
+    image.
     """
     source = require_folder(source)
     if is_split(source):
@@ -44,7 +60,7 @@ def scan(source: Path, progress: Progress | None = None) -> Scan:
     found = find(source)
     if len(found.classes) == 1:
         raise AlexNetError(f"{source}: holds one class, {found.classes[0]!r}; at least two needed")
-    checked = read(found, progress)
+    checked = read(found, reading)
     require_images(source, checked.classes, checked.images)
     return checked
 
@@ -102,7 +118,7 @@ def find(source: Path, split: str = "") -> Scan:
             elif item.name.startswith("."):
                 n_ignored += 1
             else:
-                candidates.append(ImageFile(item, folder.name, split, ""))
+                candidates.append(ImageFile(item, folder.name, split))
     classes = tuple(folder.name for folder in folders)
     return Scan(source, classes, tuple(candidates), tuple(rejected), n_ignored)
 
@@ -113,18 +129,26 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | Rejected]
     while stack:
         folder = stack.pop()
         try:
-            identity = _identity(folder)
-            names = [] if identity in seen else sorted(os.listdir(folder))
+            if (identity := _identity(folder)) in seen:
+                continue
+            with os.scandir(folder) as entries:
+                inside = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except OSError as error:
             yield Rejected(folder, error.strerror or str(error))
             continue
         seen.add(identity)
-        for name in names:
-            path = folder / name
-            if not os.path.isdir(path):
-                yield path
+        for name, is_folder in inside:
+            if not is_folder:
+                yield folder / name
             elif not _skipped(name):
-                stack.append(path)
+                stack.append(folder / name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -132,36 +156,59 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def read(found: Scan, progress: Progress | None) -> Scan:
-    """Hash and decode what `find` found, and sort it by class and path."""
-    results = for_each(found.images, _inspect, progress)
-    good = [item for item in results if isinstance(item, ImageFile)]
-    bad = [item for item in results if isinstance(item, Rejected)]
+def read(found: Scan, reading: Reading) -> Scan:
+    """Hash and decode what `find` found, if so wanted, and sort it by class and path."""
+    if not reading.check:
+        return _trust(found)
+    good: list[ImageFile] = []
+    bad: list[Rejected] = []
+    n_ignored = found.n_ignored
+    verdicts = judge([file.path for file in found.images], _inspect, reading.journal)
+    for done, (file, verdict) in enumerate(zip(found.images, verdicts), start=1):
+        if verdict.sha256:
+            good.append(replace(file, sha256=verdict.sha256))
+        elif verdict.reason:
+            bad.append(Rejected(file.path, verdict.reason))
+        else:
+            n_ignored += 1
+        if reading.progress:
+            reading.progress(done, len(found.images))
+    return _sorted(found, good, bad, n_ignored)
+
+
+def _trust(found: Scan) -> Scan:
+    good = [file for file in found.images if _claims_image(file.path)]
+    return _sorted(found, good, [], found.n_ignored + len(found.images) - len(good))
+
+
+def _sorted(found: Scan, good: list[ImageFile], bad: list[Rejected], n_ignored: int) -> Scan:
     return replace(
         found,
         images=tuple(sorted(good, key=lambda file: (file.label, file.path.as_posix()))),
         rejected=tuple(sorted([*found.rejected, *bad], key=lambda item: item.path.as_posix())),
-        n_ignored=found.n_ignored + results.count(None),
+        n_ignored=n_ignored,
     )
 
 
-def _inspect(file: ImageFile) -> ImageFile | Rejected | None:
-    """Hash and decode one file; None if it neither is nor claims to be an image."""
+def _inspect(path: Path) -> Verdict:
+    """Hash and decode one file."""
     try:
-        status = file.path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return Rejected(file.path, "is not a regular file")  # a pipe would be read forever
-        if status.st_size > _MAX_BYTES:
-            too_large = Rejected(file.path, f"is larger than {_MAX_BYTES:,} bytes")
-            return too_large if _claims_image(file.path) else None
-        content = file.path.read_bytes()
+        status = path.stat()
+        size, modified = status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be read forever
+            return Verdict(reason="is not a regular file")
+        if size > _MAX_BYTES:
+            reason = f"is larger than {_MAX_BYTES:,} bytes" if _claims_image(path) else None
+            return Verdict(reason=reason)
+        content = path.read_bytes()
         images.open_rgb(BytesIO(content))
     except ImageError as error:
         unknown = isinstance(error.__context__, UnidentifiedImageError)
-        return None if unknown and not _claims_image(file.path) else Rejected(file.path, str(error))
+        reason = None if unknown and not _claims_image(path) else str(error)
+        return Verdict(reason=reason, size=size, modified=modified)
     except OSError as error:
-        return Rejected(file.path, error.strerror or str(error))
-    return replace(file, sha256=hashlib.sha256(content).hexdigest())
+        return Verdict(reason=error.strerror or str(error))
+    return Verdict(sha256=hashlib.sha256(content).hexdigest(), size=size, modified=modified)
 
 
 def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFile]) -> None:

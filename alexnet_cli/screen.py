@@ -57,7 +57,7 @@ class TrainingScreen(Listener):
         self.epochs, self.first_epoch = recipe.epochs, plan.first_epoch
         self.has_top5 = len(card.classes) >= TOP5_FROM
         images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
-        where = "in memory" if plan.in_memory else "on disk"
+        kept = f"decoded {plan.kept}" if plan.kept else "decoded when needed"
         drop = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
         epochs = f"epochs {plan.first_epoch} to {recipe.epochs}, batches of {recipe.batch_size}"
         rate = f"learning rate {recipe.learning_rate:g}{drop if recipe.rate_drops else ''}"
@@ -66,7 +66,7 @@ class TrainingScreen(Listener):
         facts = {
             "recipe": f"{recipe.name}: {recipe.summary}",
             "classes": f"{len(card.classes):,}: {some(card.classes)}",
-            "images": f"{images} (decoded {where})",
+            "images": f"{images} ({kept})",
             "network": f"{plan.n_parameters:,} parameters",
             **_origin(plan),
             "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",

@@ -1,7 +1,8 @@
 """Divide a folder of images into train, val and test: plan, write, open.
 
 A plan depends on nothing but the images' contents, their classes and the seed: names, dates and
-directory order don't matter. Files of equal content always share a split.
+directory order don't matter. Files of equal content always share a split. Where the files were not
+read, their names take the place of their contents.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePath
 
+from alexnet_cli import journal
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.manifest import (
     MANIFEST,
@@ -29,6 +30,8 @@ from alexnet_cli.manifest import (
 )
 from alexnet_cli.parallel import for_each
 from alexnet_cli.scanning import (
+    READ_ALL,
+    Reading,
     Scan,
     find,
     foreign_splits,
@@ -63,8 +66,8 @@ def plan(scan: Scan, *, val: float = 0.1, test: float = 0.0, seed: int = 0) -> M
         raise UsageError(f"--val {val} --test {test}: leave nothing to train on")
     if not test:
         del shares["test"]
-    chosen = _assign(scan.images, shares, seed)
-    files = tuple(replace(file, split=chosen[file.sha256]) for file in scan.images)
+    chosen = _assign(scan, shares, seed)
+    files = tuple(replace(file, split=chosen[_content(file, scan)]) for file in scan.images)
     return _manifest(scan, files, seed, val, test)
 
 
@@ -85,16 +88,25 @@ def _manifest(
     )
 
 
-def _assign(files: Iterable[ImageFile], shares: dict[str, Fraction], seed: int) -> dict[str, str]:
+def _content(file: ImageFile, scan: Scan) -> str:
+    # `relative_to` would take half a minute for a million files.
+    return file.sha256 or str(file.path)[len(str(scan.source)) :]
+
+
+def _assign(scan: Scan, shares: dict[str, Fraction], seed: int) -> dict[str, str]:
     """Content → split. Each content goes where its scarcest class has the most room left.
 
     With contents that occur once, this fills every quota exactly. The order is that of a keyed
     hash, as good as shuffled: which position gets which split is fixed, who stands there is chance.
     """
     groups: dict[str, dict[str, int]] = {}  # content → class → number of files
-    for file in files:
-        members = groups.setdefault(file.sha256, {})
-        members[file.label] = members.get(file.label, 0) + 1
+    once = {label: {label: 1} for label in scan.classes}  # shared: nearly all contents are such
+    for file in scan.images:
+        content, label = _content(file, scan), file.label
+        if members := groups.get(content):
+            groups[content] = {**members, label: members.get(label, 0) + 1}
+        else:
+            groups[content] = once[label]
     n_files: dict[str, int] = {}
     unplaced: dict[str, int] = {}  # class → number of contents
     for members in groups.values():
@@ -107,7 +119,7 @@ def _assign(files: Iterable[ImageFile], shares: dict[str, Fraction], seed: int) 
 
     def hardest_first(content: str) -> tuple[bool, int, bytes]:
         members = groups[content]
-        shuffled = hashlib.sha256(f"{seed}:{content}".encode()).digest()
+        shuffled = hashlib.sha256(f"{seed}:{content}".encode("utf-8", "surrogateescape")).digest()
         return len(members) == 1, -sum(members.values()), shuffled
 
     chosen: dict[str, str] = {}
@@ -167,7 +179,7 @@ def write(
     if link not in LINKS:
         raise UsageError(f"--link {link}: must be one of {', '.join(LINKS)}")
     out = out.resolve()
-    _check_target(out, planned.source, force)
+    check_target(out, planned.source, force)
     below = [PurePath(file.split) / file.path.relative_to(planned.root) for file in planned.files]
     pairs = list(zip(planned.files, below, strict=True))
     files = tuple(replace(file, path=out / path) for file, path in pairs)
@@ -181,10 +193,11 @@ def write(
             (partial / folder).mkdir(parents=True, exist_ok=True)
         for_each(pairs, lambda pair: _place(pair[0].path, partial / pair[1], link), progress)
         write_manifest(written, partial / MANIFEST)
-        _check_target(out, planned.source, force)  # copying takes long: has anyone been here?
-        _swap(partial, out)
+        check_target(out, planned.source, force)  # copying takes long: has anyone been here?
+        swap(partial, out)
+        journal.forget(out)
     except OSError as error:
-        raise AlexNetError(_failure(error, out)) from error
+        raise AlexNetError(failure(error, out)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return written
@@ -194,7 +207,7 @@ def _sibling(path: Path, purpose: str) -> Path:
     return path.with_name(f".{path.name}.{purpose}-{secrets.token_hex(4)}")
 
 
-def _check_target(out: Path, source: Path, force: bool) -> None:
+def check_target(out: Path, source: Path, force: bool) -> None:
     """Raise unless `out` is free, or (with `force`) an earlier split with nothing added."""
     wrong = None
     if out == source or source in out.parents:
@@ -215,7 +228,8 @@ def _check_target(out: Path, source: Path, force: bool) -> None:
 
 
 def _added(out: Path) -> Path | None:
-    listed = {file.path for file in read_manifest(out / MANIFEST, out).files} | {out / MANIFEST}
+    files = read_manifest(out / MANIFEST, out).files
+    listed = {file.holder for file in files} | {out / MANIFEST}
     for folder, folders, names in os.walk(out):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for path in sorted(Path(folder, name) for name in names + links):
@@ -234,7 +248,8 @@ def _place(file: Path, target: Path, link: str) -> None:
         target.symlink_to(origin)
 
 
-def _swap(new: Path, out: Path) -> None:
+def swap(new: Path, out: Path) -> None:
+    """Let `new` take the place of `out`, if there is one, which survives a failure."""
     old = _sibling(out, "old")
     try:
         if out.exists():
@@ -247,7 +262,8 @@ def _swap(new: Path, out: Path) -> None:
             old.rename(out)
 
 
-def _failure(error: OSError, out: Path) -> str:
+def failure(error: OSError, out: Path) -> str:
+    """Say what kept a split from being written."""
     if error.errno == errno.EXDEV:
         return f"{error.filename}: hard links can't leave their file system; use --link symbolic"
     return f"{error.filename or out}: {error.strerror or error}; {out} is as it was"
@@ -256,7 +272,7 @@ def _failure(error: OSError, out: Path) -> str:
 # Opening
 
 
-def open_data(path: Path, *, seed: int = 0, progress: Progress | None = None) -> Manifest:
+def open_data(path: Path, *, seed: int = 0, reading: Reading = READ_ALL) -> Manifest:
     """What to train on: a split of ours, a split by another tool, or a folder of class folders.
 
     The last is divided by `plan` with its default fractions and `seed`; nothing is ever moved.
@@ -267,16 +283,16 @@ def open_data(path: Path, *, seed: int = 0, progress: Progress | None = None) ->
     path = require_folder(path)
     if os.path.exists(path / MANIFEST):
         manifest = read_manifest(path / MANIFEST, path)
-        for file in manifest.files:
-            if not os.path.exists(file.path):
-                raise AlexNetError(f"{file.path}: listed in {MANIFEST} but missing; split again")
+        for path in {file.holder for file in manifest.files}:
+            if not os.path.exists(path):
+                raise AlexNetError(f"{path}: listed in {MANIFEST} but missing; split again")
         return manifest
     if folders := foreign_splits(path):
-        return _open_foreign(path, folders, progress)
-    return plan(scan(path, progress), seed=seed)
+        return _open_foreign(path, folders, reading)
+    return plan(scan(path, reading), seed=seed)
 
 
-def _open_foreign(path: Path, folders: dict[str, Path], progress: Progress | None) -> Manifest:
+def _open_foreign(path: Path, folders: dict[str, Path], reading: Reading) -> Manifest:
     parts = {split: find(folder, split) for split, folder in folders.items()}
     classes = parts["train"].classes
     for split, part in parts.items():
@@ -291,7 +307,7 @@ def _open_foreign(path: Path, folders: dict[str, Path], progress: Progress | Non
         rejected=tuple(item for part in parts.values() for item in part.rejected),
         n_ignored=sum(part.n_ignored for part in parts.values()),
     )
-    files = (checked := read(found, progress)).images
+    files = (checked := read(found, reading)).images
     require_images(folders["train"], classes, (file for file in files if file.split == "train"))
     n = {split: sum(file.split == split for file in files) for split in SPLITS}
     if not n["val"]:

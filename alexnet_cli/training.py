@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, metrics, splitting
+from alexnet_cli import artifacts, doctor, fidelity, figures, journal, metrics, splitting
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import (
     Classifier,
@@ -42,6 +42,7 @@ from alexnet_cli.pipeline import (
 )
 from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
+from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, rate_factor
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
@@ -72,21 +73,23 @@ def train(
     devices: Devices,
     out: Path = Path("runs"),
     seed: int = 0,
+    check: bool = True,
     initial: Initial | None = None,
     listener: Listener | None = None,
 ) -> TrainReport | None:
     """Train `recipe` on `data`, a split folder or one that is yet to be split.
 
-    The layers start as the recipe draws them, or from the weights `initial`, all but the last.
-    The run folder appears in `out` when the first epoch begins, and goes again if that does not end.
+    Without `check` images that are yet to be split are taken by their names, unread. The layers
+    start as the recipe draws them, or from the weights `initial`, all but the last. The run folder
+    appears in `out` when the first epoch begins, and goes again if that does not end.
     """
     listener = listener or Listener()
-    manifest = splitting.open_data(data, seed=seed, progress=listener.reading)
+    reading = Reading(check, journal.beside(out), listener.reading)
+    manifest = splitting.open_data(data, seed=seed, reading=reading)
     _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
     store = _open_store(manifest, recipe, scratch=out)
-    share = devices.share(len(store["train"]))
-    statistics = measure(store["train"], listener.reading, share, devices.total)
+    statistics = measure(store["train"], listener.reading, devices.share, devices.total)
     card = Card(
         recipe=recipe,
         classes=manifest.classes,
@@ -101,6 +104,7 @@ def train(
     try:
         if devices.is_chief:
             write_manifest(manifest, run.path / MANIFEST)
+            journal.forget(out)
         training = _Training(run, card, statistics, manifest, store, devices, listener)
         if initial:
             training.adopted = initial.adopt(training.model, recipe.last_layer)
@@ -135,8 +139,11 @@ def _require_same_data(manifest: Manifest, devices: Devices) -> None:
     """Raise `AlexNetError` unless all workers see the same images in the same splits."""
     if devices.cluster is None:
         return
-    seen = "".join(f"{file.split}{file.label}{file.sha256}" for file in manifest.files)
-    own = float(int(hashlib.sha256(seen.encode()).hexdigest()[:8], 16))
+    seen = hashlib.sha256()
+    for file in manifest.files:
+        content = file.sha256 or file.path.relative_to(manifest.root).as_posix()
+        seen.update(f"{file.split}{file.label}{content}".encode("utf-8", "surrogateescape"))
+    own = float(int(seen.hexdigest()[:8], 16))
     n_workers = len(devices.cluster.workers)
     mean = devices.total(np.array([own]))[0] / n_workers
     spread = devices.total(np.array([abs(own - mean)]))[0]
@@ -152,10 +159,10 @@ Stores = dict[str, ImageStore]
 def _open_store(manifest: Manifest, recipe: Recipe, scratch: Path) -> Stores:
     stores = {}
     for split in ("train", "val"):
-        paths = [file.path for file in manifest.of(split)]
-        if not paths:
+        files = manifest.of(split)
+        if not files:
             raise AlexNetError(f"{manifest.root}: no image in the {split} split")
-        stores[split] = ImageStore(paths, recipe, scratch)
+        stores[split] = ImageStore(files, recipe, scratch)
     return stores
 
 
@@ -246,7 +253,7 @@ class _Training:
             workers=self.devices.cluster.workers if self.devices.cluster else (),
             first_epoch=self.epoch + 1,
             adopted=self.adopted,
-            in_memory=all(store.in_memory for store in self.stores.values()),
+            kept=self.stores["train"].kept,
         )
 
     # One epoch

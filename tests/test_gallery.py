@@ -14,6 +14,7 @@ from alexnet_cli import figures, gallery, prediction
 from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.classifier import load_member
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.manifest import ImageFile
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.retrieval import TrainingImages
 from alexnet_cli.variants import vary
@@ -41,20 +42,20 @@ def test_neighbours_are_nearest_by_fc7(trained):
     mean = member.classifier.statistics.mean_image
 
     def fc7(path):
-        image = load_image(path, QUICK).astype(float) - mean
+        image = load_image(ImageFile(path), QUICK).astype(float) - mean
         return reference.paper_fc7(image[None, 4:68, 4:68], weights)[0]
 
     files = member.trained_on.of("train")[::3]
     query = member.trained_on.of("val")[0].path
     distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
     (found,) = prediction.predict([query], models=[trained], neighbours=99)
-    by_path = {near.path: near.distance for near in found.neighbours}
+    by_path = {near.file.path: near.distance for near in found.neighbours}
     assert len(found.neighbours) == 33
     for path, distance in distances.items():
         assert by_path[path] == pytest.approx(distance, rel=1e-3, abs=1e-3)
     order = [near.distance for near in found.neighbours]
     assert order == sorted(order)
-    assert all(near.path.parent.name == near.label for near in found.neighbours)
+    assert all(near.file.path.parent.name == near.file.label for near in found.neighbours)
 
 
 def test_a_training_image_is_its_own_nearest(trained):
@@ -66,10 +67,10 @@ def test_a_training_image_is_its_own_nearest(trained):
         training = TrainingImages(member, lambda done, total, told=told: told.append(done))
         assert bool(told) == (number == 0)  # the second time they come from the run folder
         file = training.files[7]
-        crop = member.classifier.cropper()(load_image(file.path, QUICK))
+        crop = member.classifier.cropper()(load_image(file, QUICK))
         (features,) = member.classifier.features([crop])
         nearest = training.nearest(features, 3)
-        assert nearest[0].path == file.path
+        assert nearest[0].file == file
         assert nearest[0].distance < 0.2 * nearest[1].distance
 
 

@@ -17,6 +17,7 @@ from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.caffe import MEAN, read_caffe
 from alexnet_cli.classifier import load_caffe, read_weights
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.manifest import ImageFile
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.recipes import CAFFE
 from alexnet_cli.reports import Listener
@@ -185,7 +186,7 @@ def test_caffes_network_of_full_size(tmp_path):
     pixels = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((256, 256)).save(tmp_path / "photo.png")
     (found,) = prediction.predict([tmp_path / "photo.png"], models=[path], top=1000)
-    image = load_image(tmp_path / "photo.png", CAFFE).astype(float)
+    image = load_image(ImageFile(tmp_path / "photo.png"), CAFFE).astype(float)
     expected = caffe_probabilities(layers, image[None, 14:241, 14:241])[0]
     assert len(found.classes) == 1000
     by_number = dict(zip(found.classes, found.probabilities))

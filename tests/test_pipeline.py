@@ -10,6 +10,7 @@ from conftest import TINY
 from PIL import Image
 
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.manifest import ImageFile
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import (
     Augmenter,
@@ -23,6 +24,10 @@ from alexnet_cli.pipeline import (
 
 RANDOM = np.random.default_rng(3)
 STILL = replace(TINY, flip=False, colour_noise=0.0)
+
+
+def files_of(paths):
+    return [ImageFile(path) for path in paths]
 
 
 @pytest.fixture
@@ -46,14 +51,14 @@ def statistics(size=72, mean=None, covariance=None):
 # The store
 
 
-@pytest.mark.parametrize("memory_bytes", [10**9, 0], ids=["in memory", "on disk"])
-def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, memory_bytes):
+@pytest.mark.parametrize(("kept", "room"), [("in memory", (10**9, 0)), ("on disk", (0, 10**9))])
+def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, kept, room):
     """Oracle: `load_image`, also the second time, and also when the file is gone by then."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    store = ImageStore(paths, TINY, scratch, memory_bytes)
-    assert store.in_memory == bool(memory_bytes)
-    expected = [load_image(path, TINY) for path in paths]
+    store = ImageStore(files_of(paths), TINY, scratch, *room)
+    assert store.kept == kept
+    expected = [load_image(file, TINY) for file in store.files]
     for index in (3, 0, 5, 1, 2, 4):
         np.testing.assert_array_equal(store[index], expected[index])
     for path in paths:
@@ -63,16 +68,40 @@ def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, memory_bytes):
     assert list(scratch.iterdir()) == []  # a file without a name can't be left behind
 
 
+def test_without_room_every_image_is_decoded_anew(paths, tmp_path):
+    """Oracle: another photograph in the place of the first is seen; nothing is written."""
+    store = ImageStore(files_of(paths), TINY, tmp_path, 0, 0)
+    assert store.kept is None
+    before = store[0]
+    np.testing.assert_array_equal(store[0], before)
+    paths[0].write_bytes(paths[1].read_bytes())
+    np.testing.assert_array_equal(store[0], store[1])
+    assert {*tmp_path.iterdir()} == {*paths}
+
+
+def test_of_very_many_images_a_sample_is_measured(paths, tmp_path, monkeypatch):
+    """Oracle: np.mean of every second image, 6 being more than 4; shared by two workers too."""
+    monkeypatch.setattr("alexnet_cli.pipeline.SAMPLE", 4)
+    store = ImageStore(files_of(paths), TINY, tmp_path)
+    expected = np.mean([store[0], store[2], store[4]], axis=0)
+    np.testing.assert_allclose(measure(store).mean_image, expected, rtol=1e-6)
+    sums = []
+    for worker in range(2):
+        measure(store, None, lambda n, w=worker: range(w, n, 2), lambda s: sums.append(s) or s)
+    together = measure(store, None, lambda n: range(0), lambda _: sum(sums))
+    np.testing.assert_array_equal(together.mean_image, measure(store).mean_image)
+
+
 def test_a_file_that_went_bad_is_named(paths, tmp_path):
     paths[2].write_bytes(b"not an image any more")
-    store = ImageStore(paths, TINY, tmp_path)
+    store = ImageStore(files_of(paths), TINY, tmp_path)
     with pytest.raises(AlexNetError, match=r"2\.png: is not an image"):
         store[2]
 
 
 def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
     """Oracle: np.mean and np.cov over everything at once."""
-    store = ImageStore(paths, TINY, tmp_path)
+    store = ImageStore(files_of(paths), TINY, tmp_path)
     told = []
     found = measure(store, lambda done, total: told.append((done, total)))
     everything = np.stack([store[i] for i in range(6)]).astype(np.float64)

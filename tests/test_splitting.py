@@ -9,7 +9,8 @@ import random
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -144,9 +145,8 @@ def test_scan_sorts_every_file_into_accepted_rejected_or_ignored(tmp_path: Path)
 def test_hash_is_that_of_the_file_and_progress_counts_to_the_total(tmp_path: Path) -> None:
     """Oracle: hashlib over the bytes; the law that progress is 1..n of n."""
     calls: list[tuple[int, int]] = []
-    found = scanning.scan(
-        two_classes(tmp_path / "data", 3), lambda done, total: calls.append((done, total))
-    )
+    reading = scanning.Reading(progress=lambda done, total: calls.append((done, total)))
+    found = scanning.scan(two_classes(tmp_path / "data", 3), reading)
     for file in found.images:
         assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
     assert calls == [(i, 6) for i in range(1, 7)]
@@ -181,7 +181,7 @@ def test_unreadable_file_and_folder_are_rejected(
 ) -> None:
     """Oracle: the operating system's own reason, for exactly those shut (faked: root reads all)."""
     source = make(two_classes(tmp_path / "data", 2), {"cat/shut/0.png": picture(70)})
-    read_bytes, listdir = Path.read_bytes, os.listdir
+    read_bytes, scandir = Path.read_bytes, os.scandir
     denied = PermissionError(13, "Permission denied")
 
     def read(path: Path) -> bytes:
@@ -189,13 +189,13 @@ def test_unreadable_file_and_folder_are_rejected(
             raise denied
         return read_bytes(path)
 
-    def list_(path: Path) -> list[str]:
-        if path.name == "shut":
+    def scan(path: Path) -> Iterator[os.DirEntry[str]]:
+        if isinstance(path, Path) and path.name == "shut":
             raise denied
-        return listdir(path)
+        return scandir(path)
 
     monkeypatch.setattr(Path, "read_bytes", read)
-    monkeypatch.setattr(os, "listdir", list_)
+    monkeypatch.setattr(os, "scandir", scan)
     reasons = {
         item.path.relative_to(source).as_posix(): item.reason
         for item in scanning.scan(source).rejected
@@ -318,8 +318,12 @@ def test_directory_order_does_not_matter(tmp_path: Path, monkeypatch: pytest.Mon
     """Oracle: the scan of the same folder listed backwards."""
     source = make(two_classes(tmp_path / "data", 5), {"cat/sub/x.png": picture(60)})
     first = scanning.scan(source)
-    listdir, iterdir = os.listdir, Path.iterdir
-    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=True))
+    scandir, iterdir = os.scandir, Path.iterdir
+
+    def backwards(path: Path) -> nullcontext[list[os.DirEntry[str]]]:
+        return nullcontext(sorted(scandir(path), key=lambda entry: entry.name, reverse=True))
+
+    monkeypatch.setattr(os, "scandir", backwards)
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(iterdir(self), reverse=True)))
     assert scanning.scan(source) == first
 

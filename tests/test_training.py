@@ -108,7 +108,7 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(traine
         outcomes = list(
             prediction.predict([f.path for f in files], models=[trained.run], ten_crop=ten_crop)
         )
-        assert [outcome.path for outcome in outcomes] == [file.path for file in files]
+        assert [outcome.file.path for outcome in outcomes] == [file.path for file in files]
         true = [
             outcome.probabilities[outcome.classes.index(file.label)]
             for outcome, file in zip(outcomes, files)
