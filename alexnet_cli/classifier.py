@@ -16,9 +16,10 @@ from alexnet_cli import caffe
 from alexnet_cli.artifacts import Arrays, RunFolder, load_arrays
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.images import UInt8Array
-from alexnet_cli.manifest import MANIFEST, ImageFile, Manifest, read_manifest
+from alexnet_cli.manifest import MANIFEST, ImageFile, Manifest, Progress, read_manifest
 from alexnet_cli.model import build_alexnet
-from alexnet_cli.pipeline import Cropper, Float32Array, Statistics, load_image
+from alexnet_cli.parallel import in_order
+from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics, load_image
 from alexnet_cli.recipes import CAFFE, Dense, Recipe
 
 BATCH_CROPS = 128
@@ -45,6 +46,19 @@ class Classifier:
         """Yield for each image's crops (k, size, size, 3) their softmax outputs (k, classes)."""
         for batch in in_batches(images, len):
             yield from self.run(batch)
+
+    def classify(
+        self, store: ImageStore, share: range | None = None, progress: Progress | None = None
+    ) -> Float32Array:
+        """Classify the centre crop of every image, or of those of a `share`: (images, classes)."""
+        crop = self.cropper()
+        crops = in_order(share or range(len(store)), lambda index: crop(store[index]))
+        scores = []
+        for probabilities in self.probabilities(crops):
+            scores.append(probabilities[0])
+            if progress:
+                progress(len(scores), len(store))
+        return np.stack(scores)
 
     def run(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return the softmax outputs (k, classes) for each image's crops (k, size, size, 3)."""

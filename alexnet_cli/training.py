@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,30 +17,28 @@ from alexnet_cli.classifier import (
     Initial,
     get_weights,
     load_classifier,
-    set_weights,
 )
 from alexnet_cli.cluster import PeerLost
 from alexnet_cli.devices import Devices
 from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, Progress, read_manifest, write_manifest
+from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
-from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import (
     Augmenter,
-    Float32Array,
     ImageStore,
     Statistics,
-    epoch_order,
     measure,
 )
 from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, rate_factor
+from alexnet_cli.state import get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
 
@@ -195,7 +190,14 @@ class _Training:
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
         self.step = compile_step(self.model, self.optimizer, devices.strategy)
-        self.augment = Augmenter(recipe, statistics)
+        self.feeder = Feeder(
+            stores["train"],
+            self.y_true["train"],
+            Augmenter(recipe, statistics),
+            devices,
+            seed=card.seed,
+            batch_size=recipe.batch_size,
+        )
         self.classifier = Classifier(self.model, recipe, statistics)
         self.stop = Stop()
         self.adopted: tuple[str, ...] = ()
@@ -264,8 +266,7 @@ class _Training:
         names = (variable.path for variable in self.model.trainable_variables)
         rate = self.schedule.learning_rate
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
-        for shards, count in self._batches(epoch):
-            images, labels = (self._distribute(part) for part in zip(*shards))
+        for images, labels, count in self.feeder.batches(epoch):
             loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rates)
             losses, hits, done = losses + float(loss), hits + int(hit), done + count
             worst = max(worst, float(loss) / count)
@@ -302,7 +303,7 @@ class _Training:
         share = self.devices.share(len(store))
         tally = np.zeros(4 + n_classes)
         if share:
-            probabilities = _probabilities(self.classifier, store, share=share)
+            probabilities = self.classifier.classify(store, share)
             tally[:4] = metrics.sums(self.y_true["val"][share], probabilities)
             tally[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
         tally = self.devices.total(tally)
@@ -321,39 +322,6 @@ class _Training:
         crop, store = self.classifier.cropper(), self.stores["val"]
         chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
         return self.classifier.dead_units([crop(store[int(index)]) for index in chosen])
-
-    def _batches(self, epoch: int) -> Iterator[tuple[list[tuple[tf.Tensor, tf.Tensor]], int]]:
-        """Yield of each global batch (images, labels) for each replica here, and its size."""
-        order = epoch_order(len(self.stores["train"]), self.card.seed, epoch)
-        size = self.recipe.batch_size
-        starts = range(0, len(order), size)
-        return in_order(
-            starts, lambda start: self._prepare(order[start : start + size], epoch, start), ahead=4
-        )
-
-    def _prepare(
-        self, chosen: np.ndarray, epoch: int, start: int
-    ) -> tuple[list[tuple[tf.Tensor, tf.Tensor]], int]:
-        parts = np.array_split(np.arange(len(chosen)), self.devices.strategy.num_replicas_in_sync)
-        shards = []
-        for positions in (parts[replica] for replica in self.devices.replicas):
-            y_true = self.y_true["train"][chosen[positions]]
-            if not len(positions):  # no replica may go without: an image that counts for nothing
-                positions, y_true = np.array([0]), np.array([-1], np.int32)
-            size = self.recipe.crop_size
-            images: Float32Array = np.empty((len(positions), size, size, 3), np.float32)
-            for image, position in zip(images, positions):
-                index = int(chosen[position])
-                key = (self.card.seed, epoch, index, start + int(position))
-                self.augment(self.stores["train"][index], key, out=image)
-            shards.append((tf.constant(images), tf.constant(y_true)))
-        return shards, len(chosen)
-
-    def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:
-        first = self.devices.replicas[0]
-        return self.devices.strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group - first]
-        )
 
     # What lasts
 
@@ -374,22 +342,12 @@ class _Training:
             "history": [asdict(row) for row in self.history],
             "findings": [asdict(finding) for finding in self.findings],
         }
-        artifacts.save_arrays(self.run.path / "last.npz", self._state(), notes)
+        artifacts.save_arrays(
+            self.run.path / "last.npz", get_state(self.model, self.optimizer), notes
+        )
         self.run.write_history(self.history)
         self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
         self.run.become_latest()
-
-    def _state(self) -> dict[str, np.ndarray]:
-        state = get_weights(self.model)
-        pairs = zip(self.model.trainable_variables, self.optimizer.velocities)
-        state |= {f"velocity/{weight.path}": velocity.numpy() for weight, velocity in pairs}
-        return state | {name: seed.numpy() for name, seed in self._dropout_seeds().items()}
-
-    def _dropout_seeds(self) -> dict[str, keras.Variable]:
-        """Name the variables that Keras leaves out of `weights`: where dropout's draws stand."""
-        weights = {id(variable) for variable in self.model.weights}
-        seeds = [v for v in self.model.variables if id(v) not in weights]
-        return {f"dropout/{number}": seed for number, seed in enumerate(seeds)}
 
     def restore(self) -> None:
         """Take up the state of the last finished epoch."""
@@ -397,12 +355,7 @@ class _Training:
         arrays = artifacts.load_arrays(path)
         try:
             notes = artifacts.load_notes(arrays)
-            set_weights(self.model, arrays)
-            pairs = zip(self.model.trainable_variables, self.optimizer.velocities)
-            for weight, velocity in pairs:
-                velocity.assign(arrays[f"velocity/{weight.path}"])
-            for name, seed in self._dropout_seeds().items():
-                seed.assign(arrays[name])
+            set_state(self.model, self.optimizer, arrays)
             self.epoch = notes["epoch"]
             best = tuple(notes["schedule"].pop("best"))
             self.schedule = Schedule(**notes["schedule"], best=best)
@@ -429,7 +382,7 @@ class _Training:
             classifier = load_classifier(self.run, weights)
             scores = {
                 split: metrics.score(
-                    self.y_true[split], _probabilities(classifier, store, self.listener.scoring)
+                    self.y_true[split], classifier.classify(store, progress=self.listener.scoring)
                 )
                 for split, store in self.stores.items()
             }
@@ -443,20 +396,3 @@ class _Training:
             self.run.path / "metrics.json", {**data, "seconds": seconds, "findings": findings}
         )
         return report
-
-
-def _probabilities(
-    classifier: Classifier,
-    store: ImageStore,
-    progress: Progress | None = None,
-    share: range | None = None,
-) -> Float32Array:
-    """Classify the centre crop of every image, or of those of a `share`: (images, classes)."""
-    crop = classifier.cropper()
-    crops = in_order(share or range(len(store)), lambda index: crop(store[index]))
-    scores = []
-    for probabilities in classifier.probabilities(crops):
-        scores.append(probabilities[0])
-        if progress:
-            progress(len(scores), len(store))
-    return np.stack(scores)

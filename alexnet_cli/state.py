@@ -1,0 +1,34 @@
+"""All that a training must find again to continue as if it had never stopped."""
+
+from __future__ import annotations
+
+import keras
+
+from alexnet_cli.artifacts import Arrays
+from alexnet_cli.classifier import get_weights, set_weights
+from alexnet_cli.momentum import PaperMomentum
+
+
+def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:
+    """Return weights, velocities and where the draws of dropout stand, by name."""
+    velocities = {name: velocity.numpy() for name, velocity in _velocities(model, optimizer)}
+    seeds = {name: seed.numpy() for name, seed in _dropout_seeds(model)}
+    return {**get_weights(model), **velocities, **seeds}
+
+
+def set_state(model: keras.Model, optimizer: PaperMomentum, arrays: Arrays) -> None:
+    """Assign what `get_state` returned; raises `ValueError` or `KeyError` for what does not fit."""
+    set_weights(model, arrays)
+    for name, variable in (*_velocities(model, optimizer), *_dropout_seeds(model)):
+        variable.assign(arrays[name])
+
+
+def _velocities(model: keras.Model, optimizer: PaperMomentum) -> list[tuple[str, keras.Variable]]:
+    pairs = zip(model.trainable_variables, optimizer.velocities)
+    return [(f"velocity/{weight.path}", velocity) for weight, velocity in pairs]
+
+
+def _dropout_seeds(model: keras.Model) -> list[tuple[str, keras.Variable]]:
+    weights = {id(variable) for variable in model.weights}  # Keras leaves the draws out of these
+    seeds = [variable for variable in model.variables if id(variable) not in weights]
+    return [(f"dropout/{number}", seed) for number, seed in enumerate(seeds)]

@@ -1,0 +1,84 @@
+"""How much of what a matrix product reaches on this machine does a training step reach?
+
+    python -m benchmarks.efficiency
+
+The paper's network with 1000 classes, images from memory. Each rate is the best of several, taken
+in turns, so that what else the machine does decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from alexnet_cli import startup
+
+startup.load_tensorflow()
+import tensorflow as tf  # noqa: E402
+
+from benchmarks.common import line  # noqa: E402
+
+GOALS = {
+    ("float32", 128): 0.75,
+    ("bfloat16", 128): 0.65,
+    ("float32", 32): 0.65,
+    ("bfloat16", 32): 0.5,
+}
+ROUNDS, SIDE = 3, 4096
+
+
+def flops_per_image(model: object) -> float:
+    """Count 2 per multiply-add: forward, backward to weights, backward to inputs but the images."""
+    macs = {}
+    for layer in model._flatten_layers():  # type: ignore[attr-defined]
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            places = 1
+            for side in layer.output.shape[1:-1]:
+                places *= side
+            macs[layer.path] = places * kernel.shape.num_elements()
+    first = next(iter(macs.values()))
+    return 2.0 * (3 * sum(macs.values()) - first)
+
+
+def best(function: Callable[..., tf.Tensor], *arguments: object) -> float:
+    """Return the fewest seconds that `function` takes, after a warm-up."""
+    seconds = []
+    for _ in range(1 + ROUNDS):
+        began = time.perf_counter()
+        tf.nest.flatten(function(*arguments))[0].numpy()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])
+
+
+def main() -> None:
+    """Time products and steps."""
+    from alexnet_cli.devices import choose_devices
+    from alexnet_cli.model import build_alexnet
+    from alexnet_cli.momentum import PaperMomentum
+    from alexnet_cli.recipes import PAPER
+    from alexnet_cli.step import compile_step
+
+    for precision in ("float32", "bfloat16"):
+        devices = choose_devices(0, precision)
+        a = tf.cast(tf.random.normal((SIDE, SIDE)), precision)
+        product = tf.function(lambda a: tf.reduce_sum(tf.matmul(a, a)))
+        with devices.strategy.scope():
+            model = build_alexnet(PAPER, 1000, seed=0, precision=precision)
+            rule = PaperMomentum(model.trainable_variables, PAPER.momentum, PAPER.weight_decay)
+        step = compile_step(model, rule, devices.strategy)
+        flops = flops_per_image(model)
+        for batch in (128, 32):
+            images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
+            labels, count = tf.range(batch) % 1000, tf.constant(float(batch))
+            rates = tf.fill([len(model.trainable_variables)], 1e-4)
+            seconds = best(step, images, labels, count, rates)
+            peak = 2 * SIDE**3 / best(product, a)
+            ours = batch * flops / seconds
+            line(f"matrix product, {precision}", f"{peak / 1e9:.0f} GFLOP/s")
+            what = f"{batch / seconds:.1f} images/s, {ours / 1e9:.0f} GFLOP/s"
+            line(f"step of {batch}", what, ours / peak, str(GOALS[precision, batch]))
+
+
+if __name__ == "__main__":
+    main()
