@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -213,9 +214,11 @@ TINY_NETWORK = [
 class Job:
     """Workers as processes of this machine."""
 
-    def __init__(self, count, *arguments):
-        """Start them."""
-        self.workers = addresses(count)
+    def __init__(self, count, *arguments, hosts=None):
+        """Start them, by default on loopback; or each in its network namespace, name → address."""
+        self.workers, self.namespaces = addresses(count), tuple(hosts or ())
+        if hosts:
+            self.workers = tuple(f"{address}:12345" for address in hosts.values())
         self.processes = [
             self.start(index, *map(str, arguments)) for index in range(len(self.workers))
         ]
@@ -224,7 +227,8 @@ class Job:
         which = ["--workers", ",".join(self.workers), "--worker", str(index)]
         if len(self.workers) == 1:
             which = []
-        command = [sys.executable, "-m", "alexnet_cli", "train", *arguments, *which]
+        inside = ["ip", "netns", "exec", self.namespaces[index]] if self.namespaces else []
+        command = [*inside, sys.executable, "-m", "alexnet_cli", "train", *arguments, *which]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -263,6 +267,45 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(photographs, tmp
                 np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
         assert metrics[count]["last"]["val"]["n"] == metrics[1]["last"]["val"]["n"]
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5
+
+
+@pytest.fixture
+def two_networks():
+    """Two network namespaces joined by a cable, name → address, where the machine allows it."""
+    names = [f"alexnet-{os.getpid()}-{end}" for end in "ab"]
+    cable = [f"ax{os.getpid()}{end}" for end in "ab"]
+    hosts = dict(zip(names, ("10.77.0.1", "10.77.0.2")))
+    commands = [f"netns add {name}" for name in names]
+    commands += [f"link add {cable[0]} type veth peer name {cable[1]}"]
+    for end, (name, address) in zip(cable, hosts.items()):
+        commands += [f"link set {end} netns {name}", f"-n {name} link set lo up"]
+        commands += [
+            f"-n {name} address add {address}/24 dev {end}",
+            f"-n {name} link set {end} up",
+        ]
+    try:
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+        yield hosts
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine makes no network namespaces")
+    finally:
+        for name in names:
+            with contextlib.suppress(OSError):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_workers_on_two_networks_train_as_one_process(photographs, tmp_path, two_networks):
+    """Oracle: one process. Loopback does not lead from one namespace to the other."""
+    options = (*TINY_NETWORK, "--epochs", 1, "--variant", "no-dropout")
+    job = Job(2, photographs, *options, "--out", tmp_path / "two", hosts=two_networks)
+    codes, errors = job.finish()
+    assert codes == [0, 0], errors
+    codes, errors = Job(1, photographs, *options, "--out", tmp_path / "one").finish()
+    assert codes == [0], errors
+    one, two = (load_arrays(tmp_path / n / "latest" / "last.npz") for n in ("one", "two"))
+    for name in one.keys() - {"notes"}:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=2e-6, err_msg=name)
 
 
 def test_a_killed_worker_ends_all_and_the_job_continues_bit_identically(photographs, tmp_path):
@@ -304,7 +347,7 @@ def test_workers_that_see_different_images_say_so(photographs, tmp_path):
         target = other / path.relative_to(photographs)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(path, target)
-    job = Job.__new__(Job)
+    job = Job(0)
     job.workers = addresses(2)
     job.processes = [
         job.start(index, str(data), *TINY_NETWORK, "--out", str(tmp_path / str(index)))
