@@ -18,6 +18,7 @@ from alexnet_cli.pipeline import Float32Array
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
 LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
+MOST_CELLS = 250  # on a side of a matrix; with more, single ones can't be seen
 
 
 @contextmanager
@@ -66,13 +67,25 @@ def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
 def draw_confusion(
     matrix: npt.NDArray[np.int64], classes: Sequence[str], path: Path, title: str
 ) -> None:
-    """Draw a confusion matrix: rows are true classes, shades are shares of their images."""
+    """Draw a confusion matrix: rows are true classes, shades are shares of their images.
+
+    Of very many classes a cell stands for the most confused of several neighbours, and few mistakes
+    in many images still show.
+    """
+    from matplotlib.colors import PowerNorm
+
     n = len(classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    starts = np.arange(0, n, -(-n // MOST_CELLS))
+    cells = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
     side = 3.5 + 0.32 * min(n, LABELLED_CLASSES)
     with _figure(path, side + 0.8, side) as figure:
         axes = figure.subplots()
-        picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        edges = (-0.5, n - 0.5, n - 0.5, -0.5)
+        shades = PowerNorm(1 if n <= LABELLED_CLASSES else 0.35, 0, 1)
+        picture = axes.imshow(
+            cells, cmap="Blues", norm=shades, interpolation="nearest", extent=edges
+        )
         figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
         axes.set(xlabel="predicted", ylabel="true", title=title)
         if n <= LABELLED_CLASSES:

@@ -10,6 +10,7 @@ import typer
 
 from alexnet_cli import recipes
 from alexnet_cli.cli import app
+from alexnet_cli.model import build_alexnet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,3 +55,29 @@ def test_the_example_credits_exactly_its_photographs():
     credited = sorted(line.split()[0] for line in lines if " CC-BY " in line)
     assert credited == sorted(str(p.relative_to(flowers)) for p in flowers.rglob("*.jpg"))
     assert len(credited) == 200
+
+
+def test_the_scale_on_paper_is_what_its_formulas_give():
+    """Oracle: the formulas, with the parameters of the network itself."""
+    parameters, speed = build_alexnet(recipes.PAPER, 1000).count_params(), 100e12
+    flop = 2 * (3 * 724_406_816 - 96 * 363 * 55 * 55)
+    text = (ROOT / "docs" / "scale.md").read_text()
+    assert f"{parameters:,} parameters" in text
+    assert f"{flop / 1e9:.2f} GFLOP" in text
+
+    def wire(n, bandwidth):
+        return 2 * (n - 1) / n * 4 * parameters / (bandwidth * 1e9)
+
+    batches = re.findall(r"^\| ([\d.]+) GB/s [^|]*\| (.*) \|$", text, re.MULTILINE)
+    hours = re.findall(r"^\| (1|8|64) \| (.*) \|$", text, re.MULTILINE)
+    assert len(batches) == len(hours) == 3
+    for bandwidth, row in batches:
+        for n, cell in zip((2, 8, 64), row.split(" | ")):
+            equal = n * speed * wire(n, float(bandwidth)) / flop
+            assert float(cell.replace(",", "")) == pytest.approx(equal, rel=0.01)
+    columns = ((128, 300), (1024, 300), (1024, 25), (1024, 1.25))
+    for n, row in hours:
+        for (batch, bandwidth), cell in zip(columns, row.split(" | ")):
+            seconds = batch / int(n) * flop / speed + wire(int(n), bandwidth)
+            expected = 1_281_167 * 90 / batch * seconds / 3600
+            assert float(cell) == pytest.approx(expected, abs=0.011)

@@ -147,3 +147,16 @@ def test_bars_are_as_long_as_probabilities(tmp_path, n_classes):
         if probability == 0.25:
             quarter = red
     assert red == pytest.approx(4 * quarter, rel=0.03)
+
+
+def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
+    """Oracle: the picture without the mistake; 1 image of 50 of a class far from the other."""
+    matrix = np.eye(1000, dtype=np.int64) * 50
+    figures.draw_confusion(matrix, ["class"] * 1000, tmp_path / "without.png", "a")
+    matrix[990, 990], matrix[990, 10] = 49, 1
+    figures.draw_confusion(matrix, ["class"] * 1000, tmp_path / "with.png", "a")
+    changed = np.abs(pixels(tmp_path / "with.png") - pixels(tmp_path / "without.png")).sum(axis=2)
+    rows, columns = np.nonzero(changed > 100)  # of 765
+    assert len(rows) > 20
+    assert rows.min() > 0.85 * len(changed)
+    assert columns.max() < 0.1 * changed.shape[1]
