@@ -36,6 +36,7 @@ from alexnet_cli import __version__
 from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write, write_json
+from alexnet_cli.manifest import MANIFEST, Manifest, write_manifest
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import Recipe
@@ -66,25 +67,39 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, out: Path, card: Card, statistics: Statistics) -> RunFolder:
-        """Make `out`/DATE_TIME-RECIPE, with card and statistics in it."""
+    def create(cls, out: Path, card: Card, statistics: Statistics, manifest: Manifest) -> RunFolder:
+        """Make `out`/DATE_TIME-RECIPE with card, statistics and manifest in it, or nothing at all.
+
+        Raises `AlexNetError` if that can't be written.
+        """
+        latest = out / LATEST
+        if latest.exists() and not latest.is_symlink():
+            raise AlexNetError(f"{latest}: must be ours, to lead to the newest run; move it away")
+        try:
+            run = cls(cls._new_folder(out, card))
+            try:
+                write_json(run.path / "model.json", {"format": FORMAT, **asdict(card)})
+                save_arrays(run.path / "statistics.npz", vars(statistics))
+                write_manifest(manifest, run.path / MANIFEST)
+            except BaseException:
+                run.remove()
+                raise
+        except OSError as error:
+            raise AlexNetError(f"{error.filename or out}: {error.strerror or error}") from error
+        return run
+
+    @staticmethod
+    def _new_folder(out: Path, card: Card) -> Path:
         stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{card.recipe.name}"
         out.mkdir(parents=True, exist_ok=True)
         path, number = out / stem, 1
         while True:
             try:
                 path.mkdir()
-                break
+                return path
             except FileExistsError:  # another run began within this second
                 number += 1
                 path = out / f"{stem}-{number}"
-        run = cls(path)
-        write_json(path / "model.json", {"format": FORMAT, **asdict(card)})
-        save_arrays(
-            path / "statistics.npz",
-            {"mean_image": statistics.mean_image, "covariance": statistics.covariance},
-        )
-        return run
 
     @classmethod
     def find(cls, path: Path | None, out: Path = Path("runs")) -> RunFolder:
@@ -97,7 +112,7 @@ class RunFolder:
             raise AlexNetError(f"{path}: no such run folder")
         # Speak of the run, not of `latest`, which may soon lead elsewhere.
         run = cls(path.parent / path.readlink() if path.is_symlink() else path)
-        for name in ("model.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz"):
+        for name in ("model.json", "statistics.npz", MANIFEST, "best.npz", "last.npz"):
             if not (path / name).is_file():
                 raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; train again")
         return run

@@ -6,6 +6,7 @@ command needs is imported inside it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from enum import Enum
@@ -49,11 +50,30 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except (AlexNetError, typer.TyperException) as error:
         message = str(error) if isinstance(error, AlexNetError) else error.format_message()
         _complain(message)
         code = error.exit_code
+    except BrokenPipeError:  # whoever reads us, such as `head`, has had enough
+        _forget_output()
+        code = 1  # as Rich has it where it writes
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        _forget_output()
+        _complain(f"{error.filename or 'output'}: {error.strerror}")
+        code = 1
     sys.exit(code)
+
+
+# What a file system may say at any time: no fault of ours, and nothing that a traceback explains.
+_SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+def _forget_output() -> None:
+    """Keep Python from writing at its end what can't be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from alexnet_cli.errors import AlexNetError
 
 
 @contextmanager
@@ -28,6 +31,25 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+@contextmanager
+def hold(folder: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
+    """Keep other processes out of `folder`, or with `shared` those who want it for themselves.
+
+    The lock goes with the process, however that ends. Raises `AlexNetError` with the complaint.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlexNetError(f"{folder}: {complaint}") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

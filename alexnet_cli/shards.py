@@ -7,7 +7,6 @@ which says where in its shard each JPEG lies: every epoch can visit all images i
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from PIL import Image
 
 from alexnet_cli import images, journal, splitting
 from alexnet_cli.errors import AlexNetError, ImageError
-from alexnet_cli.files import write_json
+from alexnet_cli.files import hold, write_json
 from alexnet_cli.manifest import (
     MANIFEST,
     SPLITS,
@@ -67,7 +66,7 @@ def write(
     splitting.check_target(out, planned.source, force)
     if any(file.record for file in planned.files):
         raise AlexNetError(f"{planned.root}: is prepared already")
-    partial = out.with_name(f".{out.name}.preparing")
+    partial = out.with_name(f".{out.name}.alexnet-preparing")
     try:
         with _begin(partial, _digest(planned)):
             written = _write_shards(planned, partial, out, progress)
@@ -97,20 +96,13 @@ def _digest(planned: Manifest) -> str:
 def _begin(folder: Path, digest: str) -> Iterator[None]:
     """Hold `folder`, emptied unless an interrupted call of the same plan left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process
-        except OSError:
-            raise AlexNetError(f"{folder}: another alexnet is preparing there") from None
+    with hold(folder, "another alexnet is preparing there"):
         plan = folder / "plan.json"
         if not plan.exists() or json.loads(plan.read_bytes()) != digest:
             for path in folder.iterdir():
                 path.unlink()
             write_json(plan, digest)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _write_shards(

@@ -12,12 +12,15 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePath
 
 from alexnet_cli import journal
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.files import hold
 from alexnet_cli.manifest import (
     MANIFEST,
     SPLITS,
@@ -184,27 +187,35 @@ def write(
     pairs = list(zip(planned.files, below, strict=True))
     files = tuple(replace(file, path=out / path) for file, path in pairs)
     written = replace(planned, root=out, files=files)
-    partial = _sibling(out, "partial")
     try:
-        # Other tools take the classes from the folders: every split shows them all.
-        splits = {file.split for file in files}
-        every_class = {PurePath(split, label) for split in splits for label in planned.classes}
-        for folder in every_class.union(path.parent for path in below):
-            (partial / folder).mkdir(parents=True, exist_ok=True)
-        for_each(pairs, lambda pair: _place(pair[0].path, partial / pair[1], link), progress)
-        write_manifest(written, partial / MANIFEST)
-        check_target(out, planned.source, force)  # copying takes long: has anyone been here?
-        swap(partial, out)
-        journal.forget(out)
+        with _workshop(out) as partial:
+            # Other tools take the classes from the folders: every split shows them all.
+            splits = {file.split for file in files}
+            every_class = {PurePath(split, label) for split in splits for label in planned.classes}
+            for folder in every_class.union(path.parent for path in below):
+                (partial / folder).mkdir(parents=True, exist_ok=True)
+            for_each(pairs, lambda pair: _place(pair[0].path, partial / pair[1], link), progress)
+            write_manifest(written, partial / MANIFEST)
+            check_target(out, planned.source, force)  # copying takes long: has anyone been here?
+            swap(partial, out)
+            journal.forget(out)
     except OSError as error:
         raise AlexNetError(failure(error, out)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
-def _sibling(path: Path, purpose: str) -> Path:
-    return path.with_name(f".{path.name}.{purpose}-{secrets.token_hex(4)}")
+@contextmanager
+def _workshop(out: Path) -> Iterator[Path]:
+    """Hold an empty folder beside `out`, gone in the end; one that a killed process left is reused."""
+    partial = out.with_name(f".{out.name}.alexnet-partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with hold(partial, f"another alexnet is writing {out.name}"):
+        try:
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_target(out: Path, source: Path, force: bool) -> None:
@@ -249,17 +260,23 @@ def _place(file: Path, target: Path, link: str) -> None:
 
 
 def swap(new: Path, out: Path) -> None:
-    """Let `new` take the place of `out`, if there is one, which survives a failure."""
-    old = _sibling(out, "old")
-    try:
-        if out.exists():
-            out.rename(old)
+    """Let `new` take the place of `out`, if there is one, which survives a failure.
+
+    Raises `AlexNetError` while a training reads what is there.
+    """
+    if not out.exists():
         new.rename(out)
-    finally:
-        if old.exists() and out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():
-            old.rename(out)
+        return
+    old = out.with_name(f".{out.name}.old-{secrets.token_hex(4)}")
+    with hold(out, "a training is reading it; let that end first"):
+        try:
+            out.rename(old)
+            new.rename(out)
+        finally:
+            if out.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(out)
 
 
 def failure(error: OSError, out: Path) -> str:

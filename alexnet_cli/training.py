@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from alexnet_cli.devices import Devices
 from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
-from alexnet_cli.files import write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from alexnet_cli.files import hold, write_json
+from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
@@ -94,12 +95,11 @@ def train(
         versions=artifacts.versions(),
         weights=str(initial.path) if initial else None,
     )
-    # The chief alone writes. Outside of `try`: what is removed below must be the new folder.
-    run = RunFolder.create(out, card, statistics) if devices.is_chief else RunFolder(out)
+    run = RunFolder(out)
+    if devices.is_chief:  # who alone writes
+        run = RunFolder.create(out, card, statistics, manifest)
+        journal.forget(out)
     try:
-        if devices.is_chief:
-            write_manifest(manifest, run.path / MANIFEST)
-            journal.forget(out)
         training = _Training(run, card, statistics, manifest, store, devices, listener)
         if initial:
             training.adopted = initial.adopt(training.model, recipe.last_layer)
@@ -177,6 +177,7 @@ class _Training:
         recipe = card.recipe
         self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
         self.stores, self.devices, self.listener = stores, devices, listener
+        self.data = manifest.root
         index = {name: number for number, name in enumerate(card.classes)}
         self.y_true = {
             split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
@@ -214,12 +215,20 @@ class _Training:
             raise UsageError(
                 f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
             )
-        self.listener.started(self._plan())
-        with heed_signals() as self.stop:
+        with ExitStack() as held:
+            if self.devices.is_chief:
+                held.enter_context(hold(self.run.path, "another alexnet is training this run"))
+            data = hold(self.data, "its split is being replaced", shared=True)
+            held.enter_context(data)
+            self.stop = held.enter_context(heed_signals())
+            self.listener.started(self._plan())
             try:
                 return self._run()
             except KeyboardInterrupt:
                 raise Interrupted(self._what_is_safe(), self.stop.code or 130) from None
+            except OSError as error:  # a full disk, a folder that is gone
+                what = f"{error.filename or self.run.path}: {error.strerror or error}"
+                raise AlexNetError(f"{what}. {self._what_is_safe()}") from error
 
     def _run(self) -> TrainReport | None:
         try:
@@ -327,17 +336,17 @@ class _Training:
 
     def _save(self, row: EpochRow) -> None:
         """Put the finished epoch on disk: the best weights first, as `last` speaks of them."""
-        self.epoch = row.epoch
         self.history.append(row)
         self.schedule = self.schedule.after(row, self.recipe)
         if not self.devices.is_chief:
+            self.epoch = row.epoch
             return
         if self.schedule.best_epoch == row.epoch:
             artifacts.save_arrays(
                 self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
             )
         notes = {
-            "epoch": self.epoch,
+            "epoch": row.epoch,
             "schedule": asdict(self.schedule),
             "history": [asdict(row) for row in self.history],
             "findings": [asdict(finding) for finding in self.findings],
@@ -345,6 +354,7 @@ class _Training:
         artifacts.save_arrays(
             self.run.path / "last.npz", get_state(self.model, self.optimizer), notes
         )
+        self.epoch = row.epoch
         self.run.write_history(self.history)
         self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
         self.run.become_latest()

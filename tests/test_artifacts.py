@@ -23,6 +23,7 @@ from conftest import TINY
 from alexnet_cli.artifacts import Card, RunFolder, load_arrays, load_notes, save_arrays
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write
+from alexnet_cli.manifest import Manifest
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import NOTEBOOK, PAPER
@@ -35,6 +36,7 @@ ARRAYS = {
     "scalar": np.array(7, np.int32),
     "nothing": np.empty((0, 3), np.float32),
 }
+EMPTY = Manifest(Path("/data"), Path("/data"), 0, 0.1, 0, ("a", "b"), (), (), 0)
 NOTES = {"epoch": 3, "name": "Zürich ✓", "history": [[1, 0.1], []], "none": None}
 NEEDED = ("model.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz")
 
@@ -51,7 +53,7 @@ def card(recipe=TINY):
 @pytest.fixture
 def run(tmp_path):
     statistics = Statistics(np.full((2, 2, 3), 0.5, np.float32), np.eye(3) / 7)
-    return RunFolder.create(tmp_path / "runs", card(), statistics)
+    return RunFolder.create(tmp_path / "runs", card(), statistics, EMPTY)
 
 
 @pytest.fixture
@@ -232,7 +234,7 @@ def test_object_arrays_are_not_saved_either(tmp_path):
 def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
     """Oracle: counting; of four runs within some milliseconds, two or more share a second."""
     statistics = run.statistics()
-    others = [RunFolder.create(run.path.parent, card(), statistics) for _ in range(3)]
+    others = [RunFolder.create(run.path.parent, card(), statistics, EMPTY) for _ in range(3)]
     assert len({run.path, *(other.path for other in others)}) == 4
     assert {p.name for p in run.path.parent.iterdir()} == {r.path.name for r in [run, *others]}
     assert all(r.path.name.split("-tiny")[1] in ("", "-2", "-3", "-4") for r in others)
@@ -240,7 +242,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
 
 def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
     """Oracle: the link's text is the bare name, so it holds after the folder moved."""
-    other = RunFolder.create(run.path.parent, card(), run.statistics())
+    other = RunFolder.create(run.path.parent, card(), run.statistics(), EMPTY)
     for newest in (run, other):
         newest.become_latest()
         assert os.readlink(run.path.parent / "latest") == newest.path.name
@@ -250,6 +252,16 @@ def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
     expected = (tmp_path / "elsewhere" / other.path.name).resolve()
     assert RunFolder.find(None, tmp_path / "elsewhere").path == expected
     assert len(list(Path(moved).iterdir())) == 3  # no temporary link
+
+
+def test_a_folder_in_the_place_of_latest_is_left_alone(tmp_path):
+    """Oracle: the folder's file, and no new run beside it."""
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest" / "mine").write_text("x")
+    statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
+    with pytest.raises(AlexNetError, match="latest: must be ours"):
+        RunFolder.create(tmp_path, card(), statistics, EMPTY)
+    assert [p.name for p in tmp_path.rglob("*")] == ["latest", "mine"]
 
 
 def test_find_names_what_is_missing(run):
@@ -274,7 +286,7 @@ def test_find_names_what_is_missing(run):
 def test_card_and_statistics_come_back_equal(run, recipe):
     """Oracle: equality of frozen data classes, and of arrays bit for bit."""
     statistics = Statistics(np.full((2, 2, 3), 1 / 3, np.float32), np.eye(3) / 7)
-    again = RunFolder(RunFolder.create(run.path.parent, card(recipe), statistics).path)
+    again = RunFolder(RunFolder.create(run.path.parent, card(recipe), statistics, EMPTY).path)
     assert again.card() == card(recipe)
     assert bits(vars(again.statistics())) == bits(vars(statistics))
 

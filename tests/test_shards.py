@@ -137,7 +137,7 @@ plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), seed=1)
 shards.write(plan, Path({str(tmp_path / "out")!r}), progress=lambda d, t: d < 12 or os._exit(9))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
-    assert len(list((tmp_path / ".out.preparing").glob("*.tfrecord"))) == 3
+    assert len(list((tmp_path / ".out.alexnet-preparing").glob("*.tfrecord"))) == 3
     plan = splitting.plan(scanning.scan(photographs), seed=2)
     shards.write(plan, tmp_path / "out")
     shards.write(plan, tmp_path / "clean")

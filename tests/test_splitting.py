@@ -494,7 +494,7 @@ def test_an_interrupted_replacement_keeps_the_old_split(
         monkeypatch.setattr(os, "fsync", interrupt)
     if when == "swap":
         monkeypatch.setattr(
-            Path, "rename", lambda a, b: interrupt() if ".partial" in a.name else rename(a, b)
+            Path, "rename", lambda a, b: interrupt() if "partial" in a.name else rename(a, b)
         )
     with pytest.raises(KeyboardInterrupt):
         splitting.write(

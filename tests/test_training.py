@@ -256,8 +256,8 @@ def test_earlier_runs_survive_a_run_that_can_not_begin(photographs, tmp_path, mo
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(RunFolder, "create", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(RunFolder, "_new_folder", full)
+    with pytest.raises(AlexNetError, match="No space left"):
         run(photographs, tmp_path)
     assert earlier.read_bytes() == b"weights"
 
