@@ -31,6 +31,7 @@ SUFFIXES = frozenset(_COMMON | _RARE | _UNREADABLE)
 MAX_PIXELS = 89_478_485
 MAX_SIDE = 65_535  # a JPEG's; a line of millions of pixels needs more memory than its area tells
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of damaged EXIF
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -49,7 +50,8 @@ def open_rgb(file: Path | IO[bytes]) -> Image.Image:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise ImageError(f"claims {image.width}x{image.height} pixels, too many to read")
-            return _to_rgb(ImageOps.exif_transpose(image))
+            image.load()
+            return _to_rgb(_upright(image))
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -58,10 +60,21 @@ def open_rgb(file: Path | IO[bytes]) -> Image.Image:
         raise ImageError(f"does not decode: {error}") from error
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged notes on a photograph that is whole: they turn nothing
+        return image
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:  # Pillow's own conversion clips them to white
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image, dtype=np.int64)
+        if values.max() > 65535 or values.min() < 0:
+            raise ImageError("holds 32-bit pixels without a stated range")
+        gray = (values >> 8).astype(np.uint8)
+        gray[values == image.info.get("transparency")] = 255
+        return Image.fromarray(gray).convert("RGB")
     if image.mode == "F":
         raise ImageError("holds floating-point pixels without a stated range")
     if image.has_transparency_data:
@@ -76,7 +89,7 @@ def _unidentified(file: IO[bytes]) -> str:
     head = file.read(32)
     if not head:
         return "is empty"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+    if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "is HEIC, which can't be read: save it as JPEG"
     return "is not an image"
 

@@ -175,6 +175,32 @@ def test_exif_orientation_is_undone(orientation, file_format, tolerance):
     np.testing.assert_allclose(found, PICTURE, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x99", b"x"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as `images` tells Pillow at import
+def test_damaged_exif_turns_nothing(file_format, exif):
+    """Oracle: the picture as it lies."""
+    options = {"exif": exif} if file_format != "TIFF" else {"tiffinfo": {0x0112: 99}}
+    if file_format in ("JPEG", "WEBP"):
+        options |= SHARP_JPEG if file_format == "JPEG" else {"lossless": True}
+    found = decode(encode(Image.fromarray(PICTURE), file_format, **options))
+    np.testing.assert_allclose(found, PICTURE, atol=2, rtol=0)
+
+
+def test_16_bit_gray_that_stands_for_transparent_is_white():
+    """Oracle: a PNG with a tRNS chunk of the value 40000, written by hand."""
+    rows = b"".join(b"\0" + struct.pack(">2H", *row) for row in ((40000, 256), (65535, 40000)))
+
+    def chunk(kind, data):
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0))
+    body = chunk(b"tRNS", struct.pack(">H", 40000)) + chunk(b"IDAT", zlib.compress(rows))
+    png = b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(BytesIO(png))[..., 0], [[255, 1], [255, 255]])
+
+
 # What is refused
 
 
@@ -192,6 +218,7 @@ def _half_a_jpeg() -> bytes:
 
 
 FLOATS = encode(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF").getvalue()
+LONGS = encode(Image.fromarray(np.full((2, 2), 70_000, np.int32)), "TIFF").getvalue()
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 
 
@@ -205,11 +232,12 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^is not an image$"),
         (HEIC, "^is HEIC, which can't be read: save it as JPEG$"),
         (_half_a_jpeg(), "^does not decode: .*truncated"),
+        (HEIC.replace(b"ftypheic", b"ftyphevx"), "^is HEIC"),
         (FLOATS, "^holds floating-point pixels"),
+        (LONGS, "^holds 32-bit pixels"),
         (_png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
         (_png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
     ],
-    ids=["empty", "text", "HTML", "SVG", "EPS", "HEIC", "half", "float", "vast", "over by one"],
 )
 # As `images` tells Pillow at import; pytest makes all warnings errors again.
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
