@@ -102,8 +102,11 @@ class RunFolder:
                 path = out / f"{stem}-{number}"
 
     @classmethod
-    def find(cls, path: Path | None, out: Path = Path("runs")) -> RunFolder:
-        """Return the run at `path`, by default the newest in `out`; it must hold weights."""
+    def find(cls, path: Path | None, out: Path = Path("runs"), *, begun: bool = False) -> RunFolder:
+        """Return the run at `path`, by default the newest in `out`.
+
+        It must hold the weights of an epoch, or have `begun` one at least.
+        """
         if path is None:
             path = out / LATEST
             if not path.exists():
@@ -112,9 +115,11 @@ class RunFolder:
             raise AlexNetError(f"{path}: no such run folder")
         # Speak of the run, not of `latest`, which may soon lead elsewhere.
         run = cls(path.parent / path.readlink() if path.is_symlink() else path)
-        for name in ("model.json", "statistics.npz", MANIFEST, "best.npz", "last.npz"):
+        needed = ["model.json", "statistics.npz", MANIFEST, "last.npz", "best.npz"]
+        for name in needed[:-1] if begun else needed:
             if not (path / name).is_file():
-                raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; train again")
+                way_out = "resume it" if name == "best.npz" else "train again"
+                raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; {way_out}")
         return run
 
     def card(self) -> Card:

@@ -28,10 +28,13 @@ class Feeder:
     seed: int
     batch_size: int  # over all devices
 
-    def batches(self, epoch: int) -> Iterator[tuple[Any, Any, int]]:
-        """Yield images and labels, distributed over the replicas here, and the global count."""
+    def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Any, Any, int]]:
+        """Yield images and labels, distributed over the replicas here, and the global count.
+
+        The first `done` images of the epoch are left out.
+        """
         order = epoch_order(len(self.store), self.seed, epoch)
-        starts = range(0, len(order), self.batch_size)
+        starts = range(done, len(order), self.batch_size)
 
         def prepare(start: int) -> tuple[list[_Shard], int]:
             chosen = order[start : start + self.batch_size]

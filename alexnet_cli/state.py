@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import keras
 
 from alexnet_cli.artifacts import Arrays
 from alexnet_cli.classifier import get_weights, set_weights
 from alexnet_cli.momentum import PaperMomentum
+
+
+@dataclass(frozen=True)
+class Part:
+    """How far an epoch is, and its sums so far: over the images that were learnt from."""
+
+    done: int = 0
+    losses: float = 0.0
+    hits: int = 0
+    worst: float = 0.0  # mean loss of a batch
+    seconds: float = 0.0
+
+    def after(self, loss: float, hits: int, count: int, seconds: float) -> Part:
+        """Add a batch of `count` images, the sum of their losses and the time it took."""
+        return Part(
+            done=self.done + count,
+            losses=self.losses + loss,
+            hits=self.hits + hits,
+            worst=max(self.worst, loss / count),
+            seconds=self.seconds + seconds,
+        )
 
 
 def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:

@@ -39,7 +39,7 @@ from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, rate_factor
-from alexnet_cli.state import get_state, set_state
+from alexnet_cli.state import Part, get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
 
@@ -112,12 +112,12 @@ def train(
 def resume(
     path: Path, *, devices: Devices, epochs: int | None = None, listener: Listener | None = None
 ) -> TrainReport | None:
-    """Continue the run at `path` after its last finished epoch, to `epochs` in all.
+    """Continue the run at `path` where it stopped, to `epochs` in all.
 
     In a cluster every worker must be able to read `path`, and the chief alone returns a report.
     """
     listener = listener or Listener()
-    run = RunFolder.find(path)
+    run = RunFolder.find(path, begun=True)
     card = run.card()
     if epochs:
         card = replace(card, recipe=replace(card.recipe, epochs=epochs))
@@ -202,7 +202,7 @@ class _Training:
         self.classifier = Classifier(self.model, recipe, statistics)
         self.stop = Stop()
         self.adopted: tuple[str, ...] = ()
-        self.epoch = 0
+        self.epoch, self.part = 0, Part()
         self.schedule = Schedule(recipe.learning_rate)
         self.history: list[EpochRow] = []
         self.findings: tuple[Finding, ...] = ()
@@ -271,38 +271,38 @@ class _Training:
 
     def _run_epoch(self) -> tuple[EpochRow, Vitals]:
         epoch, began = self.epoch + 1, time.perf_counter()
-        losses, hits, done, worst, n_images = 0.0, 0, 0, 0.0, len(self.stores["train"])
+        part, n_images = self.part, len(self.stores["train"])
         names = (variable.path for variable in self.model.trainable_variables)
         rate = self.schedule.learning_rate
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
-        for images, labels, count in self.feeder.batches(epoch):
-            loss, hit = self.step(images, labels, tf.constant(count, tf.float32), rates)
-            losses, hits, done = losses + float(loss), hits + int(hit), done + count
-            worst = max(worst, float(loss) / count)
-            self._require_finite(float(loss) / count, f"loss became {{}} after {done} images")
-            self.listener.stepped(epoch, done, n_images)
+        for images, labels, count in self.feeder.batches(epoch, part.done):
+            loss, hits = self.step(images, labels, tf.constant(count, tf.float32), rates)
+            now = time.perf_counter()
+            part, began = part.after(float(loss), int(hits), count, now - began), now
+            self._require_finite(float(loss) / count, f"loss became {{}} after {part.done} images")
+            self.listener.stepped(epoch, part.done, n_images)
             if self.stop.code:
+                self._save_state(part)
                 raise Interrupted(self._what_is_safe(), self.stop.code)
-        train_seconds = time.perf_counter() - began
         val, counts = self._validate()
         self._require_finite(val.loss, "validation loss became {}")
         vitals = Vitals(
             n_steps=epoch * -(-n_images // self.recipe.batch_size),
             guess_loss=self.guess_loss,
-            worst_loss=worst,
+            worst_loss=part.worst,
             predicted=dict(zip(self.card.classes, map(int, counts))),
             dead=self._dead_units(),
         )
         row = EpochRow(
             epoch=epoch,
-            train_loss=losses / done,
-            train_top1=hits / done,
+            train_loss=part.losses / n_images,
+            train_top1=part.hits / n_images,
             val_loss=val.loss,
             val_top1=val.top1,
             val_top5=val.top5,
             learning_rate=self.schedule.learning_rate,
-            images_per_second=done / train_seconds,
-            seconds=time.perf_counter() - began,
+            images_per_second=n_images / part.seconds,
+            seconds=part.seconds + time.perf_counter() - began,
         )
         return row, vitals
 
@@ -338,35 +338,38 @@ class _Training:
         """Put the finished epoch on disk: the best weights first, as `last` speaks of them."""
         self.history.append(row)
         self.schedule = self.schedule.after(row, self.recipe)
-        if not self.devices.is_chief:
-            self.epoch = row.epoch
-            return
-        if self.schedule.best_epoch == row.epoch:
+        if self.devices.is_chief and self.schedule.best_epoch == row.epoch:
             artifacts.save_arrays(
                 self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
             )
+        self._save_state(Part())
+        if self.devices.is_chief:
+            self.run.write_history(self.history)
+            self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
+            self.run.become_latest()
+
+    def _save_state(self, part: Part) -> None:
+        """Put on disk what continuing needs: the epochs in the history, and part of the next."""
         notes = {
-            "epoch": row.epoch,
+            "epoch": len(self.history),
+            "part": asdict(part),
             "schedule": asdict(self.schedule),
             "history": [asdict(row) for row in self.history],
             "findings": [asdict(finding) for finding in self.findings],
         }
-        artifacts.save_arrays(
-            self.run.path / "last.npz", get_state(self.model, self.optimizer), notes
-        )
-        self.epoch = row.epoch
-        self.run.write_history(self.history)
-        self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
-        self.run.become_latest()
+        if self.devices.is_chief:
+            state = get_state(self.model, self.optimizer)
+            artifacts.save_arrays(self.run.path / "last.npz", state, notes)
+        self.epoch, self.part = len(self.history), part
 
     def restore(self) -> None:
-        """Take up the state of the last finished epoch."""
+        """Take up the state where it was saved."""
         path = self.run.path / "last.npz"
         arrays = artifacts.load_arrays(path)
         try:
             notes = artifacts.load_notes(arrays)
             set_state(self.model, self.optimizer, arrays)
-            self.epoch = notes["epoch"]
+            self.epoch, self.part = notes["epoch"], Part(**notes["part"])
             best = tuple(notes["schedule"].pop("best"))
             self.schedule = Schedule(**notes["schedule"], best=best)
             self.history = [EpochRow(**row) for row in notes["history"]]
@@ -375,11 +378,14 @@ class _Training:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
 
     def _what_is_safe(self) -> str:
-        if not self.epoch:
+        if not (self.epoch or self.part.done):
             return "No epoch was finished, so nothing is kept."
+        what = f"Epoch {self.epoch} is safe"
+        if self.part.done:
+            what = f"All is safe up to image {self.part.done:,} of epoch {self.epoch + 1}"
         if not self.devices.is_chief:
-            return f"Epoch {self.epoch} is safe; the first worker says how to continue."
-        return f"Epoch {self.epoch} is safe; continue with: alexnet train --resume {self.run.path}"
+            return f"{what}; the first worker says how to continue."
+        return f"{what}; continue with: alexnet train --resume {self.run.path}"
 
     # The end
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -317,14 +319,16 @@ def test_one_two_and_four_devices_reach_the_same_weights(photographs, tmp_path):
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5  # there was something to differ
 
 
-def test_ctrl_c_keeps_the_finished_epochs(photographs, tmp_path):
+def test_ctrl_c_keeps_all_up_to_the_last_step(photographs, tmp_path):
     """Oracle: an uninterrupted run, bit for bit."""
     process = start(photographs, tmp_path / "cut", epochs=10_000)
     assert process.stdout.readline() == "epoch 1\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert "is safe; continue with: alexnet train --resume" in errors
+    assert re.search(
+        r"All is safe up to image \d+ of epoch \d+; continue with: alexnet train --resume", errors
+    )
     (cut,) = (path for path in (tmp_path / "cut").iterdir() if not path.is_symlink())
     done = load_notes(load_arrays(cut / "last.npz"))["epoch"]
     training.resume(cut, devices=choose_devices(0), epochs=done + 1)
@@ -332,7 +336,35 @@ def test_ctrl_c_keeps_the_finished_epochs(photographs, tmp_path):
     assert_same_run(cut, whole.run)
 
 
-def test_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
+    trained, photographs, tmp_path, number
+):
+    """Oracle: the run that nobody stopped, weights, velocities, dropout and sums bit for bit."""
+    moments = [(1, 8), (2, 4), (2, 33)]  # within the first epoch, and after all of an epoch's steps
+
+    class Stop(Listener):
+        def stepped(self, epoch, done, total):
+            if moments and (epoch, done) == moments[0]:
+                moments.pop(0)
+                os.kill(os.getpid(), number)
+
+    with pytest.raises(training.Interrupted, match="up to image 8 of epoch 1") as stopped:
+        run(photographs, tmp_path, listener=Stop())
+    assert stopped.value.exit_code == 128 + number
+    (path,) = tmp_path.iterdir()
+    with pytest.raises(AlexNetError, match=r"best.npz is missing; resume it"):
+        RunFolder.find(path)
+    while moments:
+        with pytest.raises(training.Interrupted, match="All is safe up to image"):
+            training.resume(path, devices=choose_devices(0), listener=Stop())
+    training.resume(path, devices=choose_devices(0))
+    assert_same_run(path, trained.run)
+    again, whole = (load_arrays(p / "best.npz") for p in (path, trained.run))
+    assert {n: a.tobytes() for n, a in again.items()} == {n: a.tobytes() for n, a in whole.items()}
+
+
+def test_a_second_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path):
     class Stop(Listener):
         def stepped(self, epoch, done, total):
             raise KeyboardInterrupt
