@@ -36,7 +36,7 @@ class Classifier:
     def _compile(self, function: Any) -> Any:
         size = self.recipe.crop_size
         crops = tf.TensorSpec((None, size, size, 3), tf.float32)
-        return tf.function(function, input_signature=[crops])
+        return tf.function(function, input_signature=[crops], autograph=False)
 
     def cropper(self, *, ten_crop: bool = False) -> Cropper:
         """Return what cuts a stored image into the crops that `probabilities` takes."""

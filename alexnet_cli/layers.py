@@ -43,14 +43,14 @@ class LocalResponseNormalization(keras.layers.Layer):
         return {**super().get_config(), **ours}
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _lrn(a: tf.Tensor, k: float, n: int, alpha: float, beta: float) -> tf.Tensor:
     wide = tf.cast(a, tf.float32)
     scale = k + alpha * _window_sum(wide * wide, n)
     return tf.cast(wide * _power(scale, -beta), a.dtype)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _lrn_gradient(
     a: tf.Tensor, upstream: tf.Tensor, k: float, n: int, alpha: float, beta: float
 ) -> tf.Tensor:
