@@ -141,6 +141,8 @@ class Ensemble:
                 first = self.members[0].path
                 raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
         self._croppers = [m.classifier.cropper(ten_crop=ten_crop) for m in self.members]
+        # Images to decode while a batch is computed.
+        self.ahead = BATCH_CROPS // (10 if ten_crop else 1) // len(self.members) + 1
 
     def load(self, file: ImageFile) -> list[Float32Array]:
         """Read one image into crops (k, size, size, 3) for each member, decoding no more than needed.

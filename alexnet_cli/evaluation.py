@@ -39,7 +39,7 @@ def evaluate(
 
     shape = (len(files), len(ensemble.members), len(classes))
     one, ten = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    crops = in_order(files, ensemble.load)
+    crops = in_order(files, ensemble.load, ahead=ensemble.ahead)
     for number, outputs in enumerate(ensemble.probabilities(crops)):
         one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the centre comes first
         if progress:

@@ -51,7 +51,7 @@ def predict(
     failures: deque[Failure] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
-        for file, outcome in in_order(list_images(paths), load):
+        for file, outcome in in_order(list_images(paths), load, ahead=ensemble.ahead):
             if isinstance(outcome, str):
                 failures.append(Failure(file.path, outcome))
             else:

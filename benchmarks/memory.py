@@ -57,6 +57,7 @@ def main() -> None:
     batch = int(sys.argv[2]) if len(sys.argv) > 2 else 128
     data = str(folder_of_photographs())
     with tempfile.TemporaryDirectory() as out:
+        n_images = sum(1 for _ in folder_of_photographs().rglob("*.jpg"))
         found = {
             n: run([sys.executable, "-c", TRAIN, data, str(n), out]).split() for n in (batch, 1)
         }
@@ -70,7 +71,8 @@ def main() -> None:
     say(f"peak, batches of {batch}, {found[batch][4]}", peak)
     say("  Python, TensorFlow, its threads", at_rest)
     say("  weights, velocities, gradients, 4 bytes each", 3 * 4 * n_parameters)
-    say("  peak with batches of 1, decoded images included", least)
+    say("  decoded images", n_images * 256 * 256 * 3)
+    say("  peak with batches of 1, the above included", least)
     say(f"  {batch - 1} images more", peak - least)
     say(f"    of it every layer's output once, {width} bytes", (batch - 1) * width * outputs)
     say("    of it the crops, 4 batches ahead", 5 * (batch - 1) * 224 * 224 * 3 * 4)

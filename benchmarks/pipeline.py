@@ -41,6 +41,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
                 model = build_alexnet(PAPER, 5, seed=0, precision=devices.precision)
                 rule = PaperMomentum(model.trainable_variables, PAPER.momentum, PAPER.weight_decay)
             self.step = compile_step(model, rule, devices.strategy)
+            self.rates = tf.fill([len(model.trainable_variables)], 1e-4)
             self.images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
             self.labels = tf.range(batch) % 5
 
@@ -49,7 +50,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             began = time.perf_counter()
             for start in range(0, self.n_images, batch):
                 n = min(batch, self.n_images - start)
-                count, rates = tf.constant(float(n)), tf.fill([16], 1e-4)
+                count, rates = tf.constant(float(n)), self.rates
                 float(self.step(self.images[:n], self.labels[:n], count, rates)[0])
             from_memory.append(self.n_images / (time.perf_counter() - began))
 

@@ -44,7 +44,7 @@ def spread(value):
     return strategy.experimental_distribute_values_from_function(lambda context: value)
 
 images, labels = spread(tf.random.normal((own, 224, 224, 3))), spread(tf.range(own) % 1000)
-rates, count = tf.fill([16], 1e-4), tf.constant(float(batch))
+rates, count = tf.fill([len(model.trainable_variables)], 1e-4), tf.constant(float(batch))
 gradients = [spread(tf.zeros(v.shape)) for v in model.trainable_variables]
 
 @tf.function
