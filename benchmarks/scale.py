@@ -51,7 +51,7 @@ gradients = [spread(tf.zeros(v.shape)) for v in model.trainable_variables]
 def add_up(values):
     def replica(parts):
         context = tf.distribute.get_replica_context()
-        return [tf.reduce_sum(x) for x in context.all_reduce("SUM", list(parts))]
+        return [tf.reduce_sum(x) for x in context.all_reduce("SUM", [tf.identity(x) for x in parts])]
     return strategy.run(replica, args=(values,))
 
 def seconds(function, rounds=5):
