@@ -7,6 +7,7 @@ which says where in its shard each JPEG lies: every epoch can visit all images i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -123,7 +124,9 @@ def _write_shards(
     stream = counted()
     for name in waiting:
         items = zip(shards[name], islice(stream, len(shards[name])))
-        write_json(_index(folder / name), _write_shard(folder / name, items, numbers))
+        with _system_errors(folder / name):
+            index = _write_shard(folder / name, items, numbers)
+        write_json(_index(folder / name), index)
     written: dict[Path, ImageFile] = {}
     rejected: list[Rejected] = []
     for name, part in shards.items():
@@ -213,6 +216,17 @@ def _write_shard(
     with path.open("rb") as shard:
         os.fsync(shard.fileno())
     return index
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Raise what TensorFlow's writer says of a full disk and the like as the `OSError` that it is."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:  # "PATH; reason"
+        raise OSError(errno.EIO, error.message.rpartition("; ")[2], str(path)) from error
 
 
 _HEAD, _TAIL = 12, 4  # of a TFRecord: length and its checksum, checksum of the data

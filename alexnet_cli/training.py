@@ -1,4 +1,4 @@
-"""Train a network: one loop for one device or several, resumable after any epoch."""
+"""Train a network: one loop for one device or several, resumable after any step."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def train(
 
     Without `check` images that are yet to be split are taken by their names, unread. The layers
     start as the recipe draws them, or from the weights `initial`, all but the last. The run folder
-    appears in `out` when the first epoch begins, and goes again if that does not end.
+    appears in `out` when the first epoch begins, and goes again if nothing came to be saved in it.
     """
     listener = listener or Listener()
     reading = Reading(check, journal.beside(out), listener.reading)

@@ -72,6 +72,23 @@ def test_a_split_that_does_not_fit_leaves_the_earlier_one(photographs, disk, for
     assert splitting.open_data(disk / "data").seed == 1
 
 
+def test_a_disk_that_fills_within_a_shard_gets_one_line(photographs, disk):
+    """Oracle: the system's reason by way of TensorFlow's writer; and the same plan, once there is room."""
+    plan = splitting.plan(scanning.scan(photographs))
+    fillers = []
+
+    def progress(done, total):
+        if done == 2:
+            fillers.append(fill(disk))
+
+    with pytest.raises(AlexNetError, match=r"No space left on device; .*data is as it was"):
+        shards.write(plan, disk / "data", progress=progress)
+    assert not (disk / "data").exists()
+    fillers[0].unlink()
+    assert len(shards.write(plan, disk / "data").files) == 36
+    assert [path.name for path in disk.iterdir()] == ["data"]
+
+
 def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp_path):
     """Oracle: a run that was never disturbed, once there is room again."""
     fillers = []
