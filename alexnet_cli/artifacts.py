@@ -218,12 +218,28 @@ def load_notes(arrays: dict[str, npt.NDArray[Any]]) -> Any:
     return json.loads(arrays.pop("notes").tobytes())
 
 
+def changes(before: Mapping[str, str]) -> tuple[str, ...]:
+    """Name what is another now than in these `versions`."""
+    now = versions()
+    return tuple(
+        f"{name} {before.get(name, '?')}, now {now[name]}"
+        for name in now
+        if before.get(name) != now[name]
+    )
+
+
+def _n_processors() -> int | None:
+    """Count those that this process may use, which are as many as TensorFlow's threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def versions() -> dict[str, str]:
-    """Name what a run was made with."""
+    """Name what the bits of a run depend on: software, machine and number of threads."""
     packages = ("tensorflow", "keras", "numpy", "pillow")
     return {
         "alexnet": __version__,
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
         "platform": f"{sys.platform} {platform.machine()}",
+        "threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or str(_n_processors()),
     }

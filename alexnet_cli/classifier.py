@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli import caffe
@@ -18,7 +19,7 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.images import UInt8Array
 from alexnet_cli.manifest import MANIFEST, ImageFile, Manifest, Progress, read_manifest
 from alexnet_cli.model import build_alexnet
-from alexnet_cli.parallel import in_order
+from alexnet_cli.parallel import in_order, keeping
 from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics, load_image
 from alexnet_cli.recipes import CAFFE, Dense, Recipe
 
@@ -49,16 +50,25 @@ class Classifier:
 
     def classify(
         self, store: ImageStore, share: range | None = None, progress: Progress | None = None
-    ) -> Float32Array:
-        """Classify the centre crop of every image, or of those of a `share`: (images, classes)."""
+    ) -> tuple[npt.NDArray[np.int64], Float32Array]:
+        """Classify the centre crop of every image, or of those of a `share`.
+
+        Returns which they were, as some may be left out, and the probabilities (images, classes).
+        """
         crop = self.cropper()
-        crops = in_order(share or range(len(store)), lambda index: crop(store[index]))
-        scores = []
-        for probabilities in self.probabilities(crops):
-            scores.append(probabilities[0])
+        indices = range(len(store)) if share is None else share
+        kept: list[int] = []
+
+        def cut(index: int) -> Float32Array | None:
+            return None if (image := store.get(index)) is None else crop(image)
+
+        crops = keeping(kept, indices, in_order(indices, cut))
+        scores: Float32Array = np.empty((len(indices), self.model.output_shape[-1]), np.float32)
+        for number, probabilities in enumerate(self.probabilities(crops)):
+            scores[number] = probabilities[0]
             if progress:
-                progress(len(scores), len(store))
-        return np.stack(scores)
+                progress(number + 1, len(store))
+        return np.array(kept, np.int64), scores[: len(kept)]
 
     def run(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return the softmax outputs (k, classes) for each image's crops (k, size, size, 3)."""
@@ -147,7 +157,7 @@ class Ensemble:
     def load(self, file: ImageFile) -> list[Float32Array]:
         """Read one image into crops (k, size, size, 3) for each member, decoding no more than needed.
 
-        Raises `AlexNetError` that names the file.
+        Raises `BadFile`.
         """
         stored: dict[tuple[int, bool], UInt8Array] = {}
         crops = []

@@ -1,5 +1,7 @@
 """The errors that a user caused and can mend; everything else is a bug and keeps its traceback."""
 
+from pathlib import Path
+
 
 class AlexNetError(Exception):
     """One line that says what was wrong, where, and what to do."""
@@ -14,4 +16,13 @@ class UsageError(AlexNetError):
 
 
 class ImageError(AlexNetError):
-    """A file that can't be used as an image; the text is the reason, without the file's name."""
+    """Content that can't be used as an image; the text is the reason, without the file's name."""
+
+
+class BadFile(AlexNetError):
+    """A file that can't be used as an image, and the reason."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """Take both apart, for those who make a list of them."""
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason

@@ -10,9 +10,10 @@ import numpy as np
 from alexnet_cli import metrics, scanning, splitting
 from alexnet_cli.classifier import Ensemble, Member
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.manifest import SPLITS, Manifest
+from alexnet_cli.manifest import SPLITS, ImageFile, Manifest
 from alexnet_cli.metrics import Score
-from alexnet_cli.parallel import in_order
+from alexnet_cli.parallel import in_order, keeping
+from alexnet_cli.pipeline import LeftOut
 from alexnet_cli.reports import EvaluationReport, MemberScore
 
 
@@ -39,14 +40,16 @@ def evaluate(
 
     shape = (len(files), len(ensemble.members), len(classes))
     one, ten = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    crops = in_order(files, ensemble.load, ahead=ensemble.ahead)
-    for number, outputs in enumerate(ensemble.probabilities(crops)):
+    left_out, kept = LeftOut(len(files)), list[ImageFile]()
+    crops = in_order(files, left_out.spare(ensemble.load), ahead=ensemble.ahead)
+    for number, outputs in enumerate(ensemble.probabilities(keeping(kept, files, crops))):
         one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the centre comes first
         if progress:
             progress(number + 1, len(files))
 
+    one, ten = one[: len(kept)], ten[: len(kept)]
     index = {name: number for number, name in enumerate(classes)}
-    y_true = np.array([index[file.label] for file in files])
+    y_true = np.array([index[file.label] for file in kept])
 
     def scores(member: slice) -> tuple[Score, Score | None]:
         mean_one, mean_ten = (a[:, member].mean(axis=1) for a in (one, ten))
@@ -68,11 +71,12 @@ def evaluate(
         classes=classes,
         one_crop=one_crop,
         ten_crop=ten_crop_score,
-        top1_interval=metrics.wilson_interval(int(np.trace(matrix)), len(files)),
+        top1_interval=metrics.wilson_interval(int(np.trace(matrix)), len(kept)),
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
-        n_seen=sum(file.sha256 in seen for file in files),
+        n_seen=sum(file.sha256 in seen for file in kept),
+        left_out=(*(manifest.rejected if split == "all" else ()), *left_out),
     )
 
 

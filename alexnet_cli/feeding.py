@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.devices import Devices
+from alexnet_cli.model import AHEAD
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Augmenter, Float32Array, ImageStore, epoch_order
 
@@ -40,7 +41,7 @@ class Feeder:
             chosen = order[start : start + self.batch_size]
             return self._shards(chosen, epoch, start), len(chosen)
 
-        for shards, count in in_order(starts, prepare, ahead=4):
+        for shards, count in in_order(starts, prepare, ahead=AHEAD):
             images, labels = (self._distribute(part) for part in zip(*shards))
             yield images, labels, count
 
@@ -53,10 +54,13 @@ class Feeder:
                 positions, y_true = np.array([0]), np.array([-1], np.int32)
             size = self.augment.recipe.crop_size
             images: Float32Array = np.empty((len(positions), size, size, 3), np.float32)
-            for image, position in zip(images, positions):
+            for number, position in enumerate(positions):
                 index = int(chosen[position])
+                if (image := self.store.get(index)) is None:  # left out
+                    images[number], y_true[number] = 0, -1
+                    continue
                 key = (self.seed, epoch, index, start + int(position))
-                self.augment(self.store[index], key, out=image)
+                self.augment(image, key, out=images[number])
             shards.append((tf.constant(images), tf.constant(y_true)))
         return shards
 

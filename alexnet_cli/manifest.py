@@ -167,6 +167,11 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     return replace(manifest, files=tuple(files.values()))
 
 
+def files_of(path: Path) -> bytes:
+    """Return what a manifest says of its files, but not where they lie: the same for a moved split."""
+    return path.read_bytes().partition(b"\n")[2]
+
+
 def is_ours(folder: Path) -> bool:
     """Whether `folder` holds a manifest of ours, sound or not."""
     try:

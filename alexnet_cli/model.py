@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import keras
@@ -11,6 +12,7 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import Conv, Recipe
 
+AHEAD = 4  # batches that are prepared while the devices learn from one
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -31,6 +33,17 @@ def build_alexnet(
     except ValueError as error:  # Keras', of windows larger than what they slide over
         reason = str(error).partition("\n")[0]
         raise AlexNetError(f"recipe {recipe.name} makes no network: {reason}") from None
+
+
+def step_bytes(model: keras.Model, batch_size: int) -> int:
+    """Estimate the memory that an update needs beside the weights and their velocities.
+
+    Gradients; for each image the outputs of all layers, and its crop in `AHEAD` prepared batches
+    and one in use. Measured for `paper`: 9.0 MB an image without the batches, 8.9 by this.
+    """
+    outputs = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    crop = math.prod(model.input.shape[1:])
+    return 4 * (model.count_params() + batch_size * (outputs + (AHEAD + 1) * crop))
 
 
 class _Builder:

@@ -42,6 +42,14 @@ def _through(
             future.cancel()
 
 
+def keeping(kept: list[T], items: Iterable[T], results: Iterable[R | None]) -> Iterator[R]:
+    """Yield the results that are not None, and note in `kept` which of `items` each belongs to."""
+    for item, result in zip(items, results):
+        if result is not None:
+            kept.append(item)
+            yield result
+
+
 def in_processes(items: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
     """Yield `function(item)` in order; of `MANY` items or more from a process per core.
 

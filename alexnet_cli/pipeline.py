@@ -6,24 +6,27 @@ whatever the number of threads, devices or interruptions.
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli import images, shards
-from alexnet_cli.errors import AlexNetError, ImageError
-from alexnet_cli.manifest import ImageFile
+from alexnet_cli import images, memory, shards
+from alexnet_cli.errors import AlexNetError, BadFile, ImageError
+from alexnet_cli.manifest import ImageFile, Rejected
 from alexnet_cli.parallel import in_order
 from alexnet_cli.recipes import Recipe
 
+T = TypeVar("T")
+R = TypeVar("R")
 Float32Array = npt.NDArray[np.float32]
 
 # Of the machine's memory, what decoded images may take before they go to disk; of what is free there,
@@ -32,6 +35,49 @@ MEMORY_SHARE = 0.4
 DISK_SHARE = 0.4
 
 SAMPLE = 20_000  # images whose mean and covariance stand for those of more
+
+# Of the images of a split, how many may have gone bad since; at least one may, unless it is the only.
+BAD_SHARE = 0.05
+
+
+class LeftOut:
+    """The files of a data set that have gone bad since it was divided: none, or a few."""
+
+    def __init__(
+        self, n_files: int, tell: Callable[[Rejected], object] = lambda rejected: None
+    ) -> None:
+        """Begin with none; `tell` hears of each once."""
+        self.n_files, self.tell = n_files, tell
+        self._found: dict[Path, Rejected] = {}
+
+    def __iter__(self) -> Iterator[Rejected]:
+        """Name them."""
+        return iter(tuple(self._found.values()))
+
+    def spare(self, load: Callable[[T], R]) -> Callable[[T], R | None]:
+        """Return `load` with None in place of a `BadFile`, whose file is left out."""
+
+        def spared(item: T) -> R | None:
+            try:
+                return load(item)
+            except BadFile as error:
+                self.add(error)
+                return None
+
+        return spared
+
+    def add(self, bad: BadFile) -> None:
+        """Leave out one more; raises `AlexNetError` if they are more than `BAD_SHARE` by now."""
+        rejected = Rejected(bad.path, bad.reason)
+        if self._found.setdefault(bad.path, rejected) is not rejected:
+            return
+        self.tell(rejected)
+        n = len(self._found)
+        if n == self.n_files or n > max(1, BAD_SHARE * self.n_files):
+            raise AlexNetError(
+                f"{bad}; with it {n} of {self.n_files:,} images have gone bad since the split, more "
+                f"than {BAD_SHARE:.0%}: put them back, or split again"
+            )
 
 
 class ImageStore:
@@ -48,13 +94,15 @@ class ImageStore:
         scratch: Path,
         memory_bytes: int | None = None,
         disk_bytes: int | None = None,
+        tell: Callable[[Rejected], object] = lambda rejected: None,
     ) -> None:
-        """Reserve the room; images are decoded when first asked for."""
+        """Reserve the room; images are decoded when first asked for. `tell` hears of bad ones."""
         self.files, self.recipe = files, recipe
+        self.left_out = LeftOut(len(files), tell)
         shape = (len(files), recipe.stored_size, recipe.stored_size, 3)
         n_bytes = math.prod(shape)
         if memory_bytes is None:
-            memory_bytes = int(MEMORY_SHARE * _physical_memory())
+            memory_bytes = int(MEMORY_SHARE * memory.total())
         if disk_bytes is None:
             disk_bytes = int(DISK_SHARE * shutil.disk_usage(scratch).free)
         self.kept: str | None = None  # where
@@ -71,38 +119,53 @@ class ImageStore:
         """Count the images."""
         return len(self.files)
 
-    def __getitem__(self, index: int) -> images.UInt8Array:
-        """Return image `index`; raises `AlexNetError` that names a file that has gone bad."""
-        if self._pixels is None:
-            return load_image(self.files[index], self.recipe)
-        if not self._decoded[index]:
-            # Two threads may both come here; they write the same pixels.
-            self._pixels[index] = load_image(self.files[index], self.recipe)
-            self._decoded[index] = True
+    def get(self, index: int) -> images.UInt8Array | None:
+        """Return image `index`, or None if its file has gone bad and is left out.
+
+        Raises `AlexNetError` if that happens to too many.
+        """
+        try:
+            if self._pixels is None:
+                return load_image(self.files[index], self.recipe)
+            if not self._decoded[index]:
+                # Two threads may both come here; they write the same pixels.
+                self._pixels[index] = load_image(self.files[index], self.recipe)
+                self._decoded[index] = True
+        except BadFile as error:
+            self.left_out.add(error)
+            return None
         image: images.UInt8Array = self._pixels[index]
         return image
 
 
 def load_image(file: ImageFile, recipe: Recipe) -> images.UInt8Array:
-    """Decode and resize one image as `recipe` stores it; raises `AlexNetError` with its name."""
-    source: Path | BytesIO = file.path
+    """Decode and resize one image as `recipe` stores it; raises `BadFile`.
+
+    A file whose content is known must still have it.
+    """
     try:
-        if file.record:
-            if recipe.squash or recipe.stored_size > shards.SIZE:
-                raise ImageError(
-                    f"is a prepared square of {shards.SIZE} pixels, but the recipe {recipe.name} "
-                    "takes more of a photograph: split without --prepare"
-                )
-            source = BytesIO(shards.read(file.record))
-        return images.load(source, recipe.stored_size, squash=recipe.squash)
+        return images.load(_open(file, recipe), recipe.stored_size, squash=recipe.squash)
     except ImageError as error:
-        raise AlexNetError(f"{file.path}: {error}") from None
+        raise BadFile(file.path, str(error)) from None
     except OSError as error:
-        raise AlexNetError(f"{file.path}: {error.strerror or error}") from None
+        reason = error.strerror or str(error)
+        raise BadFile(file.path, f"{reason}: {file.holder}" if file.record else reason) from None
 
 
-def _physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _open(file: ImageFile, recipe: Recipe) -> Path | BytesIO:
+    if file.record:
+        if recipe.squash or recipe.stored_size > shards.SIZE:
+            raise AlexNetError(
+                f"{file.path}: is a prepared square of {shards.SIZE} pixels, but the recipe "
+                f"{recipe.name} takes more of a photograph: split without --prepare"
+            )
+        return BytesIO(shards.read(file.record))
+    if not file.sha256:
+        return file.path
+    content = file.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise ImageError("is not what it was when the data was divided")
+    return BytesIO(content)
 
 
 @dataclass(frozen=True)
@@ -143,31 +206,29 @@ def measure(
     sample = range(0, len(store), -(-len(store) // SAMPLE))
     own = [sample[number] for number in share(len(sample))]
     size = store.recipe.stored_size
-    sums: npt.NDArray[np.float64] = np.zeros(size * size * 3 + 9)
+    sums: npt.NDArray[np.float64] = np.zeros(size * size * 3 + 9 + 1)
     shape = (size, size, 3)
-    total, products = sums[:-9].reshape(shape), sums[-9:].reshape(3, 3)
-    for done, (image, product) in enumerate(in_order(own, _moments(store)), start=1):
-        total += image
-        products += product
+    total, products = sums[:-10].reshape(shape), sums[-10:-1].reshape(3, 3)
+
+    def look(index: int) -> tuple[images.UInt8Array, npt.NDArray[np.float64]] | None:
+        if (image := store.get(index)) is None:
+            return None
+        pixels = image.reshape(-1, 3).astype(np.float64)
+        return image, pixels.T @ pixels
+
+    for done, seen in enumerate(in_order(own, look), start=1):
+        if seen:
+            total += seen[0]
+            products += seen[1]
+            sums[-1] += 1
         if progress:
             progress(done, len(own))
     sums = add_up(sums)
-    total, products = sums[:-9].reshape(shape), sums[-9:].reshape(3, 3)
-    mean_image = total / len(sample)
-    n_pixels = len(sample) * total.size // 3
+    total, products, n = sums[:-10].reshape(shape), sums[-10:-1].reshape(3, 3), sums[-1]
+    mean_image = total / n
     mean = mean_image.mean(axis=(0, 1))
-    covariance = products / n_pixels - np.outer(mean, mean)
+    covariance = products / (n * size * size) - np.outer(mean, mean)
     return Statistics(mean_image.astype(np.float32), covariance)
-
-
-def _moments(
-    store: ImageStore,
-) -> Callable[[int], tuple[images.UInt8Array, npt.NDArray[np.float64]]]:
-    def moments(index: int) -> tuple[images.UInt8Array, npt.NDArray[np.float64]]:
-        pixels = store[index].reshape(-1, 3).astype(np.float64)
-        return store[index], pixels.T @ pixels
-
-    return moments
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:

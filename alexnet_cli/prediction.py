@@ -9,11 +9,11 @@ from pathlib import Path
 
 from alexnet_cli import images
 from alexnet_cli.classifier import Ensemble
-from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.manifest import MANIFEST, ImageFile, Progress, is_ours, read_manifest
+from alexnet_cli.errors import AlexNetError, BadFile, UsageError
+from alexnet_cli.manifest import MANIFEST, ImageFile, Progress, Rejected, is_ours, read_manifest
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Float32Array
-from alexnet_cli.reports import Failure, Neighbour, Prediction
+from alexnet_cli.reports import Neighbour, Prediction
 from alexnet_cli.retrieval import TrainingImages
 
 
@@ -25,7 +25,7 @@ def predict(
     ten_crop: bool = False,
     neighbours: int = 0,
     progress: Progress | None = None,
-) -> Iterator[Prediction | Failure]:
+) -> Iterator[Prediction | Rejected]:
     """Classify image files, and all images in folders, with `models` (default: the newest run).
 
     The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
@@ -41,19 +41,19 @@ def predict(
             raise UsageError("--neighbours: works with one --model")
         training = TrainingImages(ensemble.members[0], progress)
 
-    def load(file: ImageFile) -> tuple[ImageFile, list[Float32Array] | str]:
+    def load(file: ImageFile) -> tuple[ImageFile, list[Float32Array] | Rejected]:
         try:
             return file, ensemble.load(file)
-        except AlexNetError as error:
-            return file, str(error).removeprefix(f"{file.path}: ")
+        except BadFile as error:
+            return file, Rejected(error.path, error.reason)
 
     good: deque[tuple[ImageFile, Float32Array]] = deque()
-    failures: deque[Failure] = deque()
+    failures: deque[Rejected] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
         for file, outcome in in_order(list_images(paths), load, ahead=ensemble.ahead):
-            if isinstance(outcome, str):
-                failures.append(Failure(file.path, outcome))
+            if isinstance(outcome, Rejected):
+                failures.append(outcome)
             else:
                 good.append((file, outcome[0][:1]))
                 yield outcome
@@ -76,7 +76,7 @@ def predict(
     yield from _drain(failures)
 
 
-def _drain(failures: deque[Failure]) -> Iterator[Failure]:
+def _drain(failures: deque[Rejected]) -> Iterator[Rejected]:
     while failures:
         yield failures.popleft()
 

@@ -17,12 +17,11 @@ from rich.text import Text
 
 from alexnet_cli import fidelity
 from alexnet_cli.doctor import Finding
-from alexnet_cli.manifest import SPLITS, Manifest
+from alexnet_cli.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.metrics import Score
 from alexnet_cli.recipes import RECIPES, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
-    Failure,
     MemberScore,
     Prediction,
 )
@@ -79,7 +78,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         say(console, f"{manifest.n_ignored} {files} not an image ignored")
-    _say_rejected(console, manifest)
+    show_rejected(console, manifest.rejected)
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
@@ -90,11 +89,12 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     say(console, f"written to {plain(out)}/; next: alexnet train{_unless_default(out, 'data')}")
 
 
-def _say_rejected(console: Console, manifest: Manifest) -> None:
-    for rejected in manifest.rejected[:NAMED]:
-        say(console, f"left out: {plain(rejected.path)}: {plain(rejected.reason)}", "yellow")
-    if len(manifest.rejected) > NAMED:
-        say(console, f"and {len(manifest.rejected) - NAMED} more left out: see the manifest")
+def show_rejected(console: Console, files: Sequence[Rejected]) -> None:
+    """Name files that were left out, and the reasons."""
+    for file in files[:NAMED]:
+        say(console, f"left out: {rejected_line(file)}", "yellow")
+    if len(files) > NAMED:
+        say(console, f"and {len(files) - NAMED:,} more left out", "yellow")
 
 
 def _unless_default(path: Path, default: str) -> str:
@@ -174,6 +174,7 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         _add_scores(table, f"model {number}, ", member)
     _add_scores(table, "averaged, " if several else "", report)
     console.print(table)
+    show_rejected(console, report.left_out)
     low, high = report.top1_interval
     say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     if report.n_seen:
@@ -220,8 +221,8 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     """Turn a report into plain data for `--json`."""
     data = {**asdict(report), "matrix": report.matrix.tolist()}
-    for member in data["members"]:
-        member["path"] = str(member["path"])
+    for path in (*data["members"], *data["left_out"]):
+        path["path"] = str(path["path"])
     return {**data, "top1_interval": list(report.top1_interval)}
 
 
@@ -242,16 +243,16 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         say(console, f"  near: {name}  ({near.distance:.1f})")
 
 
-def failure_line(failure: Failure) -> str:
-    """Name the image and the reason."""
-    return f"{plain(failure.path)}: {plain(failure.reason)}"
+def rejected_line(rejected: Rejected) -> str:
+    """Name the file and the reason."""
+    return f"{plain(rejected.path)}: {plain(rejected.reason)}"
 
 
-def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
+def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
     """Write the predictions as a JSON array, an object per image."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, Rejected):
             rows.append({"image": str(outcome.path), "error": outcome.reason})
         else:
             pairs = zip(outcome.classes, outcome.probabilities)
@@ -269,7 +270,7 @@ def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Failure]) -> None:
+def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alexnet_cli.artifacts import Card
 from alexnet_cli.doctor import Finding
-from alexnet_cli.manifest import ImageFile
+from alexnet_cli.manifest import ImageFile, Rejected
 from alexnet_cli.metrics import ClassScore, EpochRow, Score
 
 
@@ -27,6 +27,8 @@ class TrainPlan:
     first_epoch: int
     adopted: tuple[str, ...]  # layers that start from the weights of another model
     kept: str | None  # where the decoded training images are kept, if they are
+    rejected: tuple[Rejected, ...] = ()  # left out when this training divided the images
+    changed: tuple[str, ...] = ()  # what is another than when the run began
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class TrainReport:
     last: FinalScore
     seconds: float
     findings: tuple[Finding, ...]  # what went wrong with its learning, if anything did
+    left_out: tuple[Rejected, ...] = ()  # images that have gone bad since they were divided
 
 
 class Listener:
@@ -54,6 +57,12 @@ class Listener:
 
     def reading(self, done: int, total: int) -> None:
         """Hear that `done` of `total` images have been decoded."""
+
+    def left_out(self, rejected: Rejected) -> None:
+        """Hear that an image has gone bad since the split, and is left out; of each once.
+
+        This comes from any thread.
+        """
 
     def started(self, plan: TrainPlan) -> None:
         """Hear what is about to happen."""
@@ -96,6 +105,7 @@ class EvaluationReport:
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
     n_seen: int  # images whose content was trained on, where another split was asked for
+    left_out: tuple[Rejected, ...] = ()  # files that should have been among the images
 
     @property
     def score(self) -> Score:
@@ -119,11 +129,3 @@ class Prediction:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be classified, and why."""
-
-    path: Path
-    reason: str

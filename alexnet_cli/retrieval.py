@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli import artifacts
 from alexnet_cli.classifier import Member
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import Progress
-from alexnet_cli.parallel import in_order
-from alexnet_cli.pipeline import Float32Array, load_image
+from alexnet_cli.parallel import in_order, keeping
+from alexnet_cli.pipeline import Float32Array, LeftOut, load_image
 from alexnet_cli.reports import Neighbour
 
 MOST = 50_000  # training images to look at: 0.8 GB of features; of more, every so many
@@ -41,23 +43,31 @@ class TrainingImages:
     def _compute(self, progress: Progress | None) -> Float32Array:
         classifier = self.member.classifier
         crop = classifier.cropper()
-        crops = in_order(self.files, lambda file: crop(load_image(file, classifier.recipe)))
+        n, kept = len(self.files), list[int]()
+
+        def load(index: int) -> Float32Array:
+            return crop(load_image(self.files[index], classifier.recipe))
+
+        crops = keeping(kept, range(n), in_order(range(n), LeftOut(n).spare(load)))
         rows = []
         for row in classifier.features(crops):
             rows.append(row)
             if progress:
-                progress(len(rows), len(self.files))
-        return np.stack(rows)
+                progress(len(rows), n)
+        features = np.full((n, len(rows[0])), np.inf, np.float32)  # of those left out: far away
+        features[kept] = rows
+        return features
 
     def nearest(self, features: Float32Array, count: int) -> tuple[Neighbour, ...]:
-        """Return the `count` training images nearest to `features` (units,), the nearest first."""
+        """Return the `count` training images nearest to `features` (units,), the nearest first.
+
+        An image that is no longer there is passed over.
+        """
         distances = euclidean(features, self.features)
-        order = np.argsort(distances, kind="stable")[:count]
-        near = tuple(Neighbour(self.files[index], float(distances[index])) for index in order)
-        for file in (neighbour.file for neighbour in near):
-            if not file.holder.exists():
-                raise AlexNetError(f"{file.path}: is gone, though the model was trained on it")
-        return near
+        order = np.argsort(distances, kind="stable")
+        there = (index for index in order if self.files[index].holder.exists())
+        nearest = islice(there, count)
+        return tuple(Neighbour(self.files[index], float(distances[index])) for index in nearest)
 
 
 def euclidean(one: Float32Array, many: Float32Array) -> npt.NDArray[np.float64]:

@@ -13,9 +13,23 @@ from rich.text import Text
 
 from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
+from alexnet_cli.manifest import Rejected
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
-from alexnet_cli.render import new_table, plain, say, score_cells, show_findings, some
+from alexnet_cli.render import (
+    NAMED,
+    new_table,
+    plain,
+    say,
+    score_cells,
+    show_findings,
+    show_rejected,
+    some,
+)
 from alexnet_cli.reports import Listener, TrainPlan, TrainReport
+
+# What the same seed promises.
+_CPU_SAME = "the same weights again, bit for bit, with as many threads and these versions here"
+_GPU_SAME = "the same again but for the last bits, as GPUs add in any order"
 
 
 class TrainingScreen(Listener):
@@ -37,6 +51,7 @@ class TrainingScreen(Listener):
         )
         self.task = self.progress.add_task("reading images", total=None, note="")
         self.spoke = time.monotonic()
+        self.n_left_out = 0
 
     def __enter__(self) -> TrainingScreen:
         """Start the bar."""
@@ -50,6 +65,12 @@ class TrainingScreen(Listener):
     def reading(self, done: int, total: int) -> None:
         """Move the bar."""
         self._advance("reading images", done, total)
+
+    def left_out(self, rejected: Rejected) -> None:
+        """Name the first few."""
+        self.n_left_out += 1
+        if self.n_left_out <= NAMED:
+            show_rejected(self.console, [rejected])
 
     def started(self, plan: TrainPlan) -> None:
         """Show what will be done, and the head of the table."""
@@ -70,11 +91,15 @@ class TrainingScreen(Listener):
             "network": f"{plan.n_parameters:,} parameters",
             **_origin(plan),
             "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",
-            "training": f"{epochs}, {rate}, seed {card.seed}",
+            "training": f"{epochs}, {rate}",
+            "seed": f"{card.seed}: {_CPU_SAME if plan.devices == ('CPU',) else _GPU_SAME}",
             "run": plain(plan.run),
         }
         for name, value in facts.items():
             self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+        show_rejected(self.console, plan.rejected)
+        for change in plan.changed:
+            say(self.console, f"begun with {change}: the last bits may differ", "yellow")
         self.console.print()
         head = "epoch  train loss  train top-1   val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
@@ -147,6 +172,9 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
         table.add_section()
     console.print()
     console.print(table)
+    if report.left_out:
+        bad = f"{len(report.left_out):,} images had gone bad and are in none of these figures"
+        say(console, f"{bad}: see {plain(report.run / 'metrics.json')}", "yellow")
     show_findings(console, report.findings)
     say(console, f"trained for {duration(report.seconds)}; everything is in {plain(report.run)}/")
     model = "" if out == Path("runs") else f" --model {plain(report.run)}"

@@ -16,15 +16,17 @@ class Part:
     """How far an epoch is, and its sums so far: over the images that were learnt from."""
 
     done: int = 0
+    n: int = 0  # of those done, the ones that count
     losses: float = 0.0
     hits: int = 0
     worst: float = 0.0  # mean loss of a batch
     seconds: float = 0.0
 
-    def after(self, loss: float, hits: int, count: int, seconds: float) -> Part:
-        """Add a batch of `count` images, the sum of their losses and the time it took."""
+    def after(self, count: int, n: int, loss: float, hits: int, seconds: float) -> Part:
+        """Add a batch of `count` images, `n` of which count, with their losses and the time it took."""
         return Part(
             done=self.done + count,
+            n=self.n + n,
             losses=self.losses + loss,
             hits=self.hits + hits,
             worst=max(self.worst, loss / count),

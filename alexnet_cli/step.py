@@ -17,11 +17,11 @@ FLOAT16_SCALE = 1024.0
 def compile_step(
     model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
 ) -> Any:
-    """Return step(images, labels, count, rates) → (sum of losses, hits) over all replicas.
+    """Return step(images, labels, count, rates) → sums over all replicas: images, losses, hits.
 
     `count` is the global number of images, by which the summed losses are divided, so that the
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
-    trainable variables. Labels of -1 count for nothing.
+    trainable variables. Images whose label is -1 count for nothing.
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -35,7 +35,7 @@ def compile_step(
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
         hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)
-        return total, tf.reduce_sum(hits)
+        return tf.reduce_sum(counts), total, tf.reduce_sum(hits)
 
     @tf.function
     def step(images: Any, labels: Any, count: tf.Tensor, rates: tf.Tensor) -> Any:

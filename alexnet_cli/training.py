@@ -6,12 +6,13 @@ import hashlib
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, journal, metrics, splitting
+from alexnet_cli import artifacts, doctor, fidelity, figures, journal, memory, metrics, splitting
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import (
     Classifier,
@@ -25,9 +26,9 @@ from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import hold, write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
+from alexnet_cli.manifest import MANIFEST, Manifest, files_of, read_manifest
 from alexnet_cli.metrics import EpochRow, Score
-from alexnet_cli.model import build_alexnet
+from alexnet_cli.model import build_alexnet, step_bytes
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.pipeline import (
     Augmenter,
@@ -35,7 +36,7 @@ from alexnet_cli.pipeline import (
     Statistics,
     measure,
 )
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipes import Recipe, differences
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, rate_factor
@@ -84,8 +85,8 @@ def train(
     manifest = splitting.open_data(data, seed=seed, reading=reading)
     _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
-    store = _open_store(manifest, recipe, scratch=out)
-    statistics = measure(store["train"], listener.reading, devices.share, devices.total)
+    stores = _open_stores(manifest, recipe, out, listener)
+    statistics = measure(stores["train"], listener.reading, devices.share, devices.total)
     card = Card(
         recipe=recipe,
         classes=manifest.classes,
@@ -100,7 +101,7 @@ def train(
         run = RunFolder.create(out, card, statistics, manifest)
         journal.forget(out)
     try:
-        training = _Training(run, card, statistics, manifest, store, devices, listener)
+        training = _Training(run, card, statistics, manifest, stores, devices, listener)
         if initial:
             training.adopted = initial.adopt(training.model, recipe.last_layer)
         return training.go()
@@ -123,9 +124,10 @@ def resume(
         card = replace(card, recipe=replace(card.recipe, epochs=epochs))
     manifest = read_manifest(run.path / MANIFEST)
     _require_same_data(manifest, devices)
-    store = _open_store(manifest, card.recipe, scratch=run.path)
+    _require_unchanged(run, card, manifest)
+    stores = _open_stores(manifest, card.recipe, run.path, listener)
     devices = replace(devices, precision=card.precision)
-    training = _Training(run, card, run.statistics(), manifest, store, devices, listener)
+    training = _Training(run, card, run.statistics(), manifest, stores, devices, listener)
     training.restore()
     return training.go()
 
@@ -148,16 +150,28 @@ def _require_same_data(manifest: Manifest, devices: Devices) -> None:
         )
 
 
+def _require_unchanged(run: RunFolder, card: Card, manifest: Manifest) -> None:
+    """Raise `AlexNetError` if the data were divided anew since `run` began, or have other classes."""
+    if manifest.classes != card.classes:
+        raise AlexNetError(f"{run.path}: model.json and {MANIFEST} name different classes")
+    own, current = run.path / MANIFEST, manifest.root / MANIFEST
+    if current.exists() and files_of(own) != files_of(current):
+        raise AlexNetError(
+            f"{manifest.root}: was divided anew since {run.path} began; "
+            "split as it was then, or train anew"
+        )
+
+
 Stores = dict[str, ImageStore]
 
 
-def _open_store(manifest: Manifest, recipe: Recipe, scratch: Path) -> Stores:
+def _open_stores(manifest: Manifest, recipe: Recipe, scratch: Path, listener: Listener) -> Stores:
     stores = {}
     for split in ("train", "val"):
         files = manifest.of(split)
         if not files:
             raise AlexNetError(f"{manifest.root}: no image in the {split} split")
-        stores[split] = ImageStore(files, recipe, scratch)
+        stores[split] = ImageStore(files, recipe, scratch, tell=listener.left_out)
     return stores
 
 
@@ -177,7 +191,7 @@ class _Training:
         recipe = card.recipe
         self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
         self.stores, self.devices, self.listener = stores, devices, listener
-        self.data = manifest.root
+        self.manifest = manifest
         index = {name: number for number, name in enumerate(card.classes)}
         self.y_true = {
             split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
@@ -218,7 +232,7 @@ class _Training:
         with ExitStack() as held:
             if self.devices.is_chief:
                 held.enter_context(hold(self.run.path, "another alexnet is training this run"))
-            data = hold(self.data, "its split is being replaced", shared=True)
+            data = hold(self.manifest.root, "its split is being replaced", shared=True)
             held.enter_context(data)
             self.stop = held.enter_context(heed_signals())
             self.listener.started(self._plan())
@@ -232,6 +246,8 @@ class _Training:
 
     def _run(self) -> TrainReport | None:
         try:
+            if self.devices.names == ("CPU",) and not self._fits(self.recipe.batch_size):
+                raise MemoryError  # before the system kills us for it
             while self.epoch < self.recipe.epochs:
                 row, vitals = self._run_epoch()
                 rows = [*self.history, row]
@@ -244,6 +260,8 @@ class _Training:
             report = self._report() if self.devices.is_chief else None
             self.devices.total(np.zeros(1))  # nobody leaves before all are done
             return report
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise AlexNetError(f"{self._out_of_memory()}. {self._what_is_safe()}") from error
         except _LOST as error:
             if self.devices.cluster is None:
                 raise
@@ -255,6 +273,7 @@ class _Training:
             ) from error
 
     def _plan(self) -> TrainPlan:
+        in_place = self.manifest.root == self.manifest.source
         return TrainPlan(
             run=self.run.path,
             card=self.card,
@@ -265,6 +284,8 @@ class _Training:
             first_epoch=self.epoch + 1,
             adopted=self.adopted,
             kept=self.stores["train"].kept,
+            rejected=self.manifest.rejected if in_place and not self.epoch else (),
+            changed=artifacts.changes(self.card.versions),
         )
 
     # One epoch
@@ -276,10 +297,11 @@ class _Training:
         rate = self.schedule.learning_rate
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
         for images, labels, count in self.feeder.batches(epoch, part.done):
-            loss, hits = self.step(images, labels, tf.constant(count, tf.float32), rates)
+            n, loss, hits = self.step(images, labels, tf.constant(count, tf.float32), rates)
             now = time.perf_counter()
-            part, began = part.after(float(loss), int(hits), count, now - began), now
-            self._require_finite(float(loss) / count, f"loss became {{}} after {part.done} images")
+            part = part.after(count, int(n), float(loss), int(hits), now - began)
+            began = now
+            self._require_finite(part.losses, f"loss became {{}} after {part.done} images")
             self.listener.stepped(epoch, part.done, n_images)
             if self.stop.code:
                 self._save_state(part)
@@ -295,8 +317,8 @@ class _Training:
         )
         row = EpochRow(
             epoch=epoch,
-            train_loss=part.losses / n_images,
-            train_top1=part.hits / n_images,
+            train_loss=part.losses / part.n,
+            train_top1=part.hits / part.n,
             val_loss=val.loss,
             val_top1=val.top1,
             val_top5=val.top5,
@@ -312,8 +334,8 @@ class _Training:
         share = self.devices.share(len(store))
         tally = np.zeros(4 + n_classes)
         if share:
-            probabilities = self.classifier.classify(store, share)
-            tally[:4] = metrics.sums(self.y_true["val"][share], probabilities)
+            seen, probabilities = self.classifier.classify(store, share)
+            tally[:4] = metrics.sums(self.y_true["val"][seen], probabilities)
             tally[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
         tally = self.devices.total(tally)
         return metrics.score_of(tally[:4], n_classes), tally[4:].astype(int)
@@ -326,11 +348,36 @@ class _Training:
                 + self._what_is_safe()
             )
 
+    def _out_of_memory(self) -> str:
+        n = self.recipe.batch_size
+        smaller = (n >> halvings for halvings in range(1, n.bit_length()))
+        size = next((size for size in smaller if self._fits(size)), None)
+        way_out = f"--batch-size {size} would fit" if size else "not even one image would fit"
+        return f"out of memory with batches of {n:,}: {way_out}"
+
+    def _fits(self, batch_size: int) -> bool:
+        """Work it out for the CPU, which promises memory that there is not; try it on a GPU."""
+        if self.devices.names == ("CPU",):
+            n_images = min(batch_size, len(self.stores["train"]))
+            n_replicas = self.devices.strategy.num_replicas_in_sync
+            return step_bytes(self.model, -(-n_images // n_replicas)) < memory.left()
+        if self.devices.cluster:  # the others would not join in the trial
+            return True
+        rates = tf.zeros(len(self.model.trainable_variables))
+        try:
+            batches = replace(self.feeder, batch_size=batch_size).batches(self.epoch + 1)
+            images, labels, count = next(batches)
+            self.step(images, labels, tf.constant(count, tf.float32), rates)
+        except tf.errors.ResourceExhaustedError:
+            return False
+        return True
+
     def _dead_units(self) -> dict[str, float]:
         """Tell for each ReLU layer the share of units that none of some images moves."""
         crop, store = self.classifier.cropper(), self.stores["val"]
         chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
-        return self.classifier.dead_units([crop(store[int(index)]) for index in chosen])
+        images = (store.get(int(index)) for index in chosen)
+        return self.classifier.dead_units([crop(image) for image in images if image is not None])
 
     # What lasts
 
@@ -351,6 +398,7 @@ class _Training:
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
         notes = {
+            "recipe": self.recipe.to_json(),
             "epoch": len(self.history),
             "part": asdict(part),
             "schedule": asdict(self.schedule),
@@ -369,6 +417,7 @@ class _Training:
         try:
             notes = artifacts.load_notes(arrays)
             set_state(self.model, self.optimizer, arrays)
+            self._require_same_recipe(Recipe.from_json(notes["recipe"]))
             self.epoch, self.part = notes["epoch"], Part(**notes["part"])
             best = tuple(notes["schedule"].pop("best"))
             self.schedule = Schedule(**notes["schedule"], best=best)
@@ -377,7 +426,17 @@ class _Training:
         except (ValueError, KeyError, TypeError) as error:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
 
+    def _require_same_recipe(self, before: Recipe) -> None:
+        changed = differences(replace(before, epochs=self.recipe.epochs), self.recipe)
+        if changed:
+            raise AlexNetError(
+                f"{self.run.path}: its recipe was changed since it began: {', '.join(changed)}; "
+                "a run is resumed as it began"
+            )
+
     def _what_is_safe(self) -> str:
+        if not self.run.path.exists():
+            return "The run folder is gone, and all that was in it."
         if not (self.epoch or self.part.done):
             return "No epoch was finished, so nothing is kept."
         what = f"Epoch {self.epoch} is safe"
@@ -396,19 +455,21 @@ class _Training:
                 finals[weights] = finals["best"]
                 continue
             classifier = load_classifier(self.run, weights)
-            scores = {
-                split: metrics.score(
-                    self.y_true[split], classifier.classify(store, progress=self.listener.scoring)
-                )
-                for split, store in self.stores.items()
-            }
+            scores = {}
+            for split, store in self.stores.items():
+                seen, probabilities = classifier.classify(store, progress=self.listener.scoring)
+                scores[split] = metrics.score(self.y_true[split][seen], probabilities)
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
         seconds = sum(row.seconds for row in self.history)
-        report = TrainReport(self.run.path, finals["best"], finals["last"], seconds, self.findings)
         figures.draw_curves(self.history, self.run.path / "curves.png")
-        data = {name: asdict(final) for name, final in finals.items()}
-        findings = [asdict(finding) for finding in self.findings]
-        write_json(
-            self.run.path / "metrics.json", {**data, "seconds": seconds, "findings": findings}
+        left_out = tuple(chain.from_iterable(store.left_out for store in self.stores.values()))
+        data = {
+            **{name: asdict(final) for name, final in finals.items()},
+            "seconds": seconds,
+            "findings": [asdict(finding) for finding in self.findings],
+            "left_out": {str(rejected.path): rejected.reason for rejected in left_out},
+        }
+        write_json(self.run.path / "metrics.json", data)
+        return TrainReport(
+            self.run.path, finals["best"], finals["last"], seconds, self.findings, left_out
         )
-        return report

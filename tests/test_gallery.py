@@ -13,7 +13,7 @@ from test_training import QUICK, run
 from alexnet_cli import figures, gallery, prediction
 from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.classifier import load_member
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.retrieval import TrainingImages
@@ -83,15 +83,21 @@ def test_of_very_many_training_images_a_sample_is_searched(trained, monkeypatch)
     assert training.features.shape == (9, 32)
 
 
-def test_neighbours_of_two_models_or_of_a_missing_image_are_refused(trained, photographs):
-    image = [photographs / "red" / "0.png"]
+def test_neighbours_of_two_models_are_refused(trained, photographs):
     with pytest.raises(UsageError, match="--neighbours: works with one --model"):
-        list(prediction.predict(image, models=[trained, trained], neighbours=1))
+        list(prediction.predict([photographs], models=[trained, trained], neighbours=1))
+
+
+def test_training_images_that_are_gone_are_passed_over(trained, photographs):
+    """Oracle: the order with all of them, without the one that is gone since, or was before."""
     training = TrainingImages(load_member(trained))
-    gone = replace(training.files[0], path=photographs / "gone.png")
-    training.files = [gone] * len(training.files)
-    with pytest.raises(AlexNetError, match=r"gone\.png: is gone, though"):
-        training.nearest(training.features[0], 1)
+    query = training.features[0]
+    before = training.nearest(query, 9)
+    gone = replace(before[1].file, path=photographs / "gone.png")
+    training.files = [gone if file == before[1].file else file for file in training.files]
+    assert training.nearest(query, 8) == (before[0], *before[2:])
+    again = training._compute(None)
+    np.testing.assert_array_equal(np.isinf(again).all(axis=1), [f is gone for f in training.files])
 
 
 # Kernels (Figure 3)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
 
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, BadFile
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import (
     Augmenter,
     Cropper,
     ImageStore,
+    LeftOut,
     Statistics,
     epoch_order,
     load_image,
@@ -60,11 +63,11 @@ def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, kept, room):
     assert store.kept == kept
     expected = [load_image(file, TINY) for file in store.files]
     for index in (3, 0, 5, 1, 2, 4):
-        np.testing.assert_array_equal(store[index], expected[index])
+        np.testing.assert_array_equal(store.get(index), expected[index])
     for path in paths:
         path.unlink()
     for index in range(6):
-        np.testing.assert_array_equal(store[index], expected[index])
+        np.testing.assert_array_equal(store.get(index), expected[index])
     assert list(scratch.iterdir()) == []  # a file without a name can't be left behind
 
 
@@ -72,10 +75,10 @@ def test_without_room_every_image_is_decoded_anew(paths, tmp_path):
     """Oracle: another photograph in the place of the first is seen; nothing is written."""
     store = ImageStore(files_of(paths), TINY, tmp_path, 0, 0)
     assert store.kept is None
-    before = store[0]
-    np.testing.assert_array_equal(store[0], before)
+    before = store.get(0)
+    np.testing.assert_array_equal(store.get(0), before)
     paths[0].write_bytes(paths[1].read_bytes())
-    np.testing.assert_array_equal(store[0], store[1])
+    np.testing.assert_array_equal(store.get(0), store.get(1))
     assert {*tmp_path.iterdir()} == {*paths}
 
 
@@ -83,7 +86,7 @@ def test_of_very_many_images_a_sample_is_measured(paths, tmp_path, monkeypatch):
     """Oracle: np.mean of every second image, 6 being more than 4; shared by two workers too."""
     monkeypatch.setattr("alexnet_cli.pipeline.SAMPLE", 4)
     store = ImageStore(files_of(paths), TINY, tmp_path)
-    expected = np.mean([store[0], store[2], store[4]], axis=0)
+    expected = np.mean([store.get(0), store.get(2), store.get(4)], axis=0)
     np.testing.assert_allclose(measure(store).mean_image, expected, rtol=1e-6)
     sums = []
     for worker in range(2):
@@ -92,11 +95,42 @@ def test_of_very_many_images_a_sample_is_measured(paths, tmp_path, monkeypatch):
     np.testing.assert_array_equal(together.mean_image, measure(store).mean_image)
 
 
-def test_a_file_that_went_bad_is_named(paths, tmp_path):
-    paths[2].write_bytes(b"not an image any more")
-    store = ImageStore(files_of(paths), TINY, tmp_path)
-    with pytest.raises(AlexNetError, match=r"2\.png: is not an image"):
-        store[2]
+@pytest.mark.parametrize("room", [(10**9, 0), (0, 0)], ids=["kept", "decoded anew"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), "is not what it was when the data"),
+        (lambda path: Image.new("RGB", (9, 9)).save(path), "is not what it was when the data"),
+        (lambda path: path.unlink(), "No such file or directory"),
+    ],
+    ids=["truncated", "replaced", "deleted"],
+)
+def test_what_went_bad_is_left_out_and_told_once(paths, tmp_path, room, damage, reason):
+    """Oracle: the statistics of the five others, alone."""
+    told = []
+    files = files_of(paths)
+    known = [replace(f, sha256=hashlib.sha256(f.path.read_bytes()).hexdigest()) for f in files]
+    damage(paths[2])
+    store = ImageStore(known, TINY, tmp_path, *room, tell=told.append)
+    found = [measure(store) for _ in range(2)][1]
+    assert store.get(2) is None
+    assert [rejected.path for rejected in store.left_out] == [paths[2]]
+    assert told == list(store.left_out)
+    assert reason in told[0].reason
+    others = measure(ImageStore([*known[:2], *known[3:]], TINY, tmp_path))
+    np.testing.assert_array_equal(found.mean_image, others.mean_image)
+    np.testing.assert_array_equal(found.covariance, others.covariance)
+
+
+@pytest.mark.parametrize(("n_files", "most"), [(1, 0), (2, 1), (39, 1), (40, 2), (100, 5)])
+def test_of_a_split_so_many_may_go_bad_and_no_more(n_files, most):
+    """Oracle: a twentieth by hand, at least one, and never all."""
+    left_out = LeftOut(n_files)
+    for number in range(most):
+        left_out.add(BadFile(Path(f"{number}.jpg"), "is gone"))
+    again = BadFile(Path("0.jpg"), "is gone")
+    with pytest.raises(AlexNetError, match=rf"x\.jpg: is gone; with it {most + 1} of {n_files} im"):
+        [left_out.add(bad) for bad in (*[again] * most, BadFile(Path("x.jpg"), "is gone"))]
 
 
 def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
@@ -104,7 +138,7 @@ def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
     store = ImageStore(files_of(paths), TINY, tmp_path)
     told = []
     found = measure(store, lambda done, total: told.append((done, total)))
-    everything = np.stack([store[i] for i in range(6)]).astype(np.float64)
+    everything = np.stack([store.get(i) for i in range(6)]).astype(np.float64)
     np.testing.assert_allclose(found.mean_image, everything.mean(axis=0), rtol=1e-6)
     expected = np.cov(everything.reshape(-1, 3).T, bias=True)
     np.testing.assert_allclose(found.covariance, expected, rtol=1e-9, atol=1e-9)

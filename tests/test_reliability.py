@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,6 +107,35 @@ def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp
     training.resume(cut, devices=choose_devices(0))
     whole = run(photographs, tmp_path / "runs", QUICK).run
     assert_same_run(cut, whole)
+
+
+def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photographs, disk):
+    """Oracle: the kernel's own refusal, and the bytes of the last good state."""
+    kept = {}
+
+    class Remounter(Listener):
+        def epoch_ended(self, row, best):
+            if row.epoch == 2:
+                kept.update(tree(disk))
+                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    try:
+        with pytest.raises(
+            AlexNetError, match=r"Read-only file system\. Epoch 2 is safe; continue"
+        ):
+            run(photographs, disk / "runs", QUICK, listener=Remounter())
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert tree(disk) == kept
+
+
+def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(photographs, tmp_path):
+    class Deleter(Listener):
+        def epoch_ended(self, row, best):
+            shutil.rmtree((tmp_path / "latest").resolve())
+
+    with pytest.raises(AlexNetError, match=r"No such file .* The run folder is gone, and all that"):
+        run(photographs, tmp_path, QUICK, listener=Deleter())
 
 
 def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(photographs, disk):
