@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from alexnet_cli import images, memory, shards
 from alexnet_cli.errors import AlexNetError, BadFile, ImageError
@@ -247,7 +248,8 @@ class _Cutter:
     def cut(self, image: images.UInt8Array, top: int, left: int, out: Float32Array) -> None:
         """Write to `out` (crop_size, crop_size, 3) the window at `top`, `left`, minus its mean."""
         window = self._window(top, left)
-        centred = self.recipe.subtract == "centre"
+        # A scaled crop lies at no one place.
+        centred = self.recipe.subtract == "centre" or self.recipe.crop_area is not None
         mean = self.mean[self._window(self.room // 2, self.room // 2) if centred else window]
         np.subtract(image[window], mean, out=out)
 
@@ -259,6 +261,22 @@ class _Cutter:
 def _mirror(crops: Float32Array, out: Float32Array) -> None:
     """Write to `out` the crops (…, height, width, 3) reflected, three times as fast as by a slice."""
     np.take(crops, np.arange(crops.shape[-2])[::-1], axis=-2, out=out, mode="clip")
+
+
+def _scaled_crop(
+    image: images.UInt8Array, least_area: float, size: int, random: np.random.Generator
+) -> images.UInt8Array:
+    """Resize a window of random area and shape to (size, size, 3)."""
+    width = height = 2.0  # of the image
+    while max(width, height) > 1:
+        area = random.uniform(least_area, 1)
+        shape = math.exp(random.uniform(-1, 1) * math.log(4 / 3))
+        width, height = math.sqrt(area * shape), math.sqrt(area / shape)
+    left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
+    side = len(image)
+    box = (left * side, top * side, (left + width) * side, (top + height) * side)
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box)
+    return np.asarray(resized)
 
 
 class Augmenter(_Cutter):
@@ -282,7 +300,11 @@ class Augmenter(_Cutter):
         random = where = np.random.default_rng((seed, epoch, index))
         if recipe.shared_crop > 1:
             where = np.random.default_rng((seed, epoch, position // recipe.shared_crop, 1))
-        top, left = where.integers(0, self.room + 1, size=2)
+        if recipe.crop_area is None:
+            top, left = where.integers(0, self.room + 1, size=2)
+        else:
+            image = _scaled_crop(image, recipe.crop_area, recipe.crop_size, where)
+            top = left = 0
         if recipe.flip and where.random() < 0.5:
             crop = np.empty_like(out)
             self.cut(image, top, left, crop)

@@ -60,6 +60,7 @@ def _truth(text: str) -> bool:
 
 
 _POSITIVE, _FROM_0, _PART = _number(float), _number(float, zero=True), _number(float, below=1)
+_FROM_0_BELOW_1 = _number(float, zero=True, below=1)
 _PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int), float: _POSITIVE}
 
 
@@ -101,7 +102,7 @@ class Dense:
     activation: str = _paper("relu", "§3.1", "activation", _word("relu", "tanh"))
     bias: float = _paper(1.0, "§5", "initial biases", _FROM_0)
     stddev: float | None = _paper(0.01, "§5", "σ of initial weights", _or_none(_POSITIVE))
-    dropout: float = _paper(0.5, "§4.2", "dropout", _number(float, zero=True, below=1))
+    dropout: float = _paper(0.5, "§4.2", "dropout", _FROM_0_BELOW_1)
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ class Recipe:
         "image", "§2", "mean subtracted", _word("image", "centre", "channel", "none")
     )
     scale: float = _paper(1.0, "§2", "pixels multiplied by")
+    # a window of at least this share of the image's area, its sides as 3:4 to 4:3, resized to the
+    # crop; None cuts windows of the crop's size
+    crop_area: float | None = _paper(None, "§4.1", "scaled crops", _or_none(_PART))
     flip: bool = _paper(True, "§4.1", "horizontal reflections")
     shared_crop: int = _paper(1, "§4.1", "images in a row that share crop and reflection")
     # α ~ N(0, 0.1), drawn once per image and use. It multiplies the standard deviation along each
@@ -156,7 +160,10 @@ class Recipe:
     momentum: float = _paper(0.9, "§5", "momentum", _FROM_0)
     # inside the momentum; on weights, never on biases
     weight_decay: float = _paper(0.0005, "§5", "weight decay", _FROM_0)
+    label_smoothing: float = _paper(0.0, "§5", "label smoothing", _FROM_0_BELOW_1)
     bias_rate: float = _paper(1.0, "§5", "learning rate of biases, times that of weights")
+    warmup: float = _paper(0.0, "§5", "rate rises from 0 in this part of the run", _FROM_0_BELOW_1)
+    cosine: bool = _paper(False, "§5", "rate falls to 0 along half a cosine")
     rate_drop: float = _paper(10.0, "§5", "learning rate divided by, at a drop")
     rate_drops: int = _paper(
         3, "§5", "drops at most, if validation decides", _number(int, zero=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from alexnet_cli.metrics import EpochRow
@@ -28,7 +29,9 @@ class Schedule:
         now = replace(self, waited=0 if fell else self.waited + 1)
         if result < self.best:
             now = replace(now, best=result, best_epoch=row.epoch)
-        if recipe.drop_at:
+        if recipe.cosine or recipe.warmup:
+            now = replace(now, learning_rate=planned_rate(recipe, row.epoch + 1))
+        elif recipe.drop_at:
             drops = sum(recipe.reached(part, row.epoch + 1) for part in recipe.drop_at)
             rate = recipe.learning_rate / recipe.rate_drop**drops
             now = replace(now, learning_rate=rate, drops=drops)
@@ -36,6 +39,16 @@ class Schedule:
             rate = now.learning_rate / recipe.rate_drop
             now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
         return now
+
+
+def planned_rate(recipe: Recipe, epoch: int) -> float:
+    """Return the learning rate of `epoch` (from 1), by warm-up and cosine at the epoch's middle."""
+    done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
+    if done < rising:
+        return recipe.learning_rate * done / rising
+    if recipe.cosine:
+        return recipe.learning_rate * (1 + math.cos(math.pi * (done - rising) / (1 - rising))) / 2
+    return recipe.learning_rate
 
 
 def rate_factor(recipe: Recipe, epoch: int, variable: str) -> float:

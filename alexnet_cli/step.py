@@ -15,13 +15,18 @@ FLOAT16_SCALE = 1024.0
 
 
 def compile_step(
-    model: keras.Model, optimizer: PaperMomentum, strategy: tf.distribute.Strategy
+    model: keras.Model,
+    optimizer: PaperMomentum,
+    strategy: tf.distribute.Strategy,
+    label_smoothing: float = 0.0,
 ) -> Any:
     """Return step(images, labels, count, rates) → sums over all replicas: images, losses, hits.
 
     `count` is the global number of images, by which the summed losses are divided, so that the
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
     trainable variables. Images whose label is -1 count for nothing.
+    With `label_smoothing` ε the target is 1 − ε for the true class and ε spread over all
+    (Szegedy et al. 2016, section 7).
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -30,6 +35,9 @@ def compile_step(
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
+            if label_smoothing:
+                over_all = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
+                losses += label_smoothing * (over_all - losses)
             total = tf.reduce_sum(losses * counts)
             scaled = total / count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)

@@ -39,7 +39,7 @@ from alexnet_cli.pipeline import (
 from alexnet_cli.recipes import Recipe, differences
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
-from alexnet_cli.schedule import Schedule, rate_factor
+from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
 from alexnet_cli.state import Part, get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
@@ -204,7 +204,9 @@ class _Training:
             self.optimizer = PaperMomentum(
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
-        self.step = compile_step(self.model, self.optimizer, devices.strategy)
+        self.step = compile_step(
+            self.model, self.optimizer, devices.strategy, recipe.label_smoothing
+        )
         self.feeder = Feeder(
             stores["train"],
             self.y_true["train"],
@@ -217,7 +219,7 @@ class _Training:
         self.stop = Stop()
         self.adopted: tuple[str, ...] = ()
         self.epoch, self.part = 0, Part()
-        self.schedule = Schedule(recipe.learning_rate)
+        self.schedule = Schedule(planned_rate(recipe, epoch=1))
         self.history: list[EpochRow] = []
         self.findings: tuple[Finding, ...] = ()
         shares = np.bincount(self.y_true["train"]) / len(self.y_true["train"])

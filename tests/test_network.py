@@ -285,3 +285,20 @@ def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance,
     expected, found = _gradients("float32", count), _gradients(precision, count)
     for one, other in zip(expected, found):
         assert np.linalg.norm(one - other) < tolerance * np.linalg.norm(one)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(smoothing):
+    """Oracle: −Σ q log p in NumPy, q being 1 − ε for the true class and ε/3 more for each."""
+    strategy = tf.distribute.get_strategy()
+    model = build_alexnet(TINY, 3)
+    biases = np.array([0.3, -1.0, 0.2], np.float32)
+    model.get_layer("fc8").bias.assign(biases)  # all other weights are 0: these are the logits
+    optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
+    step = compile_step(model, optimizer, strategy, smoothing)
+    labels, rates = tf.constant([0, 2, 2, 1, -1]), tf.zeros(len(model.trainable_variables))
+    n, losses, hits = step(tf.zeros((5, 64, 64, 3)), labels, tf.constant(5.0), rates)
+    log_p = biases - np.log(np.exp(biases).sum())
+    targets = (1 - smoothing) * np.eye(3)[[0, 2, 2, 1]] + smoothing / 3
+    assert float(losses) == pytest.approx(-(targets * log_p).sum(), rel=1e-5)
+    assert (int(n), int(hits)) == (4, 1)

@@ -327,3 +327,47 @@ def test_colour_noise_and_its_divisor_end_late():
             shift = noisy * 1.1 - plain
             np.testing.assert_allclose(shift, np.broadcast_to(shift[0, 0], shift.shape), atol=1e-3)
             assert np.abs(shift).max() > 0.01
+
+
+def test_scaled_crops_show_a_window_of_the_area_and_shape_that_was_drawn():
+    """Oracle: an image whose colours are its coordinates tells where each corner of a crop was.
+
+    Areas uniform in 0.35 to 1 have mean 0.675, less what does not fit in the image; by bounds.
+    """
+    size = TINY.stored_size
+    place = np.linspace(0, 255, size)
+    coordinates = np.stack([*np.meshgrid(place, place), np.zeros((size, size))], axis=-1)
+    recipe = replace(STILL, crop_area=0.35, subtract="none")
+    augment, areas, shapes = Augmenter(recipe, statistics()), [], []
+    out = np.empty((recipe.crop_size, recipe.crop_size, 3), np.float32)
+    for number in range(300):
+        augment(coordinates.round().astype(np.uint8), (0, 1, number, number), out)
+        width = (out[:, -1, 0] - out[:, 0, 0]).mean() / 255
+        height = (out[-1, :, 1] - out[0, :, 1]).mean() / 255
+        areas.append(width * height)
+        shapes.append(width / height)
+        np.testing.assert_allclose(out[:, :, 0].std(axis=0), 0, atol=1)  # upright: not sheared
+    assert 0.33 < min(areas) < 0.40
+    assert 0.85 < max(areas) <= 1
+    assert 0.55 < np.mean(areas) < 0.70
+    assert 0.73 < min(shapes) < 0.80
+    assert 1.25 < max(shapes) < 1.37
+
+
+def test_scaled_crops_take_the_centre_of_the_mean_and_are_reflected_like_others():
+    """Oracle: a uniform image minus the mean image's centre, mirrored in about half of 60 draws."""
+    found = statistics()
+    recipe = replace(TINY, crop_area=0.5, colour_noise=0.0)
+    augment = Augmenter(recipe, found)
+    margin = (recipe.stored_size - recipe.crop_size) // 2
+    centre = found.mean_image[margin : margin + 64, margin : margin + 64]
+    out, mirrored = np.empty((64, 64, 3), np.float32), 0
+    ramp = np.broadcast_to(np.arange(72, dtype=np.uint8)[:, None] * 3, (72, 72, 3))
+    for number in range(60):
+        augment(ramp, (0, 1, number, number), out)
+        row = (out + centre).mean(axis=(0, 2))
+        mirrored += row[-1] < row[0]
+        augment(np.full((72, 72, 3), 7, np.uint8), (0, 1, number, number), out)
+        expected = 7 - centre
+        np.testing.assert_allclose(out if row[-1] > row[0] else out[:, ::-1], expected, rtol=1e-5)
+    assert 15 < mirrored < 45

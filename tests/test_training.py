@@ -26,7 +26,7 @@ from alexnet_cli.metrics import EpochRow
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.recipes import RELEASED
 from alexnet_cli.reports import Listener
-from alexnet_cli.schedule import Schedule, rate_factor
+from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
 
 TESTS = Path(__file__).parent
 # Wide enough draws for a network this narrow; the rest is the paper's.
@@ -182,6 +182,22 @@ def test_a_recipe_that_says_when_the_rate_drops_is_followed():
         rates.append(schedule.learning_rate)
         schedule = schedule.after(epoch_row(epoch, 0.5), RELEASED)
     assert rates == pytest.approx([1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12)
+
+
+def test_the_rate_rises_and_then_falls_along_a_cosine():
+    """Oracle: Loshchilov and Hutter's formula, at the middle of each of ten epochs, by NumPy."""
+    recipe = replace(TINY, epochs=10, learning_rate=0.4, warmup=0.2, cosine=True)
+    middles = (np.arange(10) + 0.5) / 10
+    falling = 0.2 * (1 + np.cos(np.pi * (middles - 0.2) / 0.8))
+    expected = np.where(middles < 0.2, 0.4 * middles / 0.2, falling)
+    schedule, rates = Schedule(planned_rate(recipe, 1)), []
+    for epoch in range(1, 11):
+        rates.append(schedule.learning_rate)
+        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    constant = replace(recipe, cosine=False)
+    found = [planned_rate(constant, epoch) for epoch in (1, 2, 3, 9)]
+    assert found == pytest.approx([0.1, 0.3, 0.4, 0.4])
 
 
 def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
