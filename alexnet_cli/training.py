@@ -211,17 +211,20 @@ class _Training:
 
     def go(self) -> TrainReport | None:
         """Run the epochs that are left and measure the result, which the chief alone returns."""
-        if self.epoch >= self.recipe.epochs:
+        left = self.epoch < self.recipe.epochs
+        if not left and self.run.metrics.exists():
             raise UsageError(
                 f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
             )
         with ExitStack() as held:
             if self.devices.is_chief:
                 held.enter_context(hold(self.run.path, "another alexnet is training this run"))
+                self.run.sweep()
             data = hold(self.data, "its split is being replaced", shared=True)
             held.enter_context(data)
             self.stop = held.enter_context(heed_signals())
-            self.listener.started(self._plan())
+            if left:
+                self.listener.started(self._plan())
             try:
                 return self._run()
             except KeyboardInterrupt:
@@ -358,6 +361,7 @@ class _Training:
             "findings": [asdict(finding) for finding in self.findings],
         }
         if self.devices.is_chief:
+            self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
             state = get_state(self.model, self.optimizer)
             artifacts.save_arrays(self.run.path / "last.npz", state, notes)
         self.epoch, self.part = len(self.history), part
@@ -390,6 +394,11 @@ class _Training:
     # The end
 
     def _report(self) -> TrainReport:
+        def progress(done: int, total: int) -> None:
+            self.listener.scoring(done, total)
+            if self.stop.code:
+                raise Interrupted(self._what_is_safe(), self.stop.code)
+
         finals: dict[str, FinalScore] = {}
         for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
             if weights == "last" and epoch == self.schedule.best_epoch:
@@ -398,7 +407,7 @@ class _Training:
             classifier = load_classifier(self.run, weights)
             scores = {
                 split: metrics.score(
-                    self.y_true[split], classifier.classify(store, progress=self.listener.scoring)
+                    self.y_true[split], classifier.classify(store, progress=progress)
                 )
                 for split, store in self.stores.items()
             }
@@ -408,7 +417,5 @@ class _Training:
         figures.draw_curves(self.history, self.run.path / "curves.png")
         data = {name: asdict(final) for name, final in finals.items()}
         findings = [asdict(finding) for finding in self.findings]
-        write_json(
-            self.run.path / "metrics.json", {**data, "seconds": seconds, "findings": findings}
-        )
+        write_json(self.run.metrics, {**data, "seconds": seconds, "findings": findings})
         return report
