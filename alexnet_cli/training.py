@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -84,8 +84,13 @@ def train(
     manifest = splitting.open_data(data, seed=seed, reading=reading)
     _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
-    store = _open_store(manifest, recipe, scratch=out)
-    statistics = measure(store["train"], listener.reading, devices.share, devices.total)
+    try:
+        store = _open_store(manifest, recipe, scratch=out)
+        statistics = measure(store["train"], listener.reading, devices.share, devices.total)
+    except BaseException:
+        with suppress(OSError):
+            out.rmdir()  # unless there are other runs
+        raise
     card = Card(
         recipe=recipe,
         classes=manifest.classes,
@@ -347,9 +352,13 @@ class _Training:
             )
         self._save_state(Part())
         if self.devices.is_chief:
-            self.run.write_history(self.history)
-            self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
-            self.run.become_latest()
+            self._write_records()
+
+    def _write_records(self) -> None:
+        """Put on disk for people what `last` knows."""
+        self.run.write_history(self.history)
+        self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
+        self.run.become_latest()
 
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
@@ -399,6 +408,7 @@ class _Training:
             if self.stop.code:
                 raise Interrupted(self._what_is_safe(), self.stop.code)
 
+        self._write_records()  # it may have been killed before it came to that
         finals: dict[str, FinalScore] = {}
         for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
             if weights == "last" and epoch == self.schedule.best_epoch:
