@@ -9,13 +9,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_training import QUICK, assert_same_run, run
 
-from alexnet_cli import training
+from alexnet_cli import scanning, splitting, training
 from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
@@ -86,6 +88,33 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
     assert (killed.parent / "latest").resolve() == killed
     with pytest.raises(UsageError, match="epochs are done"):
         training.resume(killed, devices=choose_devices(0))
+
+
+@pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
+def test_a_split_killed_while_it_replaces_another_leaves_nothing_once_repeated(
+    photographs, tmp_path, moment
+):
+    """Oracle: the moments when neither is in place, and when both are; the folder in the end."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from alexnet_cli import scanning, splitting
+out = Path({str(tmp_path / "out")!r})
+plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), val=0.5)
+splitting.write(plan, out)
+def strike(event, arguments):
+    if event == {moment!r} and Path(out.parent, ".out.alexnet-old", "train").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(strike)
+splitting.write(plan, out, force=True)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    left = {".out.alexnet-old", ".out.alexnet-partial" if moment == "os.rename" else "out"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    splitting.write(splitting.plan(scanning.scan(photographs)), tmp_path / "out", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(splitting.open_data(tmp_path / "out").files) == 36
 
 
 def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
