@@ -1,18 +1,22 @@
 """`alexnet` and `python -m alexnet_cli`."""
 
 import os
+import signal
 import sys
-
-from alexnet_cli import cli
 
 
 def main() -> None:
     """Run the command line, and leave without the 0.7 s that TensorFlow takes to tear itself down."""
     code: int | str | None = 0
     try:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of all that tidies up
+        from alexnet_cli import cli
+
         cli.main()
     except SystemExit as done:
         code = done.code
+    except KeyboardInterrupt:  # while importing; later it is Typer's
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(code or 0))

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from alexnet_cli import __version__
 from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.files import atomic_write, write_json
+from alexnet_cli.files import atomic_write, sweep, write_json
 from alexnet_cli.manifest import MANIFEST, Manifest, write_manifest
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
@@ -177,11 +177,21 @@ class RunFolder:
 
     def become_latest(self) -> None:
         """Let `latest` beside the run lead to it."""
-        link = self.path.parent / LATEST
-        temporary = link.with_name(f".{LATEST}-{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(self.path.name)
-        os.replace(temporary, link)
+        link = self.path / f".{LATEST}"
+        link.unlink(missing_ok=True)  # of a killed process
+        link.symlink_to(self.path.name)
+        os.replace(link, self.path.parent / LATEST)
+
+    @property
+    def metrics(self) -> Path:
+        """What training writes last of all."""
+        return self.path / "metrics.json"
+
+    def sweep(self) -> None:
+        """Remove what a killed training was writing; the run must be held."""
+        written = "best.npz last.npz history.csv report.md curves.png metrics.json"
+        for name in written.split():
+            sweep(self.path / name)
 
     def remove(self) -> None:
         """Delete a run that holds nothing yet."""

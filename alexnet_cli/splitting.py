@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -264,11 +263,13 @@ def swap(new: Path, out: Path) -> None:
 
     Raises `AlexNetError` while a training reads what is there.
     """
+    old = out.with_name(f".{out.name}.alexnet-old")
     if not out.exists():
         new.rename(out)
+        shutil.rmtree(old, ignore_errors=True)  # of a process that was killed here
         return
-    old = out.with_name(f".{out.name}.old-{secrets.token_hex(4)}")
     with hold(out, "a training is reading it; let that end first"):
+        shutil.rmtree(old, ignore_errors=True)
         try:
             out.rename(old)
             new.rename(out)

@@ -22,10 +22,12 @@ def quiet_stderr() -> Iterator[None]:
     screen = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
-        failed = True
+        failed = False
         try:
             yield
-            failed = False
+        except Exception:  # Ctrl-C is none
+            failed = True
+            raise
         finally:
             sys.stderr.flush()
             os.dup2(screen, 2)

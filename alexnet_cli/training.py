@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -85,8 +85,13 @@ def train(
     manifest = splitting.open_data(data, seed=seed, reading=reading)
     _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
-    stores = _open_stores(manifest, recipe, out, listener)
-    statistics = measure(stores["train"], listener.reading, devices.share, devices.total)
+    try:
+        stores = _open_stores(manifest, recipe, out, listener)
+        statistics = measure(stores["train"], listener.reading, devices.share, devices.total)
+    except BaseException:
+        with suppress(OSError):
+            out.rmdir()  # unless there are other runs
+        raise
     card = Card(
         recipe=recipe,
         classes=manifest.classes,
@@ -227,17 +232,20 @@ class _Training:
 
     def go(self) -> TrainReport | None:
         """Run the epochs that are left and measure the result, which the chief alone returns."""
-        if self.epoch >= self.recipe.epochs:
+        left = self.epoch < self.recipe.epochs
+        if not left and self.run.metrics.exists():
             raise UsageError(
                 f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
             )
         with ExitStack() as held:
             if self.devices.is_chief:
                 held.enter_context(hold(self.run.path, "another alexnet is training this run"))
+                self.run.sweep()
             data = hold(self.manifest.root, "its split is being replaced", shared=True)
             held.enter_context(data)
             self.stop = held.enter_context(heed_signals())
-            self.listener.started(self._plan())
+            if left:
+                self.listener.started(self._plan())
             try:
                 return self._run()
             except KeyboardInterrupt:
@@ -393,9 +401,13 @@ class _Training:
             )
         self._save_state(Part())
         if self.devices.is_chief:
-            self.run.write_history(self.history)
-            self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
-            self.run.become_latest()
+            self._write_records()
+
+    def _write_records(self) -> None:
+        """Put on disk for people what `last` knows."""
+        self.run.write_history(self.history)
+        self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
+        self.run.become_latest()
 
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
@@ -408,6 +420,7 @@ class _Training:
             "findings": [asdict(finding) for finding in self.findings],
         }
         if self.devices.is_chief:
+            self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
             state = get_state(self.model, self.optimizer)
             artifacts.save_arrays(self.run.path / "last.npz", state, notes)
         self.epoch, self.part = len(self.history), part
@@ -451,6 +464,12 @@ class _Training:
     # The end
 
     def _report(self) -> TrainReport:
+        def progress(done: int, total: int) -> None:
+            self.listener.scoring(done, total)
+            if self.stop.code:
+                raise Interrupted(self._what_is_safe(), self.stop.code)
+
+        self._write_records()  # it may have been killed before it came to that
         finals: dict[str, FinalScore] = {}
         for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
             if weights == "last" and epoch == self.schedule.best_epoch:
@@ -459,7 +478,7 @@ class _Training:
             classifier = load_classifier(self.run, weights)
             scores = {}
             for split, store in self.stores.items():
-                seen, probabilities = classifier.classify(store, progress=self.listener.scoring)
+                seen, probabilities = classifier.classify(store, progress=progress)
                 scores[split] = metrics.score(self.y_true[split][seen], probabilities)
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
         seconds = sum(row.seconds for row in self.history)
@@ -471,7 +490,7 @@ class _Training:
             "findings": [asdict(finding) for finding in self.findings],
             "left_out": {str(rejected.path): rejected.reason for rejected in left_out},
         }
-        write_json(self.run.path / "metrics.json", data)
+        write_json(self.run.metrics, data)
         return TrainReport(
             self.run.path, finals["best"], finals["last"], seconds, self.findings, left_out
         )
