@@ -348,7 +348,8 @@ def predict(
     from rich.console import Console
 
     from alexnet_cli import render, startup
-    from alexnet_cli.reports import Failure, Prediction
+    from alexnet_cli.manifest import Rejected
+    from alexnet_cli.reports import Prediction
 
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
@@ -372,9 +373,9 @@ def predict(
             )
             first = next(found, None)
         for outcome in chain([first] if first else [], found):
-            if isinstance(outcome, Failure):
+            if isinstance(outcome, Rejected):
                 failures += 1
-                _complain(render.failure_line(outcome))
+                _complain(render.rejection(outcome))
             elif outcome.neighbours:
                 shown.append(outcome)
             yield outcome

@@ -72,6 +72,7 @@ def evaluate(
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
+        rejected=manifest.rejected,
         n_seen=sum(file.sha256 in seen for file in files),
     )
 

@@ -17,12 +17,11 @@ from rich.text import Text
 
 from alexnet_cli import fidelity
 from alexnet_cli.doctor import Finding
-from alexnet_cli.manifest import SPLITS, Manifest
+from alexnet_cli.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.metrics import Score
 from alexnet_cli.recipes import RECIPES, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
-    Failure,
     MemberScore,
     Prediction,
 )
@@ -79,7 +78,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         say(console, f"{manifest.n_ignored} {files} not an image ignored")
-    _say_rejected(console, manifest)
+    show_left_out(console, manifest.rejected)
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
@@ -90,11 +89,13 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     say(console, f"written to {plain(out)}/; next: alexnet train{_unless_default(out, 'data')}")
 
 
-def _say_rejected(console: Console, manifest: Manifest) -> None:
-    for rejected in manifest.rejected[:NAMED]:
-        say(console, f"left out: {plain(rejected.path)}: {plain(rejected.reason)}", "yellow")
-    if len(manifest.rejected) > NAMED:
-        say(console, f"and {len(manifest.rejected) - NAMED} more left out: see the manifest")
+def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
+    """Name what should have been an image and is none."""
+    for item in rejected[:NAMED]:
+        say(console, f"left out: {rejection(item)}", "yellow")
+    if len(rejected) > NAMED:
+        more = f"and {len(rejected) - NAMED:,} more left out"
+        say(console, f"{more}: the manifest of a split names all")
 
 
 def _unless_default(path: Path, default: str) -> str:
@@ -167,6 +168,7 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
         say(console, f"model {plain(member.path)}{epoch}")
     say(console, f"on {report.split} of {plain(report.data)}")
+    show_left_out(console, report.rejected)
     has_top5 = report.one_crop.top5 is not None
     table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
     several = len(report.members) > 1
@@ -220,8 +222,8 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     """Turn a report into plain data for `--json`."""
     data = {**asdict(report), "matrix": report.matrix.tolist()}
-    for member in data["members"]:
-        member["path"] = str(member["path"])
+    for item in (*data["members"], *data["rejected"]):
+        item["path"] = str(item["path"])
     return {**data, "top1_interval": list(report.top1_interval)}
 
 
@@ -242,16 +244,16 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         say(console, f"  near: {name}  ({near.distance:.1f})")
 
 
-def failure_line(failure: Failure) -> str:
-    """Name the image and the reason."""
-    return f"{plain(failure.path)}: {plain(failure.reason)}"
+def rejection(rejected: Rejected) -> str:
+    """Name the file and the reason."""
+    return f"{plain(rejected.path)}: {plain(rejected.reason)}"
 
 
-def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
+def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
     """Write the predictions as a JSON array, an object per image."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, Rejected):
             rows.append({"image": str(outcome.path), "error": outcome.reason})
         else:
             pairs = zip(outcome.classes, outcome.probabilities)
@@ -269,7 +271,7 @@ def prediction_json(outcomes: Sequence[Prediction | Failure]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Failure]) -> None:
+def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alexnet_cli.artifacts import Card
 from alexnet_cli.doctor import Finding
-from alexnet_cli.manifest import ImageFile
+from alexnet_cli.manifest import ImageFile, Rejected
 from alexnet_cli.metrics import ClassScore, EpochRow, Score
 
 
@@ -21,6 +21,7 @@ class TrainPlan:
     run: Path
     card: Card
     n_images: dict[str, int]  # by split
+    rejected: tuple[Rejected, ...]  # left out of them
     n_parameters: int
     devices: tuple[str, ...]
     workers: tuple[str, ...]  # the addresses of a cluster; else empty
@@ -95,6 +96,7 @@ class EvaluationReport:
     matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
+    rejected: tuple[Rejected, ...]  # left out of the data
     n_seen: int  # images whose content was trained on, where another split was asked for
 
     @property
@@ -119,11 +121,3 @@ class Prediction:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be classified, and why."""
-
-    path: Path
-    reason: str

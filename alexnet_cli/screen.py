@@ -14,7 +14,15 @@ from rich.text import Text
 from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
-from alexnet_cli.render import new_table, plain, say, score_cells, show_findings, some
+from alexnet_cli.render import (
+    new_table,
+    plain,
+    say,
+    score_cells,
+    show_findings,
+    show_left_out,
+    some,
+)
 from alexnet_cli.reports import Listener, TrainPlan, TrainReport
 
 
@@ -75,6 +83,7 @@ class TrainingScreen(Listener):
         }
         for name, value in facts.items():
             self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+        show_left_out(self.console, plan.rejected)
         self.console.print()
         head = "epoch  train loss  train top-1   val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""

@@ -177,7 +177,7 @@ class _Training:
         recipe = card.recipe
         self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
         self.stores, self.devices, self.listener = stores, devices, listener
-        self.data = manifest.root
+        self.data, self.rejected = manifest.root, manifest.rejected
         index = {name: number for number, name in enumerate(card.classes)}
         self.y_true = {
             split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
@@ -259,6 +259,7 @@ class _Training:
             run=self.run.path,
             card=self.card,
             n_images={split: len(store) for split, store in self.stores.items()},
+            rejected=self.rejected,
             n_parameters=self.model.count_params(),
             devices=self.devices.names,
             workers=self.devices.cluster.workers if self.devices.cluster else (),

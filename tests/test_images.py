@@ -250,11 +250,25 @@ def test_what_is_no_whole_image_is_refused_with_the_reason(tmp_path, content, me
             open_rgb(file)
 
 
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_they_are_read():
+    """Oracle: the count of scans put in; a hundred scans more take no room, but a pass each."""
+    file = encode(Image.fromarray(GRAY), "JPEG", progressive=True).getvalue()
+    *rest, last = file.split(b"\xff\xda\0")
+    scan = b"\xff\xda\0" + last.removesuffix(b"\xff\xd9")
+    for n, refused in ((90, False), (1000, True)):
+        many = BytesIO(b"\xff\xda\0".join(rest) + n * scan + b"\xff\xd9")
+        if refused:
+            with pytest.raises(ImageError, match=f"^has {n + len(rest) - 1:,} scans, too many"):
+                open_rgb(many)
+        else:
+            np.testing.assert_allclose(decode(many)[..., 0], GRAY, atol=4)
+
+
 def test_a_file_that_cannot_be_opened_is_an_os_error_with_its_name(tmp_path):
     """Oracle: Python's own errors, which tell a missing file from a broken image."""
     for path, error in (
         (tmp_path / "absent.jpg", FileNotFoundError),
-        (tmp_path, IsADirectoryError),
+        (tmp_path / ("long" * 99), OSError),
     ):
         with pytest.raises(error, match=path.name):
             open_rgb(path)
