@@ -204,14 +204,14 @@ def test_16_bit_gray_that_stands_for_transparent_is_white():
 # What is refused
 
 
-def _png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int) -> bytes:
     """A PNG that ends after saying how large it is: only its header can be judged."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 0) + b"IDAT"
 
 
-def _half_a_jpeg() -> bytes:
+def half_a_jpeg() -> bytes:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = encode(Image.fromarray(noise), "JPEG").getvalue()
     return whole[: len(whole) // 2]
@@ -231,12 +231,12 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
         (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "^is not an image$"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^is not an image$"),
         (HEIC, "^is HEIC, which can't be read: save it as JPEG$"),
-        (_half_a_jpeg(), "^does not decode: .*truncated"),
+        (half_a_jpeg(), "^does not decode: .*truncated"),
         (HEIC.replace(b"ftypheic", b"ftyphevx"), "^is HEIC"),
         (FLOATS, "^holds floating-point pixels"),
         (LONGS, "^holds 32-bit pixels"),
-        (_png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
-        (_png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
+        (png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
+        (png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
     ],
 )
 # As `images` tells Pillow at import; pytest makes all warnings errors again.
