@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
+from rich.console import Console
 from test_images import (
     GRAY,
     HEIC,
@@ -27,7 +30,7 @@ from test_images import (
 )
 from test_training import QUICK, run
 
-from alexnet_cli import evaluation, images, prediction, scanning, splitting
+from alexnet_cli import evaluation, images, prediction, render, scanning, splitting
 from alexnet_cli.errors import ImageError
 from alexnet_cli.manifest import MANIFEST, Manifest, Rejected, read_manifest
 
@@ -364,6 +367,15 @@ def test_evaluation_says_the_same(trained, corpus, expected):
     found = below({item.path: item.reason for item in report.rejected}, corpus / "cat")
     assert found == {name: reason for name, reason in expected.items() if reason}
     assert report.one_crop.n == len(READ) + N_DOGS
+    written = json.loads(json.dumps(render.evaluation_json(report)))["rejected"]
+    assert {Path(item["path"]): item["reason"] for item in written} == {
+        corpus / "cat" / name: reason for name, reason in found.items()
+    }
+    console = Console(file=StringIO(), width=200)
+    render.show_evaluation(console, report, Path("matrix.png"))
+    lines = [line for line in console.file.getvalue().splitlines() if "left out" in line]
+    assert lines[0] == f"left out: {report.rejected[0].path}: {report.rejected[0].reason}"
+    assert lines[-1].startswith(f"and {len(found) - render.NAMED} more left out")
 
 
 def test_prediction_says_the_same(trained, corpus, expected):
