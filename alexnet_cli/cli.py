@@ -375,7 +375,7 @@ def predict(
         for outcome in chain([first] if first else [], found):
             if isinstance(outcome, Rejected):
                 failures += 1
-                _complain(render.rejected_line(outcome))
+                _complain(render.rejection(outcome))
             elif outcome.neighbours:
                 shown.append(outcome)
             yield outcome

@@ -75,8 +75,8 @@ def evaluate(
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
+        rejected=(*(manifest.rejected if split == "all" else ()), *left_out),
         n_seen=sum(file.sha256 in seen for file in kept),
-        left_out=(*(manifest.rejected if split == "all" else ()), *left_out),
     )
 
 

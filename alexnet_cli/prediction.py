@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from alexnet_cli import images
+from alexnet_cli import images, scanning
 from alexnet_cli.classifier import Ensemble
 from alexnet_cli.errors import AlexNetError, BadFile, UsageError
 from alexnet_cli.manifest import MANIFEST, ImageFile, Progress, Rejected, is_ours, read_manifest
@@ -41,22 +40,25 @@ def predict(
             raise UsageError("--neighbours: works with one --model")
         training = TrainingImages(ensemble.members[0], progress)
 
-    def load(file: ImageFile) -> tuple[ImageFile, list[Float32Array] | Rejected]:
+    def load(file: ImageFile | Rejected) -> tuple[ImageFile, list[Float32Array]] | Rejected:
+        if isinstance(file, Rejected):
+            return file
         try:
             return file, ensemble.load(file)
         except BadFile as error:
-            return file, Rejected(error.path, error.reason)
+            return Rejected(error.path, error.reason)
 
     good: deque[tuple[ImageFile, Float32Array]] = deque()
-    failures: deque[Rejected] = deque()
+    rejected: deque[Rejected] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
-        for file, outcome in in_order(list_images(paths), load, ahead=ensemble.ahead):
+        for outcome in in_order(list_images(paths), load, ahead=ensemble.ahead):
             if isinstance(outcome, Rejected):
-                failures.append(outcome)
+                rejected.append(outcome)
             else:
-                good.append((file, outcome[0][:1]))
-                yield outcome
+                file, loaded = outcome
+                good.append((file, loaded[0][:1]))
+                yield loaded
 
     for outputs in ensemble.probabilities(crops()):
         scores = outputs.mean(axis=(0, 1))
@@ -72,22 +74,22 @@ def predict(
             probabilities=tuple(float(scores[index]) for index in best),
             neighbours=near,
         )
-        yield from _drain(failures)
-    yield from _drain(failures)
+        yield from _drain(rejected)
+    yield from _drain(rejected)
 
 
-def _drain(failures: deque[Rejected]) -> Iterator[Rejected]:
-    while failures:
-        yield failures.popleft()
+def _drain(rejected: deque[Rejected]) -> Iterator[Rejected]:
+    while rejected:
+        yield rejected.popleft()
 
 
-def list_images(paths: Sequence[Path]) -> list[ImageFile]:
-    """Name the files of `paths`; of a folder those below it that end like images, sorted.
+def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
+    """Name the files of `paths`; of a folder, sorted, those that `split` would take or name.
 
     Of a prepared split they are what its shards hold. Raises `AlexNetError` for a folder without
     any; a missing file is named when it is read.
     """
-    found: list[ImageFile] = []
+    found: list[ImageFile | Rejected] = []
     for path in paths:
         if not path.is_dir():
             found.append(ImageFile(path))
@@ -96,12 +98,11 @@ def list_images(paths: Sequence[Path]) -> list[ImageFile]:
             found += read_manifest(path / MANIFEST, path).files
             continue
         inside = [
-            Path(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in images.SUFFIXES
+            item if isinstance(item, Rejected) else ImageFile(item)
+            for item in scanning.walk(path)
+            if isinstance(item, Rejected) or images.claims(item)
         ]
         if not inside:
             raise AlexNetError(f"{path}: no images in this folder")
-        found += map(ImageFile, sorted(inside))
+        found += sorted(inside, key=lambda item: item.path)
     return found

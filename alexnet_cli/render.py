@@ -78,7 +78,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         say(console, f"{manifest.n_ignored} {files} not an image ignored")
-    show_rejected(console, manifest.rejected)
+    show_left_out(console, manifest.rejected)
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
@@ -89,12 +89,13 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     say(console, f"written to {plain(out)}/; next: alexnet train{_unless_default(out, 'data')}")
 
 
-def show_rejected(console: Console, files: Sequence[Rejected]) -> None:
-    """Name files that were left out, and the reasons."""
-    for file in files[:NAMED]:
-        say(console, f"left out: {rejected_line(file)}", "yellow")
-    if len(files) > NAMED:
-        say(console, f"and {len(files) - NAMED:,} more left out", "yellow")
+def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
+    """Name what should have been an image and is none."""
+    for item in rejected[:NAMED]:
+        say(console, f"left out: {rejection(item)}", "yellow")
+    if len(rejected) > NAMED:
+        more = f"and {len(rejected) - NAMED:,} more left out"
+        say(console, f"{more}: the manifest of a split names all")
 
 
 def _unless_default(path: Path, default: str) -> str:
@@ -167,6 +168,7 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
         say(console, f"model {plain(member.path)}{epoch}")
     say(console, f"on {report.split} of {plain(report.data)}")
+    show_left_out(console, report.rejected)
     has_top5 = report.one_crop.top5 is not None
     table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
     several = len(report.members) > 1
@@ -174,7 +176,6 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         _add_scores(table, f"model {number}, ", member)
     _add_scores(table, "averaged, " if several else "", report)
     console.print(table)
-    show_rejected(console, report.left_out)
     low, high = report.top1_interval
     say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     if report.n_seen:
@@ -221,8 +222,8 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     """Turn a report into plain data for `--json`."""
     data = {**asdict(report), "matrix": report.matrix.tolist()}
-    for path in (*data["members"], *data["left_out"]):
-        path["path"] = str(path["path"])
+    for item in (*data["members"], *data["rejected"]):
+        item["path"] = str(item["path"])
     return {**data, "top1_interval": list(report.top1_interval)}
 
 
@@ -243,7 +244,7 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         say(console, f"  near: {name}  ({near.distance:.1f})")
 
 
-def rejected_line(rejected: Rejected) -> str:
+def rejection(rejected: Rejected) -> str:
     """Name the file and the reason."""
     return f"{plain(rejected.path)}: {plain(rejected.reason)}"
 

@@ -104,8 +104,8 @@ class EvaluationReport:
     matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
+    rejected: tuple[Rejected, ...]  # files that should have been among the images
     n_seen: int  # images whose content was trained on, where another split was asked for
-    left_out: tuple[Rejected, ...] = ()  # files that should have been among the images
 
     @property
     def score(self) -> Score:

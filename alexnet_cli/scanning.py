@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-
-from PIL import UnidentifiedImageError
 
 from alexnet_cli import images
 from alexnet_cli.errors import AlexNetError, ImageError
@@ -18,7 +15,6 @@ from alexnet_cli.journal import Verdict, judge
 from alexnet_cli.manifest import ImageFile, Progress, Rejected, is_ours
 
 _SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_MAX_BYTES = 2**30  # a file is read whole, and `images.MAX_PIXELS` never need as much
 
 
 @dataclass(frozen=True)
@@ -77,10 +73,6 @@ def _skipped(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"  # what archives and desktops leave behind
 
 
-def _claims_image(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in images.SUFFIXES
-
-
 def _entries(source: Path) -> tuple[list[Path], list[Path]]:
     """The class folders in `source`, and the files beside them."""
     try:
@@ -104,15 +96,13 @@ def find(source: Path, split: str = "") -> Scan:
     rejected: list[Rejected] = []
     n_ignored = 0
     for path in loose:
-        if os.path.exists(path) and not _claims_image(path):
+        if not images.claims(path):
             n_ignored += 1
         else:
             reason = "lies in no class folder" if os.path.exists(path) else "is a dangling link"
             rejected.append(Rejected(path, reason))
-    # A link back to the source or above it would bring every other class into this one.
-    above = {_identity(folder) for folder in (source, *source.parents)}
     for folder in folders:
-        for item in _walk(folder, set(above)):
+        for item in walk(folder):
             if isinstance(item, Rejected):
                 rejected.append(item)
             elif item.name.startswith("."):
@@ -123,8 +113,13 @@ def find(source: Path, split: str = "") -> Scan:
     return Scan(source, classes, tuple(candidates), tuple(rejected), n_ignored)
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | Rejected]:
-    """All files below `folder`, through links too, but into each folder once."""
+def walk(folder: Path) -> Iterator[Path | Rejected]:
+    """Yield all files below `folder`, through links too, but into each folder once.
+
+    A folder that can't be read is `Rejected`; hidden ones are passed over.
+    """
+    # A link to what lies above would bring what lies beside: every other class into this one.
+    seen = {_identity(above) for above in folder.absolute().parents}
     stack = [folder]
     while stack:
         folder = stack.pop()
@@ -177,7 +172,7 @@ def read(found: Scan, reading: Reading) -> Scan:
 
 
 def _trust(found: Scan) -> Scan:
-    good = [file for file in found.images if _claims_image(file.path)]
+    good = [file for file in found.images if images.is_named_like_one(file.path)]
     return _sorted(found, good, [], found.n_ignored + len(found.images) - len(good))
 
 
@@ -195,16 +190,10 @@ def _inspect(path: Path) -> Verdict:
     try:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be read forever
-            return Verdict(reason="is not a regular file")
-        if size > _MAX_BYTES:
-            reason = f"is larger than {_MAX_BYTES:,} bytes" if _claims_image(path) else None
-            return Verdict(reason=reason)
-        content = path.read_bytes()
+        content = images.read(path)
         images.open_rgb(BytesIO(content))
     except ImageError as error:
-        unknown = isinstance(error.__context__, UnidentifiedImageError)
-        reason = None if unknown and not _claims_image(path) else str(error)
+        reason = str(error) if images.claims(path) else None
         return Verdict(reason=reason, size=size, modified=modified)
     except OSError as error:
         return Verdict(reason=error.strerror or str(error))

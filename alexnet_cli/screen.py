@@ -22,7 +22,7 @@ from alexnet_cli.render import (
     say,
     score_cells,
     show_findings,
-    show_rejected,
+    show_left_out,
     some,
 )
 from alexnet_cli.reports import Listener, TrainPlan, TrainReport
@@ -70,7 +70,7 @@ class TrainingScreen(Listener):
         """Name the first few."""
         self.n_left_out += 1
         if self.n_left_out <= NAMED:
-            show_rejected(self.console, [rejected])
+            show_left_out(self.console, [rejected])
 
     def started(self, plan: TrainPlan) -> None:
         """Show what will be done, and the head of the table."""
@@ -97,7 +97,7 @@ class TrainingScreen(Listener):
         }
         for name, value in facts.items():
             self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
-        show_rejected(self.console, plan.rejected)
+        show_left_out(self.console, plan.rejected)
         for change in plan.changed:
             say(self.console, f"begun with {change}: the last bits may differ", "yellow")
         self.console.print()

@@ -175,7 +175,7 @@ _Encoded = tuple[str, bytes]  # SHA-256 of the file, JPEG of the square
 
 def _encode(file: ImageFile) -> _Encoded | Rejected:
     try:
-        content = file.path.read_bytes()
+        content = images.read(file.path)
         square = images.load(BytesIO(content), SIZE)
     except ImageError as error:
         return Rejected(file.path, str(error))

@@ -57,7 +57,7 @@ def test_photographs_gone_bad_since_the_split_are_named_left_out_and_counted(dat
     assert {r.path for r in report.left_out} == {train, val}
     for split, bad, n in (("train", train, 32), ("val", val, 2)):
         report = evaluation.evaluate(models=[tmp_path / "runs" / "latest"], split=split)
-        assert [rejected.path for rejected in report.left_out] == [bad]
+        assert [rejected.path for rejected in report.rejected] == [bad]
         assert report.one_crop.n == report.matrix.sum() == n
         assert report.one_crop.top1 == metrics["best"][split]["top1"]
 

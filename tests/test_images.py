@@ -204,14 +204,14 @@ def test_16_bit_gray_that_stands_for_transparent_is_white():
 # What is refused
 
 
-def _png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int) -> bytes:
     """A PNG that ends after saying how large it is: only its header can be judged."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 0) + b"IDAT"
 
 
-def _half_a_jpeg() -> bytes:
+def half_a_jpeg() -> bytes:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = encode(Image.fromarray(noise), "JPEG").getvalue()
     return whole[: len(whole) // 2]
@@ -231,12 +231,12 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
         (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "^is not an image$"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^is not an image$"),
         (HEIC, "^is HEIC, which can't be read: save it as JPEG$"),
-        (_half_a_jpeg(), "^does not decode: .*truncated"),
+        (half_a_jpeg(), "^does not decode: .*truncated"),
         (HEIC.replace(b"ftypheic", b"ftyphevx"), "^is HEIC"),
         (FLOATS, "^holds floating-point pixels"),
         (LONGS, "^holds 32-bit pixels"),
-        (_png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
-        (_png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
+        (png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
+        (png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
     ],
 )
 # As `images` tells Pillow at import; pytest makes all warnings errors again.
@@ -250,11 +250,25 @@ def test_what_is_no_whole_image_is_refused_with_the_reason(tmp_path, content, me
             open_rgb(file)
 
 
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_they_are_read():
+    """Oracle: the count of scans put in; a hundred scans more take no room, but a pass each."""
+    file = encode(Image.fromarray(GRAY), "JPEG", progressive=True).getvalue()
+    *rest, last = file.split(b"\xff\xda\0")
+    scan = b"\xff\xda\0" + last.removesuffix(b"\xff\xd9")
+    for n, refused in ((90, False), (1000, True)):
+        many = BytesIO(b"\xff\xda\0".join(rest) + n * scan + b"\xff\xd9")
+        if refused:
+            with pytest.raises(ImageError, match=f"^has {n + len(rest) - 1:,} scans, too many"):
+                open_rgb(many)
+        else:
+            np.testing.assert_allclose(decode(many)[..., 0], GRAY, atol=4)
+
+
 def test_a_file_that_cannot_be_opened_is_an_os_error_with_its_name(tmp_path):
     """Oracle: Python's own errors, which tell a missing file from a broken image."""
     for path, error in (
         (tmp_path / "absent.jpg", FileNotFoundError),
-        (tmp_path, IsADirectoryError),
+        (tmp_path / ("long" * 99), OSError),
     ):
         with pytest.raises(error, match=path.name):
             open_rgb(path)
