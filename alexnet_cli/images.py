@@ -6,6 +6,7 @@ Pillow decodes everything, so that an image looks the same to `split`, `train`, 
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_cli.errors import ImageError
+from alexnet_cli.files import open_file
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -44,7 +46,7 @@ def open_rgb(file: Path | IO[bytes]) -> Image.Image:
     file that can't be opened.
     """
     if isinstance(file, Path):
-        with file.open("rb") as stream:
+        with open_file(file, sys.maxsize, links=True) as stream:  # a pipe would be read for ever
             return open_rgb(stream)
     try:
         with Image.open(file, formats=FORMATS) as image:

@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, journal, metrics, splitting
+from alexnet_cli import (
+    artifacts,
+    doctor,
+    fidelity,
+    figures,
+    journal,
+    metrics,
+    splitting,
+    strict,
+)
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import (
     Classifier,
@@ -25,7 +34,7 @@ from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import hold, write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest
+from alexnet_cli.manifest import Manifest
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
@@ -39,7 +48,7 @@ from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, rate_factor
-from alexnet_cli.state import Part, get_state, set_state
+from alexnet_cli.state import Notes, Part, get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
 
@@ -121,11 +130,11 @@ def resume(
     card = run.card()
     if epochs:
         card = replace(card, recipe=replace(card.recipe, epochs=epochs))
-    manifest = read_manifest(run.path / MANIFEST)
+    manifest = run.manifest(card.classes)
     _require_same_data(manifest, devices)
     store = _open_store(manifest, card.recipe, scratch=run.path)
     devices = replace(devices, precision=card.precision)
-    training = _Training(run, card, run.statistics(), manifest, store, devices, listener)
+    training = _Training(run, card, run.statistics(card.recipe), manifest, store, devices, listener)
     training.restore()
     return training.go()
 
@@ -350,32 +359,30 @@ class _Training:
 
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
-        notes = {
-            "epoch": len(self.history),
-            "part": asdict(part),
-            "schedule": asdict(self.schedule),
-            "history": [asdict(row) for row in self.history],
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        notes = Notes(len(self.history), part, self.schedule, tuple(self.history), self.findings)
         if self.devices.is_chief:
             state = get_state(self.model, self.optimizer)
-            artifacts.save_arrays(self.run.path / "last.npz", state, notes)
+            artifacts.save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part = len(self.history), part
 
     def restore(self) -> None:
         """Take up the state where it was saved."""
         path = self.run.path / "last.npz"
-        arrays = artifacts.load_arrays(path)
+        arrays = self.run.weights(path.name, self.card)
         try:
-            notes = artifacts.load_notes(arrays)
+            notes: Notes = strict.as_type(Notes, artifacts.load_notes(arrays))
+            done, n_images = notes.part.done, len(self.stores["train"])
+            if (
+                len(notes.history) != notes.epoch
+                or not 0 <= done <= n_images
+                or (done and not notes.part.seconds > 0)
+            ):
+                raise ValueError(f"it claims epoch {notes.epoch} and {done} of {n_images} images")
             set_state(self.model, self.optimizer, arrays)
-            self.epoch, self.part = notes["epoch"], Part(**notes["part"])
-            best = tuple(notes["schedule"].pop("best"))
-            self.schedule = Schedule(**notes["schedule"], best=best)
-            self.history = [EpochRow(**row) for row in notes["history"]]
-            self.findings = tuple(Finding(**finding) for finding in notes["findings"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
+        self.epoch, self.part, self.schedule = notes.epoch, notes.part, notes.schedule
+        self.history, self.findings = list(notes.history), notes.findings
 
     def _what_is_safe(self) -> str:
         if not (self.epoch or self.part.done):
