@@ -14,7 +14,8 @@ from rich.text import Text
 from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
-from alexnet_cli.render import new_table, plain, say, score_cells, show_findings, some
+from alexnet_cli.names import plain
+from alexnet_cli.render import new_table, say, score_cells, show_findings, some
 from alexnet_cli.reports import Listener, TrainPlan, TrainReport
 
 
@@ -71,10 +72,10 @@ class TrainingScreen(Listener):
             **_origin(plan),
             "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",
             "training": f"{epochs}, {rate}, seed {card.seed}",
-            "run": plain(plan.run),
+            "run": str(plan.run),
         }
         for name, value in facts.items():
-            self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+            self.console.print(Text.assemble((f"{name:<9}", "bold"), plain(value)), soft_wrap=True)
         self.console.print()
         head = "epoch  train loss  train top-1   val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
@@ -119,14 +120,14 @@ def _origin(plan: TrainPlan) -> dict[str, str]:
     if not plan.adopted:
         return {}
     fresh = plan.card.recipe.last_layer
-    return {"weights": f"{', '.join(plan.adopted)} from {plain(plan.card.weights)}; {fresh} new"}
+    return {"weights": f"{', '.join(plan.adopted)} from {plan.card.weights}; {fresh} new"}
 
 
 @contextmanager
 def open_screen(console: Console, cluster: Cluster | None) -> Iterator[Listener]:
     """Show a training; of a cluster's workers only the first has more than a line to say."""
     if cluster and not cluster.is_chief:
-        chief, n = plain(cluster.workers[0]), len(cluster.workers)
+        chief, n = cluster.workers[0], len(cluster.workers)
         say(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
         yield Listener()
         return
@@ -148,8 +149,8 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
     console.print()
     console.print(table)
     show_findings(console, report.findings)
-    say(console, f"trained for {duration(report.seconds)}; everything is in {plain(report.run)}/")
-    model = "" if out == Path("runs") else f" --model {plain(report.run)}"
+    say(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
+    model = "" if out == Path("runs") else f" --model {report.run}"
     say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
 
 
