@@ -8,6 +8,7 @@ from alexnet_cli import cli
 
 def main() -> None:
     """Run the command line, and leave without the 0.7 s that TensorFlow takes to tear itself down."""
+    _open_closed_streams()
     code: int | str | None = 0
     try:
         cli.main()
@@ -16,6 +17,14 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(code or 0))
+
+
+def _open_closed_streams() -> None:
+    """Lead input and output that the caller has closed to nowhere, or files of ours would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 if __name__ == "__main__":

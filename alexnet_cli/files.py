@@ -21,7 +21,12 @@ def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
 
     Raises `OSError`, also for a device or a pipe, which could be read for ever.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW))
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except UnicodeEncodeError:
+        what = "can't be named in this locale: try LC_ALL=C.UTF-8"
+        raise OSError(errno.EILSEQ, what, str(path)) from None
     file = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= most:

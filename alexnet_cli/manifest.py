@@ -6,7 +6,6 @@ On disk it is JSON lines: one line of settings, then one for each file.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -204,7 +203,7 @@ def _require_name(text: str) -> None:
     """Raise `ValueError` for what no file can be called."""
     if "\0" in text:
         raise ValueError(f"{text!r:.60} holds a null character")
-    os.fsencode(text)
+    text.encode("utf-8", "surrogateescape")  # raises ValueError
 
 
 def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:

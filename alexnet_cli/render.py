@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.segment import Segments
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -68,7 +69,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     table.add_section()
     totals = [len(manifest.of(split)) for split in used]
     table.add_row("all", *(f"{n:,}" for n in totals), f"{sum(totals):,}", style="bold")
-    console.print(table)
+    show(console, table)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         say(console, f"{manifest.n_ignored} {files} not an image ignored")
@@ -100,6 +101,12 @@ def new_table(first: str, *numbers: str) -> Table:
     return Table(Column(cell(first)), *heads)
 
 
+def show(console: Console, table: Table) -> None:
+    """Print a table, on a narrow screen wider than that: figures must not be cut."""
+    options = console.options.update(width=max(console.width, 80))
+    console.print(Segments(console.render(table, options)), crop=False)
+
+
 def say(console: Console, line: str, style: str = "") -> None:
     """Print a line as it is, safe to show."""
     # soft_wrap: a path is data, and must not be broken or cut where the screen ends
@@ -123,7 +130,7 @@ def show_recipes(console: Console) -> None:
         table = Table(title, "", box=None, pad_edge=False)
         for name, summary in lines.items():
             table.add_row(name, summary)
-        console.print(table)
+        show(console, table)
         console.print()
     say(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
 
@@ -171,7 +178,7 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
     for number, member in enumerate(report.members if several else (), start=1):
         _add_scores(table, f"model {number}, ", member)
     _add_scores(table, "averaged, " if several else "", report)
-    console.print(table)
+    show(console, table)
     low, high = report.top1_interval
     say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     if report.n_seen:
@@ -201,7 +208,7 @@ def _show_classes(console: Console, report: EvaluationReport) -> None:
     for s in scores:
         cells = (f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}")
         table.add_row(cell(s.name), *cells)
-    console.print(table)
+    show(console, table)
 
 
 def _show_matrix(console: Console, report: EvaluationReport) -> None:
@@ -212,7 +219,7 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
             for column, count in enumerate(report.matrix[index])
         ]
         table.add_row(cell(name), *cells)
-    console.print(table)
+    show(console, table)
 
 
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
 from alexnet_cli.names import plain
-from alexnet_cli.render import new_table, say, score_cells, show_findings, some
+from alexnet_cli.render import new_table, say, score_cells, show, show_findings, some
 from alexnet_cli.reports import Listener, TrainPlan, TrainReport
 
 
@@ -147,7 +147,7 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
             table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))
         table.add_section()
     console.print()
-    console.print(table)
+    show(console, table)
     show_findings(console, report.findings)
     say(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
     model = "" if out == Path("runs") else f" --model {report.run}"
