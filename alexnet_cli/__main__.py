@@ -7,6 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line, and leave without the 0.7 s that TensorFlow takes to tear itself down."""
+    _open_closed_streams()
     code: int | str | None = 0
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of all that tidies up
@@ -20,6 +21,14 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(code or 0))
+
+
+def _open_closed_streams() -> None:
+    """Lead input and output that the caller has closed to nowhere, or files of ours would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 if __name__ == "__main__":

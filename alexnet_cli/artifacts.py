@@ -10,18 +10,26 @@
     report.md         every constant beside the paper's, and what the doctor found
     curves.png        loss and accuracy by epoch
 
-Every file is written beside its place and moved there whole. Reading never unpickles.
+Every file is written beside its place and moved there whole. A run from someone else is data, never
+code: reading unpickles nothing and leaves the folder by no link; checksums come before contents, and
+the recipe's sizes before memory. Each array has its CRC-32 in its .npz file, so that the two can't be
+parted by a kill; statistics.npz, written last at the start, keeps the SHA-256 of model.json and the
+manifest, which never change. Checksums tell damage; whoever means harm can make them anew.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import io
 import json
+import math
 import os
 import platform
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -32,17 +40,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli import __version__
+from alexnet_cli import __version__, sizes, strict
 from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.files import atomic_write, sweep, write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, write_manifest
+from alexnet_cli.files import atomic_write, open_file, sweep, write_json
+from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipes import Recipe
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1
+PRECISIONS = ("float32", "bfloat16", "float16")
 LATEST = "latest"
 
 
@@ -79,8 +88,9 @@ class RunFolder:
             run = cls(cls._new_folder(out, card))
             try:
                 write_json(run.path / "model.json", {"format": FORMAT, **asdict(card)})
-                save_arrays(run.path / "statistics.npz", vars(statistics))
                 write_manifest(manifest, run.path / MANIFEST)
+                sums = {name: run._sha256(name) for name in ("model.json", MANIFEST)}
+                save_arrays(run.path / "statistics.npz", vars(statistics), {"sha256": sums})
             except BaseException:
                 run.remove()
                 raise
@@ -113,8 +123,12 @@ class RunFolder:
                 raise AlexNetError(f"no trained model in {out}/: `alexnet train` makes one")
         if not path.is_dir():
             raise AlexNetError(f"{path}: no such run folder")
-        # Speak of the run, not of `latest`, which may soon lead elsewhere.
-        run = cls(path.parent / path.readlink() if path.is_symlink() else path)
+        if path.is_symlink():  # speak of the run, not of `latest`, which may soon lead elsewhere
+            target = path.readlink()
+            if path.name == LATEST and len(target.parts) != 1:
+                raise AlexNetError(f"{path}: leads out of {path.parent}/; name the run itself")
+            path = path.parent / target
+        run = cls(path)
         needed = ["model.json", "statistics.npz", MANIFEST, "last.npz", "best.npz"]
         for name in needed[:-1] if begun else needed:
             if not (path / name).is_file():
@@ -125,40 +139,87 @@ class RunFolder:
     def card(self) -> Card:
         """Read model.json."""
         path = self.path / "model.json"
+        self._verify("model.json")
         try:
-            data = json.loads(path.read_bytes())
-            if data.pop("format") != FORMAT:
+            with open_file(path, strict.MOST_BYTES) as file:
+                data = strict.loads(file.read())
+            if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
                 raise ValueError("it is of another version of alexnet; train again")
-            data["recipe"] = Recipe.from_json(data["recipe"])
-            return Card(**{**data, "classes": tuple(data["classes"])})
-        except (AlexNetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            card: Card = strict.as_type(Card, data)
+            card.recipe.require_sound()
+            if card.precision not in PRECISIONS:
+                raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+            if not card.classes or len(set(card.classes)) < len(card.classes) or card.seed < 0:
+                raise ValueError("classes must be different names, and the seed not negative")
+            sizes.count_weights(card.recipe, len(card.classes))
+            return card
+        except (AlexNetError, ValueError) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
-        except RecursionError:
-            raise AlexNetError(f"{path}: can't be read: nested without end") from None
+        except OSError as error:
+            raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
 
-    def statistics(self) -> Statistics:
-        """Read statistics.npz."""
-        arrays = load_arrays(self.path / "statistics.npz")
-        try:
-            return Statistics(arrays["mean_image"], arrays["covariance"])
-        except KeyError as error:
-            raise AlexNetError(f"{self.path / 'statistics.npz'}: {error} is missing") from None
+    def manifest(self, classes: tuple[str, ...]) -> Manifest:
+        """Read the manifest, which must have the model's `classes`."""
+        self._verify(MANIFEST)
+        manifest = read_manifest(self.path / MANIFEST)
+        if manifest.classes != classes:
+            raise AlexNetError(f"{self.path / MANIFEST}: has other classes than model.json")
+        return manifest
+
+    def statistics(self, recipe: Recipe) -> Statistics:
+        """Read statistics.npz, which must fit `recipe`."""
+        path = self.path / "statistics.npz"
+        arrays = load_arrays(path, of=recipe.stored_size**2 * 3)
+        shapes = {"mean_image": (recipe.stored_size, recipe.stored_size, 3), "covariance": (3, 3)}
+        for name, shape in shapes.items():
+            array = arrays.get(name)
+            if array is None or array.shape != shape or array.dtype.kind != "f":
+                raise AlexNetError(f"{path}: {name} is missing or not of shape {shape}")
+            if not np.isfinite(array).all():
+                raise AlexNetError(f"{path}: {name} holds values that are not finite")
+        return Statistics(arrays["mean_image"], arrays["covariance"])
+
+    def weights(self, name: str, card: Card) -> dict[str, npt.NDArray[Any]]:
+        """Read `best.npz` or `last.npz`, which can't be larger than the network of `card` needs."""
+        n_weights = sizes.count_weights(card.recipe, len(card.classes))
+        return load_arrays(self.path / name, of=n_weights * (2 if name == "last.npz" else 1))
 
     def best_epoch(self) -> int:
         """Tell which epoch the best weights are from."""
-        return int(self._notes("best")["epoch"])
-
-    def _notes(self, weights: str) -> dict[str, Any]:
-        path = self.path / f"{weights}.npz"
-        try:
-            notes: dict[str, Any] = load_notes(load_arrays(path, only="notes"))
-            return {**notes, "epoch": int(notes["epoch"])}
-        except (ValueError, TypeError, KeyError) as error:
-            raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
+        return self._note("best.npz", "epoch", int)  # type: ignore[no-any-return]
 
     def findings(self) -> tuple[Finding, ...]:
         """Read what the doctor found, as the last epoch's notes have it."""
-        return tuple(Finding(**finding) for finding in self._notes("last")["findings"])
+        return self._note("last.npz", "findings", tuple[Finding, ...])  # type: ignore[no-any-return]
+
+    def _note(self, name: str, note: str, hint: Any) -> Any:
+        path = self.path / name
+        try:
+            return strict.as_type(hint, load_notes(load_arrays(path, only="notes"))[note])
+        except (ValueError, TypeError, KeyError) as error:
+            raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
+
+    def _verify(self, name: str) -> None:
+        """Raise `AlexNetError` if a file is not as it was when the run began."""
+        path = self.path / "statistics.npz"
+        try:
+            arrays = load_arrays(path)
+            if "notes" not in arrays:  # a run of before there were checksums
+                return
+            expected, found = load_notes(arrays)["sha256"][name], self._sha256(name)
+        except (ValueError, TypeError, KeyError) as error:
+            raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
+        except OSError as error:
+            raise AlexNetError(f"{self.path / name}: can't be read: {_reason(error)}") from None
+        if found != expected:
+            raise AlexNetError(f"{self.path / name}: is damaged or was changed since the run began")
+
+    def _sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with open_file(self.path / name, sys.maxsize) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
 
     def write_history(self, rows: Sequence[EpochRow]) -> None:
         """Write history.csv."""
@@ -207,25 +268,59 @@ def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = No
         np.savez(file, allow_pickle=False, **packed)
 
 
-def load_arrays(path: Path, only: str | None = None) -> dict[str, npt.NDArray[Any]]:
-    """Read all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged."""
+def load_arrays(
+    path: Path, only: str | None = None, of: int = 2 * sizes.MOST_WEIGHTS
+) -> dict[str, npt.NDArray[Any]]:
+    """Read all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged.
+
+    `of` is how many numbers it may hold, beside notes and headers, and so bounds the memory.
+    """
+    most = 4 * of + strict.MOST_BYTES
     try:
-        # Opened here, as np.load forgets to close a file that is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        stream = open_file(path, most)
+    except OSError as error:
+        raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
+    try:
+        with stream as file, zipfile.ZipFile(file) as archive:
+            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
             file.seek(-12, os.SEEK_END)  # the count that ends the archive, as savez writes it
-            if int.from_bytes(file.read(2), "little") != len(archive.files):
+            if int.from_bytes(file.read(2), "little") != len(members):
                 raise ValueError("arrays are missing")
-            arrays = {name: archive[name] for name in ([only] if only else archive.files)}
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise ValueError("a member is no array")
-            return arrays
+            if any(m.compress_type or m.file_size != m.compress_size for m in members.values()):
+                raise ValueError("arrays are compressed, which `alexnet` never does")
+            if sum(member.file_size for member in members.values()) > most:
+                raise ValueError("arrays lie in one another")
+            chosen = [only] if only else members
+            # zipfile compares the CRC of all it reads, before we look at any of it
+            return {name: _array(archive.read(members[name])) for name in chosen}
     except Exception as error:  # zipfile and NumPy raise anything when a file lies
         raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None
 
 
+def _array(content: bytes) -> npt.NDArray[Any]:
+    """Make an array of numbers of a .npy file; it is a view of `content`."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another version of the format")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    body = memoryview(content)[file.tell() :]
+    if dtype.kind not in "biuf" or min(shape, default=0) < 0:
+        raise ValueError(f"an array is of no numbers but {dtype}")
+    if math.prod(shape) * dtype.itemsize != len(body):
+        raise ValueError(f"an array of shape {shape} has {len(body)} bytes")
+    array: npt.NDArray[Any] = np.ndarray(shape, dtype, body, order="F" if by_columns else "C")
+    return array
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "it is a link, which a run never holds"
+    return error.strerror or str(error)
+
+
 def load_notes(arrays: dict[str, npt.NDArray[Any]]) -> Any:
     """Take the JSON notes out of what `load_arrays` returned."""
-    return json.loads(arrays.pop("notes").tobytes())
+    return strict.loads(arrays.pop("notes").tobytes())
 
 
 def changes(before: Mapping[str, str]) -> tuple[str, ...]:

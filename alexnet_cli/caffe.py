@@ -8,18 +8,22 @@ ours is made, which keeps the bytes of an array and does nothing; any other name
 from __future__ import annotations
 
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.files import open_file
 from alexnet_cli.pipeline import Float32Array, Statistics
 from alexnet_cli.recipes import CAFFE, Conv, Recipe
 
 # What Caffe's users subtract: the mean of ILSVRC-2012's training images, R, G and B.
 # (python/caffe/imagenet/ilsvrc_2012_mean.npy)
 MEAN = (122.67891434, 116.66876762, 104.00698793)
+
+_MOST_BYTES, _MOST_STEPS = 300_000_000, 2000  # the usual file has 244 MB and some 300 steps
 
 
 def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
@@ -69,12 +73,17 @@ def caffe_statistics(recipe: Recipe) -> Statistics:
 
 def _read_dictionary(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_file(path, _MOST_BYTES, links=True) as file:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+            for number, _ in enumerate(pickletools.genops(file)):  # reads, and does nothing
+                if number > _MOST_STEPS:
+                    raise ValueError("it has more steps than 16 arrays take")
+            file.seek(start)
             # latin1: the usual file was written by Python 2, whose bytes are its strings
             layers = _Unpickler(file, encoding="latin1").load().data[0]
-        if not isinstance(layers, dict):
+        if not (isinstance(layers, dict) and all(isinstance(name, str) for name in layers)):
             raise ValueError("it holds no dictionary of layers")
         return layers
     except OSError as error:
@@ -103,8 +112,8 @@ class _DType:
         self.order = state[1]
 
 
-def _encode(text: str, _: str) -> bytes:
-    return text.encode("latin1")
+def _encode(text: str, _: str) -> str:
+    return text  # `_array` encodes what it takes: a pickle can ask for the same a million times
 
 
 _STAND_INS: dict[str, Any] = {
@@ -125,9 +134,11 @@ class _Unpickler(pickle.Unpickler):
 
 def _array(part: _Array) -> Float32Array:
     """Make an array of a stand-in's bytes."""
-    kind = f"{part.dtype.order}{part.dtype.code}{' by columns' if part.fortran else ''}"
-    if kind != "<f4":
-        raise ValueError(f"expected <f4. Received: {kind}")
+    kind = (part.dtype.order, part.dtype.code, bool(part.fortran))
+    if kind != ("<", "f4", False):
+        # only text is shown: a tuple of tuples of tuples is short in a pickle, and endless in words
+        words = [word for word in kind if isinstance(word, str)]
+        raise ValueError(f"expected <f4 by rows. Received: {''.join(words)[:60]}")
     data = part.data.encode("latin1") if isinstance(part.data, str) else part.data
     array: Float32Array = np.frombuffer(data, np.float32).reshape(part.shape)
     return array

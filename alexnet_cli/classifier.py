@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from alexnet_cli import caffe
-from alexnet_cli.artifacts import Arrays, RunFolder, load_arrays
+from alexnet_cli import caffe, strict
+from alexnet_cli.artifacts import Arrays, RunFolder
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.files import open_file
 from alexnet_cli.images import UInt8Array
-from alexnet_cli.manifest import MANIFEST, ImageFile, Manifest, Progress, read_manifest
+from alexnet_cli.manifest import ImageFile, Manifest, Progress
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.parallel import in_order, keeping
 from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics, load_image
@@ -191,7 +192,7 @@ def load_member(path: Path) -> Member:
         card.classes,
         run.best_epoch(),
         card.data,
-        read_manifest(run.path / MANIFEST),
+        run.manifest(card.classes),
     )
 
 
@@ -202,7 +203,11 @@ def load_caffe(path: Path, recipe: Recipe = CAFFE) -> Member:
     names = path.with_suffix(".txt")
     classes = tuple(f"class {number}" for number in range(n_classes))
     if names.exists():
-        classes = tuple(names.read_text(encoding="utf-8").splitlines())
+        try:
+            with open_file(names, strict.MOST_BYTES, links=True) as file:
+                classes = tuple(file.read().decode().splitlines())
+        except (OSError, ValueError) as error:
+            raise AlexNetError(f"{names}: can't be read: {error}") from None
         if len(classes) != n_classes:
             raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
     recipe = replace(recipe, subtract="channel")
@@ -216,8 +221,8 @@ def load_classifier(run: RunFolder, weights: str = "best") -> Classifier:
     card = run.card()
     model = build_alexnet(card.recipe, len(card.classes))
     path = run.path / f"{weights}.npz"
-    _set_or_name(path, model, load_arrays(path))
-    return Classifier(model, card.recipe, run.statistics())
+    _set_or_name(path, model, run.weights(path.name, card))
+    return Classifier(model, card.recipe, run.statistics(card.recipe))
 
 
 def _set_or_name(path: Path, model: keras.Model, arrays: Arrays) -> None:
@@ -238,19 +243,21 @@ def set_weights(model: keras.Model, arrays: Arrays, but: str = "") -> None:
     Raises `ValueError` at the first that is missing or unfit.
     """
     for variable in model.weights:
-        name, shape = variable.path, tuple(variable.shape)
-        if name.partition("/")[0] == but:
-            continue
-        if name not in arrays:
-            raise ValueError(f"the weights {name} are missing")
-        array = arrays[name]
-        if array.shape != shape or array.dtype != np.float32:
-            raise ValueError(
-                f"{name}: expected float32 {shape}. Received: {array.dtype} {array.shape}"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name}: holds values that are not finite")
-        variable.assign(array)
+        if variable.path.partition("/")[0] != but:
+            assign(variable, arrays, variable.path)
+
+
+def assign(variable: keras.Variable, arrays: Arrays, name: str) -> None:
+    """Give `variable` the array of that name; raises `ValueError` if it is missing or unfit."""
+    shape, dtype = tuple(variable.shape), np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
+    if name not in arrays:
+        raise ValueError(f"the weights {name} are missing")
+    array = arrays[name]
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype} {shape}. Received: {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds values that are not finite")
+    variable.assign(array)
 
 
 @dataclass(frozen=True)
@@ -279,4 +286,5 @@ def read_weights(path: Path) -> Initial:
     if path.suffix == ".npy":
         return Initial(path, CAFFE, caffe.read_caffe(path))
     run = RunFolder.find(path)
-    return Initial(run.path, run.card().recipe, load_arrays(run.path / "best.npz"))
+    card = run.card()
+    return Initial(run.path, card.recipe, run.weights("best.npz", card))

@@ -77,7 +77,7 @@ def _forget_output() -> None:
 
 
 def _complain(message: str) -> None:
-    from alexnet_cli.render import plain
+    from alexnet_cli.names import plain
 
     print(f"alexnet: {plain(message)}", file=sys.stderr)
 
@@ -391,7 +391,7 @@ def predict(
     if shown:
         picture = gallery.draw_nearest(shown, model)
         if not (json or csv):
-            console.print(f"drawn in {render.plain(picture)}", markup=False, soft_wrap=True)
+            render.say(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)
 
@@ -420,4 +420,4 @@ def figures(
     with render.progress_bar(console, "looking at the training images") as progress:
         pictures = gallery.draw(runs, out, progress)
     for picture in pictures:
-        console.print(render.plain(picture), markup=False, soft_wrap=True)
+        render.say(console, str(picture))

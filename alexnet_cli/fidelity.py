@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from alexnet_cli.doctor import Finding
+from alexnet_cli.names import for_markdown
 from alexnet_cli.recipes import LITERAL, Conv, Dense, Recipe, constants
 
 
@@ -45,15 +46,17 @@ def report(recipe: Recipe) -> tuple[Point, ...]:
 
 def as_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
     """Write the report of a run: what was found wrong with its learning, and every constant."""
-    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Does it learn?", ""]
-    lines += [f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}" for f in findings]
+    lines = [for_markdown(f"# {recipe.name}: {recipe.summary}"), "", "## Does it learn?", ""]
+    lines += [
+        for_markdown(f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}") for f in findings
+    ]
     lines += [] if findings else ["Nothing was found that says otherwise."]
     lines += ["", "## Fidelity", "", "What differs from the paper is in bold.", ""]
     lines += ["| constant | | the paper | | here | source and reason |", "|---" * 6 + "|"]
     for point in report(recipe):
         here = f"**{point.recipe}**" if point.differs else point.recipe
         cells = (f"`{point.name}`", point.what, point.paper, point.source, here, point.because)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(for_markdown, cells))} |")
     return "\n".join(lines) + "\n"
 
 

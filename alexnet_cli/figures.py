@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from alexnet_cli.files import atomic_write
 from alexnet_cli.images import UInt8Array
 from alexnet_cli.metrics import EpochRow
+from alexnet_cli.names import plain
 from alexnet_cli.pipeline import Float32Array
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
@@ -28,7 +30,9 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Any]:
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     yield figure
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, warnings.catch_warnings():
+        # a class name in letters that the font lacks: boxes are drawn, and nobody can do more
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png")
 
 
@@ -99,6 +103,7 @@ def draw_confusion(
 
 def _plain(name: str, longest: int = 24) -> str:
     """Shorten a class name for an axis, and keep matplotlib from reading it as mathematics."""
+    name = plain(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,26 @@ from pathlib import Path
 from typing import IO, Any
 
 from alexnet_cli.errors import AlexNetError
+
+
+def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
+    """Open a regular file of at most `most` bytes; with `links` it may lie elsewhere.
+
+    Raises `OSError`, also for a device or a pipe, which could be read for ever.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except UnicodeEncodeError:
+        what = "can't be named in this locale: try LC_ALL=C.UTF-8"
+        raise OSError(errno.EILSEQ, what, str(path)) from None
+    file = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+        return file
+    file.close()
+    what = f"has more than {most:,} bytes" if status.st_size > most else "is not a regular file"
+    raise OSError(errno.EINVAL, what, str(path))
 
 
 @contextmanager

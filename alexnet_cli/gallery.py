@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli import figures
+from alexnet_cli import figures, strict
 from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.classifier import Member, load_member
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.files import open_file
 from alexnet_cli.manifest import ImageFile, Progress
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.reports import Prediction
@@ -29,6 +30,8 @@ def draw(
     `runs` is by default the newest, `out` the folder `figures` in the first. Returns the pictures.
     """
     runs = [RunFolder.find(run).path for run in runs or (None,)]
+    if out is None and (runs[0] / "figures").is_symlink():
+        raise AlexNetError(f"{runs[0] / 'figures'}: is a link; --out says where the figures go")
     out = out or runs[0] / "figures"
     out.mkdir(parents=True, exist_ok=True)
     if len(runs) > 1:
@@ -70,9 +73,13 @@ def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | Non
 
 def _training_errors(run: Path) -> list[float]:
     try:
-        with (run / "history.csv").open() as file:
-            return [1 - float(row["train_top1"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
+        with open_file(run / "history.csv", strict.MOST_BYTES) as file:
+            rows = csv.DictReader(file.read().decode().splitlines())
+        errors = [1 - float(row["train_top1"]) for row in rows]
+        if not np.isfinite(errors).all():
+            raise ValueError("not every train_top1 is a number")
+        return errors
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise AlexNetError(f"{run / 'history.csv'}: can't be read: {error}") from None
 
 

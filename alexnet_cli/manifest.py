@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from alexnet_cli import strict
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.files import atomic_write
+from alexnet_cli.files import atomic_write, open_file
 
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.jsonl"
@@ -21,6 +23,8 @@ MANIFEST = "manifest.jsonl"
 Progress = Callable[[int, int], None]  # (done, total)
 
 _MARKER, _VERSION = "alexnet_split", 1
+_LONGEST_HEADER, _LONGEST_LINE = 64 << 20, 1 << 16  # bytes; the header lists what was left out
+_LARGEST_RECORD = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +152,11 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     files: dict[Path, ImageFile] = {}
     manifest = None
     try:
-        with path.open("rb") as lines:
-            header = _entry(lines.readline())
+        with open_file(path, sys.maxsize, links=True) as lines:
+            header = _entry(lines.readline(_LONGEST_HEADER))
             manifest = _parse_header(header, root)
             known = frozenset(manifest.classes)
-            for line in lines:
+            while line := lines.readline(_LONGEST_LINE):
                 file = _parse_file(_entry(line), manifest.root, known)
                 if file.path in files:
                     raise ValueError(f"{file.path} is listed twice")
@@ -175,26 +179,36 @@ def files_of(path: Path) -> bytes:
 def is_ours(folder: Path) -> bool:
     """Whether `folder` holds a manifest of ours, sound or not."""
     try:
-        with (folder / MANIFEST).open("rb") as lines:
-            return _MARKER in _entry(lines.readline())
+        with open_file(folder / MANIFEST, sys.maxsize, links=True) as lines:
+            return _MARKER in _entry(lines.readline(_LONGEST_HEADER))
     except (OSError, ValueError):
         return False
 
 
 def _entry(line: bytes) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError("is not JSON") from None
+        entry = strict.loads(line, _LONGEST_HEADER)
+    except ValueError as error:
+        raise ValueError(f"is not JSON as we write it: {error}") from None
     if not isinstance(entry, dict):
         raise ValueError("is not a JSON object")
     return entry
 
 
 def _get(entry: dict[str, Any], name: str, *kinds: type) -> Any:
-    if not isinstance(entry.get(name), kinds):
-        raise ValueError(f"{name!r} can't be {entry.get(name)!r}")
-    return entry[name]
+    value = entry.get(name)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{name!r} can't be {value!r:.60}")
+    if isinstance(value, str):
+        _require_name(value)
+    return value
+
+
+def _require_name(text: str) -> None:
+    """Raise `ValueError` for what no file can be called."""
+    if "\0" in text:
+        raise ValueError(f"{text!r:.60} holds a null character")
+    text.encode("utf-8", "surrogateescape")  # raises ValueError
 
 
 def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
@@ -203,8 +217,10 @@ def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
     _get(header, "n_files", int)
     classes = _get(header, "classes", list)
     if not all(isinstance(label, str) for label in classes) or len(set(classes)) < len(classes):
-        raise ValueError(f"'classes' must be different names, is {classes!r}")
+        raise ValueError(f"'classes' must be different names, is {classes!r:.60}")
     rejected = _get(header, "rejected", dict)
+    for name in (*classes, *rejected):
+        _require_name(name)
     source = Path(_get(header, "source", str))
     return Manifest(
         root=root or Path(_get(header, "root", str)),
@@ -239,6 +255,6 @@ def _parse_record(entry: dict[str, Any], root: Path) -> Record:
     if len(shard.parts) != 1 or shard.name in ("", ".."):
         raise ValueError(f"'shard' {str(shard)!r} is no file beside the manifest")
     place = [_get(entry, name, int) for name in ("offset", "length", "crc32")]
-    if min(place) < 0:
+    if min(place) < 0 or place[0] >= 2**63 or place[1] > _LARGEST_RECORD:
         raise ValueError(f"'offset', 'length' and 'crc32' can't be {place}")
     return Record(root / shard, *place)

@@ -11,6 +11,7 @@ import numpy as np
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import Conv, Recipe
+from alexnet_cli.sizes import count_weights
 
 AHEAD = 4  # batches that are prepared while the devices learn from one
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -26,8 +27,9 @@ def build_alexnet(
     With a `seed` the weights are drawn as the recipe says, the same ones every time; without,
     they are zeros, for weights that are about to be loaded. Variables are always float32;
     `precision` is what the convolutions and matrix products compute in. Raises `AlexNetError` if
-    the recipe's sizes do not fit each other.
+    the recipe's sizes do not fit each other or ask for too much memory.
     """
+    count_weights(recipe, n_classes)
     try:
         return _Builder(recipe, n_classes, seed, precision).build()
     except ValueError as error:  # Keras', of windows larger than what they slide over

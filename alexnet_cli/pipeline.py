@@ -163,7 +163,7 @@ def _open(file: ImageFile, recipe: Recipe) -> Path | BytesIO:
         return BytesIO(shards.read(file.record))
     if not file.sha256:
         return file.path
-    content = file.path.read_bytes()
+    content = images.read(file.path)
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ImageError("is not what it was when the data was divided")
     return BytesIO(content)

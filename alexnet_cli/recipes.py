@@ -13,10 +13,12 @@ Computer History Museum in 2025. "Caffe" is the bvlc_alexnet replication. "Noteb
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
+from alexnet_cli import strict
 from alexnet_cli.errors import AlexNetError, UsageError
 
 Parser = Callable[[str], Any]  # of a constant's value; raises ValueError that says what it must be
@@ -24,7 +26,7 @@ Parser = Callable[[str], Any]  # of a constant's value; raises ValueError that s
 
 def _number(kind: type, *, zero: bool = False, below: float = math.inf) -> Parser:
     wanted = f"a{' whole' if kind is int else ''} number {'from 0 on' if zero else 'above 0'}"
-    wanted += f" and below {below:g}" if below < math.inf else ""
+    wanted += f" and below {below:,}" if below < math.inf else ""
 
     def parse(text: str) -> Any:
         try:
@@ -61,7 +63,8 @@ def _truth(text: str) -> bool:
 
 _POSITIVE, _FROM_0, _PART = _number(float), _number(float, zero=True), _number(float, below=1)
 _FROM_0_BELOW_1 = _number(float, zero=True, below=1)
-_PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int), float: _POSITIVE}
+_FEW = _number(int, below=100)
+_PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int, below=1_000_000), float: _POSITIVE}
 
 
 def _paper(value: Any, source: str, what: str, parse: Parser | None = None) -> Any:
@@ -83,7 +86,7 @@ class Conv:
     filters: int = _paper(0, "§3.5", "kernels")
     kernel: int = _paper(0, "§3.5", "kernel size")
     stride: int = _paper(1, "§3.5", "stride")
-    towers: int = _paper(1, "§3.5, Figure 2", "towers")
+    towers: int = _paper(1, "§3.5, Figure 2", "towers", _FEW)
     bias: float = _paper(0.0, "§5", "initial biases", _FROM_0)
     stddev: float | None = _paper(0.01, "§5", "σ of initial weights", _or_none(_POSITIVE))
     then: tuple[str, ...] = _paper(
@@ -114,7 +117,9 @@ class Recipe:
     because: dict[str, str] = field(default_factory=dict, hash=False)  # constant → source and why
 
     # Images. Pixels are 0–255; the network sees (pixel − mean) × scale.
-    stored_size: int = _paper(256, "§2", "shorter side of an image, pixels")
+    stored_size: int = _paper(
+        256, "§2", "shorter side of an image, pixels", _number(int, below=4097)
+    )
     squash: bool = _paper(False, "§2", "whole image pressed into the square, not its centre cut")
     crop_size: int = _paper(224, "§2, §4.1", "crop, pixels")
     # `centre`: the centre of the mean image, wherever the crop lies
@@ -147,7 +152,7 @@ class Recipe:
         0.01, "§5", "σ of the last layer's initial weights", _or_none(_POSITIVE)
     )
     lrn_k: float = _paper(2.0, "§3.3", "LRN k")
-    lrn_n: int = _paper(5, "§3.3", "LRN n")
+    lrn_n: int = _paper(5, "§3.3", "LRN n", _FEW)
     lrn_alpha: float = _paper(1e-4, "§3.3", "LRN α, times the sum of squares", _FROM_0)
     lrn_beta: float = _paper(0.75, "§3.3", "LRN β", _FROM_0)
     pool_size: int = _paper(3, "§3.4", "pooling z")
@@ -172,8 +177,12 @@ class Recipe:
     patience: int = _paper(12, "ours", "epochs without a lower validation error before a drop")
     # () leaves it to the validation error
     drop_at: tuple[float, ...] = _paper((), "§5", "drops at these parts of the run", _list(_PART))
-    slow_from: float = _paper(1.0, "§5", "conv1 and conv2 at a tenth from this part of the run")
-    freeze_from: float = _paper(1.0, "§5", "conv1 and conv2 frozen from this part of the run")
+    slow_from: float = _paper(
+        1.0, "§5", "conv1 and conv2 at a tenth from this part of the run", _FROM_0
+    )
+    freeze_from: float = _paper(
+        1.0, "§5", "conv1 and conv2 frozen from this part of the run", _FROM_0
+    )
 
     def reached(self, part: float, epoch: int) -> bool:
         """Say whether `epoch` (from 1) lies beyond `part` (0 to 1) of the run; 1.0 is never."""
@@ -195,25 +204,35 @@ class Recipe:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
-        """Rebuild a recipe; raises `AlexNetError` that names an unknown or missing constant."""
+        """Rebuild a recipe; raises `AlexNetError` that names a constant which can't be as it is."""
         try:
-            convs = tuple(_exactly(Conv, {**c, "then": tuple(c["then"])}) for c in data["convs"])
-            dense = tuple(_exactly(Dense, layer) for layer in data["dense"])
-            drop_at = tuple(data["drop_at"])
-            return _exactly(cls, {**data, "convs": convs, "dense": dense, "drop_at": drop_at})
-        except (TypeError, KeyError) as error:
+            recipe: Recipe = strict.as_type(cls, data)
+            recipe.require_sound()
+        except ValueError as error:
             raise AlexNetError(f"the recipe can't be read: {error}") from None
+        return recipe
+
+    def require_sound(self) -> None:
+        """Raise `ValueError` unless every constant is one that `--set` would take."""
+        for owner, prefix in ((self, ""), *((v, f"{k}.") for k, v in self.layers().items())):
+            for constant in (f for f in fields(owner) if f.metadata):
+                value = getattr(owner, constant.name)
+                try:
+                    constant.metadata["parse"](_as_typed(value))
+                except ValueError as error:
+                    raise ValueError(f"{prefix}{constant.name} must be {error}") from None
+        if self.crop_size > self.stored_size:
+            sizes = f"crop_size {self.crop_size}, stored_size {self.stored_size}"
+            raise ValueError(f"{sizes}: a crop can't be larger than what it is cut from")
+        if not re.fullmatch(r"[\w.+-]{1,200}", self.name):  # part of a folder's name
+            raise ValueError("its name can't be part of a folder's")
 
 
-T = TypeVar("T", Conv, Dense, Recipe)
-
-
-def _exactly(kind: type[T], values: dict[str, Any]) -> T:
-    """Make one with every constant stated: a default must not stand in for what is missing."""
-    odd = values.keys() ^ {field.name for field in fields(kind)}
-    if odd:
-        raise KeyError(f"{min(odd)} in {kind.__name__}")
-    return kind(**values)
+def _as_typed(value: Any) -> str:
+    """Write a constant as one types it after `--set NAME=`."""
+    if isinstance(value, tuple):
+        return ",".join(map(_as_typed, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.segment import Segments
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from alexnet_cli import fidelity
 from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.metrics import Score
+from alexnet_cli.names import for_csv, plain
 from alexnet_cli.recipes import RECIPES, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
@@ -30,14 +32,6 @@ from alexnet_cli.variants import VARIANTS
 NAMED = 8  # of a list, how many are named before "and so many more"
 MATRIX_COLUMNS = 10  # classes beyond which the matrix is a picture only
 BAR_WIDTH = 30
-
-
-def plain(name: object) -> str:
-    """Make a name from outside safe to show: no terminal escapes, no line breaks."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in str(name)
-    )
 
 
 def some(names: Sequence[object], most: int = NAMED) -> str:
@@ -68,13 +62,13 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     shown = list(counts) if len(counts) <= 40 else list(counts)[:20]
     for name in shown:
         row = [counts[name][split] for split in used]
-        table.add_row(Text(plain(name)), *map(str, row), str(sum(row)))
+        table.add_row(cell(name), *map(str, row), str(sum(row)))
     if len(shown) < len(counts):
         table.add_row(f"and {len(counts) - len(shown):,} more classes")
     table.add_section()
     totals = [len(manifest.of(split)) for split in used]
     table.add_row("all", *(f"{n:,}" for n in totals), f"{sum(totals):,}", style="bold")
-    console.print(table)
+    show(console, table)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         say(console, f"{manifest.n_ignored} {files} not an image ignored")
@@ -86,7 +80,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
         say(console, f"and {more} more groups of files with the same content")
-    say(console, f"written to {plain(out)}/; next: alexnet train{_unless_default(out, 'data')}")
+    say(console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}")
 
 
 def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
@@ -99,19 +93,30 @@ def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
 
 
 def _unless_default(path: Path, default: str) -> str:
-    return "" if path == Path(default) else f" {plain(path)}"
+    return "" if path == Path(default) else f" {path}"
 
 
 def new_table(first: str, *numbers: str) -> Table:
     """Start a table of names on the left and numbers on the right."""
-    heads = [Column(Text(plain(name)), justify="right") for name in numbers]
-    return Table(Column(Text(first)), *heads)
+    heads = [Column(cell(name), justify="right") for name in numbers]
+    return Table(Column(cell(first)), *heads)
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table, on a narrow screen wider than that: figures must not be cut."""
+    options = console.options.update(width=max(console.width, 80))
+    console.print(Segments(console.render(table, options)), crop=False)
 
 
 def say(console: Console, line: str, style: str = "") -> None:
-    """Print a line as it is."""
+    """Print a line as it is, safe to show."""
     # soft_wrap: a path is data, and must not be broken or cut where the screen ends
-    console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(plain(line), style=style), soft_wrap=True)
+
+
+def cell(name: object) -> Text:
+    """Make a name from outside the cell of a table."""
+    return Text(plain(name))
 
 
 # recipes
@@ -126,7 +131,7 @@ def show_recipes(console: Console) -> None:
         table = Table(title, "", box=None, pad_edge=False)
         for name, summary in lines.items():
             table.add_row(name, summary)
-        console.print(table)
+        show(console, table)
         console.print()
     say(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
 
@@ -136,13 +141,13 @@ def show_fidelity(console: Console, recipe: Recipe) -> None:
     points = fidelity.report(recipe)
     for point in points:
         text = f"{point.name:<14} {point.what}: {point.paper} ({point.source})"
-        console.print(Text(plain(text)), soft_wrap=True)
+        say(console, text)
         if point.differs:
             here = f"{'':<14} here {point.recipe}. {point.because}"
-            console.print(Text(plain(here), style="bold yellow"), soft_wrap=True)
+            say(console, here, "bold yellow")
     n = sum(point.differs for point in points)
     console.print()
-    say(console, f"{recipe.name}: {plain(recipe.summary)}", "bold")
+    say(console, f"{recipe.name}: {recipe.summary}", "bold")
     say(console, f"{n} of {len(points)} constants differ from the paper; --set changes any")
 
 
@@ -166,8 +171,8 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
     """Show scores, classes, confusions, and where the picture of the matrix lies."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
-        say(console, f"model {plain(member.path)}{epoch}")
-    say(console, f"on {report.split} of {plain(report.data)}")
+        say(console, f"model {member.path}{epoch}")
+    say(console, f"on {report.split} of {report.data}")
     show_left_out(console, report.rejected)
     has_top5 = report.one_crop.top5 is not None
     table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
@@ -175,7 +180,7 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
     for number, member in enumerate(report.members if several else (), start=1):
         _add_scores(table, f"model {number}, ", member)
     _add_scores(table, "averaged, " if several else "", report)
-    console.print(table)
+    show(console, table)
     low, high = report.top1_interval
     say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     if report.n_seen:
@@ -186,8 +191,8 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         _show_matrix(console, report)
     for true, predicted, count in report.most_confused:
         times = "once" if count == 1 else f"{count} times"
-        say(console, f"{plain(true)} taken for {plain(predicted)} {times}")
-    say(console, f"confusion matrix drawn in {plain(picture)}")
+        say(console, f"{true} taken for {predicted} {times}")
+    say(console, f"confusion matrix drawn in {picture}")
 
 
 def _add_scores(table: Table, name: str, scores: MemberScore | EvaluationReport) -> None:
@@ -204,8 +209,8 @@ def _show_classes(console: Console, report: EvaluationReport) -> None:
         scores = tuple(sorted(scores, key=lambda s: s.f1)[:20])
     for s in scores:
         cells = (f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}")
-        table.add_row(Text(plain(s.name)), *cells)
-    console.print(table)
+        table.add_row(cell(s.name), *cells)
+    show(console, table)
 
 
 def _show_matrix(console: Console, report: EvaluationReport) -> None:
@@ -215,8 +220,8 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
             Text(str(count), style="bold" if index == column else "dim" if not count else "")
             for column, count in enumerate(report.matrix[index])
         ]
-        table.add_row(Text(plain(name)), *cells)
-    console.print(table)
+        table.add_row(cell(name), *cells)
+    show(console, table)
 
 
 def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
 
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """Show a bar per class."""
-    say(console, plain(prediction.file.path), "bold")
+    say(console, str(prediction.file.path), "bold")
     width = max(len(plain(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
         full = round(probability * BAR_WIDTH)
@@ -240,13 +245,13 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
         console.print(line, soft_wrap=True)
     for near in prediction.neighbours:
-        name = f"{plain(near.file.label):<{width}}  {plain(near.file.path)}"
+        name = f"{plain(near.file.label):<{width}}  {near.file.path}"
         say(console, f"  near: {name}  ({near.distance:.1f})")
 
 
 def rejection(rejected: Rejected) -> str:
     """Name the file and the reason."""
-    return f"{plain(rejected.path)}: {plain(rejected.reason)}"
+    return f"{rejected.path}: {rejected.reason}"
 
 
 def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
@@ -272,11 +277,15 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
 
 
 def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
-    """Write a row per image and class: image, rank, class, probability."""
+    """Write a row per image and class: image, rank, class, probability.
+
+    What a spreadsheet would compute has an apostrophe in front; JSON has every name as it is.
+    """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for outcome in outcomes:
         if isinstance(outcome, Prediction):
             pairs = zip(outcome.classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
-                writer.writerow([plain(outcome.file.path), rank, plain(name), f"{probability:.6f}"])
+                image, label = for_csv(outcome.file.path), for_csv(name)
+                writer.writerow([image, rank, label, f"{probability:.6f}"])

@@ -33,9 +33,12 @@ class TrainingImages:
         kept = member.path / "fc7.npz"
         notes = {"epoch": member.epoch, "n_images": len(self.files)}
         if kept.exists():
-            arrays = artifacts.load_arrays(kept)
-            if artifacts.load_notes(arrays) == notes:
-                self.features: Float32Array = arrays["features"].astype(np.float32)
+            *_, fc7 = member.classifier.recipe.dense
+            arrays = artifacts.load_arrays(kept, of=len(self.files) * fc7.units)
+            features = arrays.get("features", np.empty(0))
+            fits = features.shape == (len(self.files), fc7.units) and np.isfinite(features).all()
+            if fits and artifacts.load_notes(arrays) == notes:
+                self.features: Float32Array = features.astype(np.float32)
                 return
         self.features = self._compute(progress)
         artifacts.save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)

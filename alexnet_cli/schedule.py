@@ -17,7 +17,7 @@ class Schedule:
     drops: int = 0
     waited: int = 0  # epochs since the validation error fell or the rate dropped
     best_epoch: int = 0
-    best: tuple[float, float] = (float("inf"), float("inf"))  # validation error, loss
+    best: tuple[float, float] = (2.0, 0.0)  # validation error, loss; at first worse than any
 
     def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
         """Divide the rate when the validation error has stopped improving (section 5).

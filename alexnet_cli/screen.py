@@ -15,12 +15,13 @@ from alexnet_cli.cluster import Cluster
 from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import Rejected
 from alexnet_cli.metrics import TOP5_FROM, EpochRow
+from alexnet_cli.names import plain
 from alexnet_cli.render import (
     NAMED,
     new_table,
-    plain,
     say,
     score_cells,
+    show,
     show_findings,
     show_left_out,
     some,
@@ -93,10 +94,10 @@ class TrainingScreen(Listener):
             "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",
             "training": f"{epochs}, {rate}",
             "seed": f"{card.seed}: {_CPU_SAME if plan.devices == ('CPU',) else _GPU_SAME}",
-            "run": plain(plan.run),
+            "run": str(plan.run),
         }
         for name, value in facts.items():
-            self.console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
+            self.console.print(Text.assemble((f"{name:<9}", "bold"), plain(value)), soft_wrap=True)
         show_left_out(self.console, plan.rejected)
         for change in plan.changed:
             say(self.console, f"begun with {change}: the last bits may differ", "yellow")
@@ -144,14 +145,14 @@ def _origin(plan: TrainPlan) -> dict[str, str]:
     if not plan.adopted:
         return {}
     fresh = plan.card.recipe.last_layer
-    return {"weights": f"{', '.join(plan.adopted)} from {plain(plan.card.weights)}; {fresh} new"}
+    return {"weights": f"{', '.join(plan.adopted)} from {plan.card.weights}; {fresh} new"}
 
 
 @contextmanager
 def open_screen(console: Console, cluster: Cluster | None) -> Iterator[Listener]:
     """Show a training; of a cluster's workers only the first has more than a line to say."""
     if cluster and not cluster.is_chief:
-        chief, n = plain(cluster.workers[0]), len(cluster.workers)
+        chief, n = cluster.workers[0], len(cluster.workers)
         say(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
         yield Listener()
         return
@@ -171,13 +172,13 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
             table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))
         table.add_section()
     console.print()
-    console.print(table)
+    show(console, table)
     if report.left_out:
         bad = f"{len(report.left_out):,} images had gone bad and are in none of these figures"
-        say(console, f"{bad}: see {plain(report.run / 'metrics.json')}", "yellow")
+        say(console, f"{bad}: see {report.run / 'metrics.json'}", "yellow")
     show_findings(console, report.findings)
-    say(console, f"trained for {duration(report.seconds)}; everything is in {plain(report.run)}/")
-    model = "" if out == Path("runs") else f" --model {plain(report.run)}"
+    say(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
+    model = "" if out == Path("runs") else f" --model {report.run}"
     say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
 
 

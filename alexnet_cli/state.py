@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import keras
 
 from alexnet_cli.artifacts import Arrays
-from alexnet_cli.classifier import get_weights, set_weights
+from alexnet_cli.classifier import assign, get_weights, set_weights
+from alexnet_cli.doctor import Finding
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.momentum import PaperMomentum
+from alexnet_cli.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class Part:
         )
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What last.npz tells beside its arrays."""
+
+    epoch: int
+    part: Part
+    schedule: Schedule
+    history: tuple[EpochRow, ...]
+    findings: tuple[Finding, ...]
+
+
 def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:
     """Return weights, velocities and where the draws of dropout stand, by name."""
     velocities = {name: velocity.numpy() for name, velocity in _velocities(model, optimizer)}
@@ -42,10 +56,10 @@ def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:
 
 
 def set_state(model: keras.Model, optimizer: PaperMomentum, arrays: Arrays) -> None:
-    """Assign what `get_state` returned; raises `ValueError` or `KeyError` for what does not fit."""
+    """Assign what `get_state` returned; raises `ValueError` for what does not fit."""
     set_weights(model, arrays)
     for name, variable in (*_velocities(model, optimizer), *_dropout_seeds(model)):
-        variable.assign(arrays[name])
+        assign(variable, arrays, name)
 
 
 def _velocities(model: keras.Model, optimizer: PaperMomentum) -> list[tuple[str, keras.Variable]]:

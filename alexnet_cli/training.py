@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, journal, memory, metrics, splitting
+from alexnet_cli import (
+    artifacts,
+    doctor,
+    fidelity,
+    figures,
+    journal,
+    memory,
+    metrics,
+    splitting,
+    strict,
+)
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import (
     Classifier,
@@ -26,7 +36,7 @@ from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import hold, write_json
-from alexnet_cli.manifest import MANIFEST, Manifest, files_of, read_manifest
+from alexnet_cli.manifest import MANIFEST, Manifest, files_of
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet, step_bytes
 from alexnet_cli.momentum import PaperMomentum
@@ -36,11 +46,11 @@ from alexnet_cli.pipeline import (
     Statistics,
     measure,
 )
-from alexnet_cli.recipes import Recipe, differences
+from alexnet_cli.recipes import Recipe
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.scanning import Reading
 from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
-from alexnet_cli.state import Part, get_state, set_state
+from alexnet_cli.state import Notes, Part, get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Stop, heed_signals
 
@@ -127,12 +137,13 @@ def resume(
     card = run.card()
     if epochs:
         card = replace(card, recipe=replace(card.recipe, epochs=epochs))
-    manifest = read_manifest(run.path / MANIFEST)
+    manifest = run.manifest(card.classes)
     _require_same_data(manifest, devices)
-    _require_unchanged(run, card, manifest)
+    _require_same_split(run, manifest)
     stores = _open_stores(manifest, card.recipe, run.path, listener)
     devices = replace(devices, precision=card.precision)
-    training = _Training(run, card, run.statistics(), manifest, stores, devices, listener)
+    statistics = run.statistics(card.recipe)
+    training = _Training(run, card, statistics, manifest, stores, devices, listener)
     training.restore()
     return training.go()
 
@@ -155,10 +166,8 @@ def _require_same_data(manifest: Manifest, devices: Devices) -> None:
         )
 
 
-def _require_unchanged(run: RunFolder, card: Card, manifest: Manifest) -> None:
-    """Raise `AlexNetError` if the data were divided anew since `run` began, or have other classes."""
-    if manifest.classes != card.classes:
-        raise AlexNetError(f"{run.path}: model.json and {MANIFEST} name different classes")
+def _require_same_split(run: RunFolder, manifest: Manifest) -> None:
+    """Raise `AlexNetError` if the data were divided anew since `run` began."""
     own, current = run.path / MANIFEST, manifest.root / MANIFEST
     if current.exists() and files_of(own) != files_of(current):
         raise AlexNetError(
@@ -411,43 +420,37 @@ class _Training:
 
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
-        notes = {
-            "recipe": self.recipe.to_json(),
-            "epoch": len(self.history),
-            "part": asdict(part),
-            "schedule": asdict(self.schedule),
-            "history": [asdict(row) for row in self.history],
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        notes = Notes(
+            epoch=len(self.history),
+            part=part,
+            schedule=self.schedule,
+            history=tuple(self.history),
+            findings=self.findings,
+        )
         if self.devices.is_chief:
             self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
             state = get_state(self.model, self.optimizer)
-            artifacts.save_arrays(self.run.path / "last.npz", state, notes)
+            artifacts.save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part = len(self.history), part
 
     def restore(self) -> None:
         """Take up the state where it was saved."""
         path = self.run.path / "last.npz"
-        arrays = artifacts.load_arrays(path)
+        arrays = self.run.weights(path.name, self.card)
         try:
-            notes = artifacts.load_notes(arrays)
+            notes: Notes = strict.as_type(Notes, artifacts.load_notes(arrays))
+            done, n_images = notes.part.done, len(self.stores["train"])
+            if (
+                len(notes.history) != notes.epoch
+                or not 0 <= done <= n_images
+                or (done and not notes.part.seconds > 0)
+            ):
+                raise ValueError(f"it claims epoch {notes.epoch} and {done} of {n_images} images")
             set_state(self.model, self.optimizer, arrays)
-            self._require_same_recipe(Recipe.from_json(notes["recipe"]))
-            self.epoch, self.part = notes["epoch"], Part(**notes["part"])
-            best = tuple(notes["schedule"].pop("best"))
-            self.schedule = Schedule(**notes["schedule"], best=best)
-            self.history = [EpochRow(**row) for row in notes["history"]]
-            self.findings = tuple(Finding(**finding) for finding in notes["findings"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
-
-    def _require_same_recipe(self, before: Recipe) -> None:
-        changed = differences(replace(before, epochs=self.recipe.epochs), self.recipe)
-        if changed:
-            raise AlexNetError(
-                f"{self.run.path}: its recipe was changed since it began: {', '.join(changed)}; "
-                "a run is resumed as it began"
-            )
+        self.epoch, self.part, self.schedule = notes.epoch, notes.part, notes.schedule
+        self.history, self.findings = list(notes.history), notes.findings
 
     def _what_is_safe(self) -> str:
         if not self.run.path.exists():

@@ -92,7 +92,8 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
             dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
             changed = replace(recipe, convs=convs, dense=dense)
         recipe = replace(changed, because={**recipe.because, name: "set on the command line"})
-    if recipe.crop_size > recipe.stored_size:
-        sizes = f"crop_size {recipe.crop_size}, stored_size {recipe.stored_size}"
-        raise UsageError(f"{sizes}: a crop can't be larger than what it is cut from")
+    try:
+        recipe.require_sound()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return recipe

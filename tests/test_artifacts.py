@@ -52,7 +52,7 @@ def card(recipe=TINY):
 
 @pytest.fixture
 def run(tmp_path):
-    statistics = Statistics(np.full((2, 2, 3), 0.5, np.float32), np.eye(3) / 7)
+    statistics = Statistics(np.full((72, 72, 3), 0.5, np.float32), np.eye(3) / 7)
     return RunFolder.create(tmp_path / "runs", card(), statistics, EMPTY)
 
 
@@ -233,7 +233,7 @@ def test_object_arrays_are_not_saved_either(tmp_path):
 
 def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
     """Oracle: counting; of four runs within some milliseconds, two or more share a second."""
-    statistics = run.statistics()
+    statistics = run.statistics(TINY)
     others = [RunFolder.create(run.path.parent, card(), statistics, EMPTY) for _ in range(3)]
     assert len({run.path, *(other.path for other in others)}) == 4
     assert {p.name for p in run.path.parent.iterdir()} == {r.path.name for r in [run, *others]}
@@ -242,7 +242,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
 
 def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
     """Oracle: the link's text is the bare name, so it holds after the folder moved."""
-    other = RunFolder.create(run.path.parent, card(), run.statistics(), EMPTY)
+    other = RunFolder.create(run.path.parent, card(), run.statistics(TINY), EMPTY)
     for newest in (run, other):
         newest.become_latest()
         assert os.readlink(run.path.parent / "latest") == newest.path.name
@@ -285,10 +285,11 @@ def test_find_names_what_is_missing(run):
 @pytest.mark.parametrize("recipe", [PAPER, NOTEBOOK, TINY], ids=lambda recipe: recipe.name)
 def test_card_and_statistics_come_back_equal(run, recipe):
     """Oracle: equality of frozen data classes, and of arrays bit for bit."""
-    statistics = Statistics(np.full((2, 2, 3), 1 / 3, np.float32), np.eye(3) / 7)
+    size = recipe.stored_size
+    statistics = Statistics(np.full((size, size, 3), 1 / 3, np.float32), np.eye(3) / 7)
     again = RunFolder(RunFolder.create(run.path.parent, card(recipe), statistics, EMPTY).path)
     assert again.card() == card(recipe)
-    assert bits(vars(again.statistics())) == bits(vars(statistics))
+    assert bits(vars(again.statistics(recipe))) == bits(vars(statistics))
 
 
 def _without(name):

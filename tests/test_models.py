@@ -233,7 +233,7 @@ NARROW_SHAPES = {
         ),
         (
             lambda layers: layers.update(fc7=[np.zeros((16, 16)), np.zeros(16)]),
-            "fc7 is not .*expected <f4. Received: <f8",
+            "fc7 is not .*expected <f4 by rows. Received: <f8",
         ),
         (lambda layers: layers["fc8"][1].fill(np.inf), "fc8/bias: .*not finite"),
     ],
