@@ -11,6 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from alexnet_cli.errors import AlexNetError
+
+
+class Interrupted(AlexNetError):
+    """Ctrl-C or SIGTERM; what was finished is safe."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        """Take the exit code that shells give to the signal."""
+        super().__init__(text)
+        self.exit_code = exit_code
+
 
 @dataclass
 class Stop:

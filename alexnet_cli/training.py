@@ -1,76 +1,25 @@
-"""Train a network: one loop for one device or several, resumable after any step."""
+"""Train a network on a folder, or go on with a run."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
-from itertools import chain
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from alexnet_cli import (
-    artifacts,
-    doctor,
-    fidelity,
-    figures,
-    journal,
-    memory,
-    metrics,
-    splitting,
-    strict,
-)
+from alexnet_cli import artifacts, journal, splitting
 from alexnet_cli.artifacts import Card, RunFolder
-from alexnet_cli.classifier import (
-    Classifier,
-    Initial,
-    get_weights,
-    load_classifier,
-)
-from alexnet_cli.cluster import PeerLost
+from alexnet_cli.classifier import Initial
 from alexnet_cli.devices import Devices
-from alexnet_cli.doctor import Finding, Vitals
-from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.feeding import Feeder
-from alexnet_cli.files import hold, write_json
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.loop import Training
 from alexnet_cli.manifest import MANIFEST, Manifest, files_of
-from alexnet_cli.metrics import EpochRow, Score
-from alexnet_cli.model import build_alexnet, step_bytes
-from alexnet_cli.momentum import PaperMomentum
-from alexnet_cli.pipeline import (
-    Augmenter,
-    ImageStore,
-    Statistics,
-    measure,
-)
+from alexnet_cli.pipeline import ImageStore, measure
 from alexnet_cli.recipes import Recipe
-from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
+from alexnet_cli.reports import Listener, TrainReport
 from alexnet_cli.scanning import Reading
-from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
-from alexnet_cli.state import Notes, Part, get_state, set_state
-from alexnet_cli.step import compile_step
-from alexnet_cli.stopping import Stop, heed_signals
-
-# What TensorFlow raises when a worker is no longer there.
-_LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
-)
-
-
-class Interrupted(AlexNetError):
-    """Ctrl-C or SIGTERM; what was finished is safe."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        """Take the exit code that shells give to the signal."""
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 def train(
@@ -116,7 +65,7 @@ def train(
         run = RunFolder.create(out, card, statistics, manifest)
         journal.forget(out)
     try:
-        training = _Training(run, card, statistics, manifest, stores, devices, listener)
+        training = Training(run, card, statistics, manifest, stores, devices, listener)
         if initial:
             training.adopted = initial.adopt(training.model, recipe.last_layer)
         return training.go()
@@ -143,7 +92,7 @@ def resume(
     stores = _open_stores(manifest, card.recipe, run.path, listener)
     devices = replace(devices, precision=card.precision)
     statistics = run.statistics(card.recipe)
-    training = _Training(run, card, statistics, manifest, stores, devices, listener)
+    training = Training(run, card, statistics, manifest, stores, devices, listener)
     training.restore()
     return training.go()
 
@@ -176,10 +125,9 @@ def _require_same_split(run: RunFolder, manifest: Manifest) -> None:
         )
 
 
-Stores = dict[str, ImageStore]
-
-
-def _open_stores(manifest: Manifest, recipe: Recipe, scratch: Path, listener: Listener) -> Stores:
+def _open_stores(
+    manifest: Manifest, recipe: Recipe, scratch: Path, listener: Listener
+) -> dict[str, ImageStore]:
     stores = {}
     for split in ("train", "val"):
         files = manifest.of(split)
@@ -187,313 +135,3 @@ def _open_stores(manifest: Manifest, recipe: Recipe, scratch: Path, listener: Li
             raise AlexNetError(f"{manifest.root}: no image in the {split} split")
         stores[split] = ImageStore(files, recipe, scratch, tell=listener.left_out)
     return stores
-
-
-class _Training:
-    """The state of one training and the loop that moves it on."""
-
-    def __init__(
-        self,
-        run: RunFolder,
-        card: Card,
-        statistics: Statistics,
-        manifest: Manifest,
-        stores: Stores,
-        devices: Devices,
-        listener: Listener,
-    ) -> None:
-        recipe = card.recipe
-        self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
-        self.stores, self.devices, self.listener = stores, devices, listener
-        self.manifest = manifest
-        index = {name: number for number, name in enumerate(card.classes)}
-        self.y_true = {
-            split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
-            for split in stores
-        }
-        with devices.strategy.scope():
-            self.model = build_alexnet(
-                recipe, len(card.classes), seed=card.seed, precision=card.precision
-            )
-            self.optimizer = PaperMomentum(
-                self.model.trainable_variables, recipe.momentum, recipe.weight_decay
-            )
-        self.step = compile_step(
-            self.model, self.optimizer, devices.strategy, recipe.label_smoothing
-        )
-        self.feeder = Feeder(
-            stores["train"],
-            self.y_true["train"],
-            Augmenter(recipe, statistics),
-            devices,
-            seed=card.seed,
-            batch_size=recipe.batch_size,
-        )
-        self.classifier = Classifier(self.model, recipe, statistics)
-        self.stop = Stop()
-        self.adopted: tuple[str, ...] = ()
-        self.epoch, self.part = 0, Part()
-        self.schedule = Schedule(planned_rate(recipe, epoch=1))
-        self.history: list[EpochRow] = []
-        self.findings: tuple[Finding, ...] = ()
-        shares = np.bincount(self.y_true["train"]) / len(self.y_true["train"])
-        self.guess_loss = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
-
-    def go(self) -> TrainReport | None:
-        """Run the epochs that are left and measure the result, which the chief alone returns."""
-        left = self.epoch < self.recipe.epochs
-        if not left and self.run.metrics.exists():
-            raise UsageError(
-                f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"
-            )
-        with ExitStack() as held:
-            if self.devices.is_chief:
-                held.enter_context(hold(self.run.path, "another alexnet is training this run"))
-                self.run.sweep()
-            data = hold(self.manifest.root, "its split is being replaced", shared=True)
-            held.enter_context(data)
-            self.stop = held.enter_context(heed_signals())
-            if left:
-                self.listener.started(self._plan())
-            try:
-                return self._run()
-            except KeyboardInterrupt:
-                raise Interrupted(self._what_is_safe(), self.stop.code or 130) from None
-            except OSError as error:  # a full disk, a folder that is gone
-                what = f"{error.filename or self.run.path}: {error.strerror or error}"
-                raise AlexNetError(f"{what}. {self._what_is_safe()}") from error
-
-    def _run(self) -> TrainReport | None:
-        try:
-            if self.devices.names == ("CPU",) and not self._fits(self.recipe.batch_size):
-                raise MemoryError  # before the system kills us for it
-            while self.epoch < self.recipe.epochs:
-                row, vitals = self._run_epoch()
-                rows = [*self.history, row]
-                findings = doctor.examine(rows, vitals, self.recipe, self.findings)
-                self.findings += findings
-                self._save(row)
-                self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
-                for finding in findings:
-                    self.listener.found(finding)
-            report = self._report() if self.devices.is_chief else None
-            self.devices.total(np.zeros(1))  # nobody leaves before all are done
-            return report
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise AlexNetError(f"{self._out_of_memory()}. {self._what_is_safe()}") from error
-        except _LOST as error:
-            if self.devices.cluster is None:
-                raise
-            if self.stop.code:  # the other heeded the signal first
-                raise Interrupted(self._what_is_safe(), self.stop.code) from None
-            raise PeerLost(
-                f"a worker died or froze in epoch {self.epoch + 1}: start all of them again. "
-                f"{self._what_is_safe()}"
-            ) from error
-
-    def _plan(self) -> TrainPlan:
-        in_place = self.manifest.root == self.manifest.source
-        return TrainPlan(
-            run=self.run.path,
-            card=self.card,
-            n_images={split: len(store) for split, store in self.stores.items()},
-            n_parameters=self.model.count_params(),
-            devices=self.devices.names,
-            workers=self.devices.cluster.workers if self.devices.cluster else (),
-            first_epoch=self.epoch + 1,
-            adopted=self.adopted,
-            kept=self.stores["train"].kept,
-            rejected=self.manifest.rejected if in_place and not self.epoch else (),
-            changed=artifacts.changes(self.card.versions),
-        )
-
-    # One epoch
-
-    def _run_epoch(self) -> tuple[EpochRow, Vitals]:
-        epoch, began = self.epoch + 1, time.perf_counter()
-        part, n_images = self.part, len(self.stores["train"])
-        names = (variable.path for variable in self.model.trainable_variables)
-        rate = self.schedule.learning_rate
-        rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
-        for images, labels, count in self.feeder.batches(epoch, part.done):
-            n, loss, hits = self.step(images, labels, tf.constant(count, tf.float32), rates)
-            now = time.perf_counter()
-            part = part.after(count, int(n), float(loss), int(hits), now - began)
-            began = now
-            self._require_finite(part.losses, f"loss became {{}} after {part.done} images")
-            self.listener.stepped(epoch, part.done, n_images)
-            if self.stop.code:
-                self._save_state(part)
-                raise Interrupted(self._what_is_safe(), self.stop.code)
-        val, counts = self._validate()
-        self._require_finite(val.loss, "validation loss became {}")
-        vitals = Vitals(
-            n_steps=epoch * -(-n_images // self.recipe.batch_size),
-            guess_loss=self.guess_loss,
-            worst_loss=part.worst,
-            predicted=dict(zip(self.card.classes, map(int, counts))),
-            dead=self._dead_units(),
-        )
-        row = EpochRow(
-            epoch=epoch,
-            train_loss=part.losses / part.n,
-            train_top1=part.hits / part.n,
-            val_loss=val.loss,
-            val_top1=val.top1,
-            val_top5=val.top5,
-            learning_rate=self.schedule.learning_rate,
-            images_per_second=n_images / part.seconds,
-            seconds=part.seconds + time.perf_counter() - began,
-        )
-        return row, vitals
-
-    def _validate(self) -> tuple[Score, np.ndarray]:
-        """Score all validation images, and count them by predicted class; each worker its share."""
-        n_classes, store = len(self.card.classes), self.stores["val"]
-        share = self.devices.share(len(store))
-        tally = np.zeros(4 + n_classes)
-        if share:
-            seen, probabilities = self.classifier.classify(store, share)
-            tally[:4] = metrics.sums(self.y_true["val"][seen], probabilities)
-            tally[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
-        tally = self.devices.total(tally)
-        return metrics.score_of(tally[:4], n_classes), tally[4:].astype(int)
-
-    def _require_finite(self, loss: float, what: str) -> None:
-        if not np.isfinite(loss):
-            raise AlexNetError(
-                f"the {what.format(loss)} in epoch {self.epoch + 1}, at learning rate "
-                f"{self.schedule.learning_rate:g}: {doctor.remedy(self.recipe)}. "
-                + self._what_is_safe()
-            )
-
-    def _out_of_memory(self) -> str:
-        n = self.recipe.batch_size
-        smaller = (n >> halvings for halvings in range(1, n.bit_length()))
-        size = next((size for size in smaller if self._fits(size)), None)
-        way_out = f"--batch-size {size} would fit" if size else "not even one image would fit"
-        return f"out of memory with batches of {n:,}: {way_out}"
-
-    def _fits(self, batch_size: int) -> bool:
-        """Work it out for the CPU, which promises memory that there is not; try it on a GPU."""
-        if self.devices.names == ("CPU",):
-            n_images = min(batch_size, len(self.stores["train"]))
-            n_replicas = self.devices.strategy.num_replicas_in_sync
-            return step_bytes(self.model, -(-n_images // n_replicas)) < memory.left()
-        if self.devices.cluster:  # the others would not join in the trial
-            return True
-        rates = tf.zeros(len(self.model.trainable_variables))
-        try:
-            batches = replace(self.feeder, batch_size=batch_size).batches(self.epoch + 1)
-            images, labels, count = next(batches)
-            self.step(images, labels, tf.constant(count, tf.float32), rates)
-        except tf.errors.ResourceExhaustedError:
-            return False
-        return True
-
-    def _dead_units(self) -> dict[str, float]:
-        """Tell for each ReLU layer the share of units that none of some images moves."""
-        crop, store = self.classifier.cropper(), self.stores["val"]
-        chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
-        images = (store.get(int(index)) for index in chosen)
-        return self.classifier.dead_units([crop(image) for image in images if image is not None])
-
-    # What lasts
-
-    def _save(self, row: EpochRow) -> None:
-        """Put the finished epoch on disk: the best weights first, as `last` speaks of them."""
-        self.history.append(row)
-        self.schedule = self.schedule.after(row, self.recipe)
-        if self.devices.is_chief and self.schedule.best_epoch == row.epoch:
-            artifacts.save_arrays(
-                self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
-            )
-        self._save_state(Part())
-        if self.devices.is_chief:
-            self._write_records()
-
-    def _write_records(self) -> None:
-        """Put on disk for people what `last` knows."""
-        self.run.write_history(self.history)
-        self.run.write_report(fidelity.as_markdown(self.recipe, self.findings))
-        self.run.become_latest()
-
-    def _save_state(self, part: Part) -> None:
-        """Put on disk what continuing needs: the epochs in the history, and part of the next."""
-        notes = Notes(
-            epoch=len(self.history),
-            part=part,
-            schedule=self.schedule,
-            history=tuple(self.history),
-            findings=self.findings,
-        )
-        if self.devices.is_chief:
-            self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
-            state = get_state(self.model, self.optimizer)
-            artifacts.save_arrays(self.run.path / "last.npz", state, asdict(notes))
-        self.epoch, self.part = len(self.history), part
-
-    def restore(self) -> None:
-        """Take up the state where it was saved."""
-        path = self.run.path / "last.npz"
-        arrays = self.run.weights(path.name, self.card)
-        try:
-            notes: Notes = strict.as_type(Notes, artifacts.load_notes(arrays))
-            done, n_images = notes.part.done, len(self.stores["train"])
-            if (
-                len(notes.history) != notes.epoch
-                or not 0 <= done <= n_images
-                or (done and not notes.part.seconds > 0)
-            ):
-                raise ValueError(f"it claims epoch {notes.epoch} and {done} of {n_images} images")
-            set_state(self.model, self.optimizer, arrays)
-        except (ValueError, KeyError) as error:
-            raise AlexNetError(f"{path}: can't be resumed: {error}") from None
-        self.epoch, self.part, self.schedule = notes.epoch, notes.part, notes.schedule
-        self.history, self.findings = list(notes.history), notes.findings
-
-    def _what_is_safe(self) -> str:
-        if not self.run.path.exists():
-            return "The run folder is gone, and all that was in it."
-        if not (self.epoch or self.part.done):
-            return "No epoch was finished, so nothing is kept."
-        what = f"Epoch {self.epoch} is safe"
-        if self.part.done:
-            what = f"All is safe up to image {self.part.done:,} of epoch {self.epoch + 1}"
-        if not self.devices.is_chief:
-            return f"{what}; the first worker says how to continue."
-        return f"{what}; continue with: alexnet train --resume {self.run.path}"
-
-    # The end
-
-    def _report(self) -> TrainReport:
-        def progress(done: int, total: int) -> None:
-            self.listener.scoring(done, total)
-            if self.stop.code:
-                raise Interrupted(self._what_is_safe(), self.stop.code)
-
-        self._write_records()  # it may have been killed before it came to that
-        finals: dict[str, FinalScore] = {}
-        for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
-            if weights == "last" and epoch == self.schedule.best_epoch:
-                finals[weights] = finals["best"]
-                continue
-            classifier = load_classifier(self.run, weights)
-            scores = {}
-            for split, store in self.stores.items():
-                seen, probabilities = classifier.classify(store, progress=progress)
-                scores[split] = metrics.score(self.y_true[split][seen], probabilities)
-            finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
-        seconds = sum(row.seconds for row in self.history)
-        figures.draw_curves(self.history, self.run.path / "curves.png")
-        left_out = tuple(chain.from_iterable(store.left_out for store in self.stores.values()))
-        data = {
-            **{name: asdict(final) for name, final in finals.items()},
-            "seconds": seconds,
-            "findings": [asdict(finding) for finding in self.findings],
-            "left_out": {str(rejected.path): rejected.reason for rejected in left_out},
-        }
-        write_json(self.run.metrics, data)
-        return TrainReport(
-            self.run.path, finals["best"], finals["last"], seconds, self.findings, left_out
-        )

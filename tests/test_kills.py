@@ -22,6 +22,7 @@ from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.reports import Listener
+from alexnet_cli.stopping import Interrupted
 
 PLAIN = replace(  # compiles sooner
     QUICK,
@@ -128,7 +129,7 @@ def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
         def scoring(self, done, total):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(training.Interrupted, match="Epoch 4 is safe; continue with") as stopped:
+    with pytest.raises(Interrupted, match="Epoch 4 is safe; continue with") as stopped:
         training.resume(tmp_path / "run", devices=choose_devices(0), epochs=4, listener=Stop())
     assert stopped.value.exit_code == 143
     assert not metrics.exists()

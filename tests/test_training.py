@@ -27,6 +27,7 @@ from alexnet_cli.model import build_alexnet
 from alexnet_cli.recipes import RELEASED
 from alexnet_cli.reports import Listener
 from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
+from alexnet_cli.stopping import Interrupted
 
 TESTS = Path(__file__).parent
 # Wide enough draws for a network this narrow; the rest is the paper's.
@@ -368,14 +369,14 @@ def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
                 moments.pop(0)
                 os.kill(os.getpid(), number)
 
-    with pytest.raises(training.Interrupted, match="up to image 8 of epoch 1") as stopped:
+    with pytest.raises(Interrupted, match="up to image 8 of epoch 1") as stopped:
         run(photographs, tmp_path, listener=Stop())
     assert stopped.value.exit_code == 128 + number
     (path,) = tmp_path.iterdir()
     with pytest.raises(AlexNetError, match=r"best.npz is missing; resume it"):
         RunFolder.find(path)
     while moments:
-        with pytest.raises(training.Interrupted, match="All is safe up to image"):
+        with pytest.raises(Interrupted, match="All is safe up to image"):
             training.resume(path, devices=choose_devices(0), listener=Stop())
     training.resume(path, devices=choose_devices(0))
     assert_same_run(path, trained.run)
@@ -388,7 +389,7 @@ def test_a_second_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path
         def stepped(self, epoch, done, total):
             raise KeyboardInterrupt
 
-    with pytest.raises(training.Interrupted, match="nothing is kept"):
+    with pytest.raises(Interrupted, match="nothing is kept"):
         run(photographs, tmp_path, listener=Stop())
     assert [path.name for path in tmp_path.iterdir()] == []
 
