@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from alexnet_cli import caffe, strict
+from alexnet_cli import caffe
 from alexnet_cli.artifacts import Arrays, RunFolder
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.files import open_file
-from alexnet_cli.images import UInt8Array
-from alexnet_cli.manifest import ImageFile, Manifest, Progress
+from alexnet_cli.manifest import Progress
 from alexnet_cli.model import build_alexnet
-from alexnet_cli.parallel import in_order, keeping
-from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics, load_image
+from alexnet_cli.parallel import in_batches, in_order, keeping
+from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics
 from alexnet_cli.recipes import CAFFE, Dense, Recipe
-
-BATCH_CROPS = 128
+from alexnet_cli.sizes import fitting
 
 
 class Classifier:
@@ -112,124 +109,13 @@ class Classifier:
         return keras.Model(self.model.input, found) if found else None
 
 
-def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
-    """Group images as they come, `BATCH_CROPS` crops at a time."""
-    batch: list[Any] = []
-    for image in images:
-        batch.append(image)
-        if sum(map(n_crops, batch)) + n_crops(image) > BATCH_CROPS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model of an ensemble: its network and where it comes from."""
-
-    path: Path
-    classifier: Classifier
-    classes: tuple[str, ...]
-    epoch: int | None = None  # that its weights are from
-    data: str | None = None  # the folder it was trained on, if known
-    trained_on: Manifest | None = None
-
-
-class Ensemble:
-    """Models whose softmax outputs are averaged (section 6); one model is an ensemble of one."""
-
-    def __init__(self, models: Sequence[Path] | None, *, ten_crop: bool = False) -> None:
-        """Load run folders or Caffe's weights; by default the newest run.
-
-        Raises `AlexNetError` if one can't be read, or if their classes differ.
-        """
-        found = models or [RunFolder.find(None).path]
-        self.members = [load_member(path) for path in found]
-        self.classes = self.members[0].classes
-        for member in self.members[1:]:
-            if member.classes != self.classes:
-                first = self.members[0].path
-                raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
-        self._croppers = [m.classifier.cropper(ten_crop=ten_crop) for m in self.members]
-        # Images to decode while a batch is computed.
-        self.ahead = BATCH_CROPS // (10 if ten_crop else 1) // len(self.members) + 1
-
-    def load(self, file: ImageFile) -> list[Float32Array]:
-        """Read one image into crops (k, size, size, 3) for each member, decoding no more than needed.
-
-        Raises `BadFile`.
-        """
-        stored: dict[tuple[int, bool], UInt8Array] = {}
-        crops = []
-        for cropper in self._croppers:
-            form = (cropper.recipe.stored_size, cropper.recipe.squash)
-            if form not in stored:
-                stored[form] = load_image(file, cropper.recipe)
-            crops.append(cropper(stored[form]))
-        return crops
-
-    def probabilities(self, images: Iterable[list[Float32Array]]) -> Iterator[Float32Array]:
-        """Yield for each image, as `load` gives it, the outputs (members, k, classes)."""
-        for batch in in_batches(images, lambda image: len(image[0])):
-            by_member = [
-                member.classifier.run([image[number] for image in batch])
-                for number, member in enumerate(self.members)
-            ]
-            for outputs in zip(*by_member):
-                yield np.stack(outputs)
-
-
-def load_member(path: Path) -> Member:
-    """Load a run folder or Caffe's weights as one model."""
-    if path.suffix == ".npy":
-        return load_caffe(path)
-    run = RunFolder.find(path)
-    card = run.card()
-    return Member(
-        run.path,
-        load_classifier(run),
-        card.classes,
-        run.best_epoch(),
-        card.data,
-        run.manifest(card.classes),
-    )
-
-
-def load_caffe(path: Path, recipe: Recipe = CAFFE) -> Member:
-    """Load Caffe's weights; class names are the lines of a .txt file beside it, if there is one."""
-    weights = caffe.read_caffe(path, recipe)
-    n_classes = weights[f"{recipe.last_layer}/bias"].size
-    names = path.with_suffix(".txt")
-    classes = tuple(f"class {number}" for number in range(n_classes))
-    if names.exists():
-        try:
-            with open_file(names, strict.MOST_BYTES, links=True) as file:
-                classes = tuple(file.read().decode().splitlines())
-        except (OSError, ValueError) as error:
-            raise AlexNetError(f"{names}: can't be read: {error}") from None
-        if len(classes) != n_classes:
-            raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
-    recipe = replace(recipe, subtract="channel")
+def make_classifier(
+    recipe: Recipe, n_classes: int, arrays: Arrays, statistics: Statistics
+) -> Classifier:
+    """Build a network, in float32, with the weights `arrays`; raises `ValueError` if they don't fit."""
     model = build_alexnet(recipe, n_classes)
-    _set_or_name(path, model, weights)
-    return Member(path, Classifier(model, recipe, caffe.caffe_statistics(recipe)), classes)
-
-
-def load_classifier(run: RunFolder, weights: str = "best") -> Classifier:
-    """Build the network of a run, in float32, with its `best` or `last` weights."""
-    card = run.card()
-    model = build_alexnet(card.recipe, len(card.classes))
-    path = run.path / f"{weights}.npz"
-    _set_or_name(path, model, run.weights(path.name, card))
-    return Classifier(model, card.recipe, run.statistics(card.recipe))
-
-
-def _set_or_name(path: Path, model: keras.Model, arrays: Arrays) -> None:
-    try:
-        set_weights(model, arrays)
-    except ValueError as error:
-        raise AlexNetError(f"{path}: {error}") from None
+    set_weights(model, arrays)
+    return Classifier(model, recipe, statistics)
 
 
 def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
@@ -249,15 +135,8 @@ def set_weights(model: keras.Model, arrays: Arrays, but: str = "") -> None:
 
 def assign(variable: keras.Variable, arrays: Arrays, name: str) -> None:
     """Give `variable` the array of that name; raises `ValueError` if it is missing or unfit."""
-    shape, dtype = tuple(variable.shape), np.dtype(tf.as_dtype(variable.dtype).as_numpy_dtype)
-    if name not in arrays:
-        raise ValueError(f"the weights {name} are missing")
-    array = arrays[name]
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name}: expected {dtype} {shape}. Received: {array.dtype} {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: holds values that are not finite")
-    variable.assign(array)
+    dtype = tf.as_dtype(variable.dtype).as_numpy_dtype
+    variable.assign(fitting(arrays, name, tuple(variable.shape), dtype))
 
 
 @dataclass(frozen=True)

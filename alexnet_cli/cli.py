@@ -309,14 +309,10 @@ def evaluate(
     """Measure a trained network: scores, classes, confusions."""
     from rich.console import Console
 
-    from alexnet_cli import render, startup
+    from alexnet_cli import evaluation, figures, render
     from alexnet_cli.files import write_json
 
-    startup.load_tensorflow()
-    from alexnet_cli import devices, evaluation, figures
-
     console = Console()
-    devices.start()
     with render.progress_bar(console, "evaluating") as progress:
         report = evaluation.evaluate(
             data, models=model, split=split, ten_crop=ten_crop, progress=progress
@@ -347,17 +343,13 @@ def predict(
     """Say what photographs show."""
     from rich.console import Console
 
-    from alexnet_cli import render, startup
+    from alexnet_cli import prediction, render
     from alexnet_cli.manifest import Rejected
     from alexnet_cli.reports import Prediction
 
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    startup.load_tensorflow()
-    from alexnet_cli import devices, gallery, prediction
-
     console, failures = Console(stderr=json or csv), 0
-    devices.start()
     shown: list[Prediction] = []
 
     def outcomes() -> Any:
@@ -389,6 +381,8 @@ def predict(
             if isinstance(outcome, Prediction):
                 render.show_prediction(console, outcome)
     if shown:
+        from alexnet_cli import gallery
+
         picture = gallery.draw_nearest(shown, model)
         if not (json or csv):
             render.say(console, f"drawn in {picture}")
@@ -410,13 +404,9 @@ def figures(
     """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""
     from rich.console import Console
 
-    from alexnet_cli import render, startup
-
-    startup.load_tensorflow()
-    from alexnet_cli import devices, gallery
+    from alexnet_cli import gallery, render
 
     console = Console()
-    devices.start()
     with render.progress_bar(console, "looking at the training images") as progress:
         pictures = gallery.draw(runs, out, progress)
     for picture in pictures:

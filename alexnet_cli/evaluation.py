@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli import metrics, scanning, splitting
-from alexnet_cli.classifier import Ensemble, Member
+from alexnet_cli.ensemble import Ensemble, Member
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.manifest import SPLITS, ImageFile, Manifest
 from alexnet_cli.metrics import Score
@@ -89,7 +89,8 @@ def _seen(ensemble: Ensemble) -> set[str]:
 def _choose(data: Path | None, split: str | None, model: Member) -> tuple[Manifest, str]:
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: choose from {', '.join(SPLITS)}")
-    if model.trained_on and model.data and (data is None or data.resolve() == Path(model.data)):
+    own = model.card and (data is None or data.resolve() == Path(model.card.data))
+    if own and model.trained_on:
         return model.trained_on, split or "val"
     if data is None:
         raise UsageError(f"{model.path}: does not know its images; name a folder of them")

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_cli import figures, strict
 from alexnet_cli.artifacts import RunFolder
-from alexnet_cli.classifier import Member, load_member
+from alexnet_cli.ensemble import Member, load_member
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import open_file
 from alexnet_cli.manifest import ImageFile, Progress

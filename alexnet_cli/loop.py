@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics, strict
 from alexnet_cli.artifacts import Card, RunFolder
-from alexnet_cli.classifier import Classifier, get_weights, load_classifier
+from alexnet_cli.classifier import Classifier, get_weights
 from alexnet_cli.cluster import PeerLost
 from alexnet_cli.devices import Devices
 from alexnet_cli.doctor import Finding, Vitals
+from alexnet_cli.ensemble import load_member
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import hold, write_json
@@ -329,7 +330,7 @@ class Training:
             if weights == "last" and epoch == self.schedule.best_epoch:
                 finals[weights] = finals["best"]
                 continue
-            classifier = load_classifier(self.run, weights)
+            classifier = load_member(self.run.path, weights).classifier
             scores = {}
             for split, store in self.stores.items():
                 seen, probabilities = classifier.classify(store, progress=progress)

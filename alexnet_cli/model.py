@@ -11,7 +11,7 @@ import numpy as np
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import Conv, Recipe
-from alexnet_cli.sizes import count_weights
+from alexnet_cli.sizes import count_weights, step_name
 
 AHEAD = 4  # batches that are prepared while the devices learn from one
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -62,9 +62,8 @@ class _Builder:
         for name, layer in self.recipe.layers().items():
             if isinstance(layer, Conv):
                 x = self._convolution(x, layer, name)
-                for position, step in enumerate(layer.then):
-                    again = "_again" if step in layer.then[:position] else ""
-                    x = self._step(step, f"{step}{name[4:]}{again}")(x)
+                for number, step in enumerate(layer.then):
+                    x = self._step(step, step_name(name, layer, number))(x)
                 continue
             if len(x.shape) > 2:
                 x = keras.layers.Flatten()(x)

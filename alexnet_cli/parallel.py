@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MANY = 5000  # from which on processes are worth the second that they take to start
 CHUNK = 32
+BATCH_CROPS = 128  # that a network sees at once
 
 
 def in_order(
@@ -84,3 +85,15 @@ def for_each(
         if progress:
             progress(len(results), len(items))
     return results
+
+
+def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
+    """Group images as they come, `BATCH_CROPS` crops at a time."""
+    batch: list[Any] = []
+    for image in images:
+        batch.append(image)
+        if sum(map(n_crops, batch)) + n_crops(image) > BATCH_CROPS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alexnet_cli import images, scanning
-from alexnet_cli.classifier import Ensemble
+from alexnet_cli.ensemble import Ensemble
 from alexnet_cli.errors import AlexNetError, BadFile, UsageError
 from alexnet_cli.manifest import MANIFEST, ImageFile, Progress, Rejected, is_ours, read_manifest
 from alexnet_cli.parallel import in_order
@@ -33,7 +33,8 @@ def predict(
     """
     if top < 1:
         raise UsageError(f"--top {top}: must be at least 1")
-    ensemble = Ensemble(models, ten_crop=ten_crop)
+    files = list_images(paths)
+    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=None if neighbours else len(files))
     training = None
     if neighbours:
         if len(ensemble.members) > 1:
@@ -52,7 +53,7 @@ def predict(
     rejected: deque[Rejected] = deque()
 
     def crops() -> Iterator[list[Float32Array]]:
-        for outcome in in_order(list_images(paths), load, ahead=ensemble.ahead):
+        for outcome in in_order(files, load, ahead=ensemble.ahead):
             if isinstance(outcome, Rejected):
                 rejected.append(outcome)
             else:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli import artifacts
-from alexnet_cli.classifier import Member
+from alexnet_cli.ensemble import Member
 from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import Progress
 from alexnet_cli.parallel import in_order, keeping
@@ -49,7 +49,8 @@ class TrainingImages:
         n, kept = len(self.files), list[int]()
 
         def load(index: int) -> Float32Array:
-            return crop(load_image(self.files[index], classifier.recipe))
+            cut: Float32Array = crop(load_image(self.files[index], classifier.recipe))
+            return cut
 
         crops = keeping(kept, range(n), in_order(range(n), LeftOut(n).spare(load)))
         rows = []

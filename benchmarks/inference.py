@@ -38,13 +38,13 @@ def bench(data: Path) -> None:
 
     from alexnet_cli import evaluation
     from alexnet_cli.artifacts import RunFolder
-    from alexnet_cli.classifier import load_classifier
+    from alexnet_cli.ensemble import load_member
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "runs")
         run(alexnet("train", data, "--epochs", 1, "--gpus", 0, "--out", out))
         model = RunFolder.find(out / "latest")
-        classifier = load_classifier(model)
+        classifier = load_member(model.path).classifier
         crops = [np.zeros((1, 224, 224, 3), np.float32)] * 128
 
         def forward() -> float:

@@ -12,7 +12,7 @@ from test_training import QUICK, run
 
 from alexnet_cli import figures, gallery, prediction
 from alexnet_cli.artifacts import load_arrays
-from alexnet_cli.classifier import load_member
+from alexnet_cli.ensemble import load_member
 from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.pipeline import load_image

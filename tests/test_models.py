@@ -15,7 +15,8 @@ from test_training import QUICK, run
 from alexnet_cli import evaluation, prediction, scanning, splitting
 from alexnet_cli.artifacts import load_arrays
 from alexnet_cli.caffe import MEAN, read_caffe
-from alexnet_cli.classifier import load_caffe, read_weights
+from alexnet_cli.classifier import read_weights
+from alexnet_cli.ensemble import load_caffe
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.pipeline import load_image
