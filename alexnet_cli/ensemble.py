@@ -24,7 +24,7 @@ from alexnet_cli.recipes import CAFFE, Recipe
 if TYPE_CHECKING:
     from alexnet_cli.classifier import Classifier
 
-FEW = 48  # crops, up to which NumPy is done before TensorFlow has begun
+FEW = 200  # crops, up to which NumPy is done before TensorFlow has begun
 
 
 @dataclass(frozen=True)
