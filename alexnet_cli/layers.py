@@ -24,10 +24,13 @@ class LocalResponseNormalization(keras.layers.Layer):
         if n < 1 or n % 2 == 0:
             raise ValueError(f"`n` must be odd and positive. Received: n={n}")
         self.k, self.n, self.alpha, self.beta = k, n, alpha, beta
+        self.fused = True  # by XLA, which only TensorFlow knows; without, the last bits may differ
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the normalized activations."""
         constants = (self.k, self.n, self.alpha, self.beta)
+        if not self.fused:
+            return _plain_lrn(inputs, *constants)
 
         # Two loops that XLA fuses, forward and backward: with TensorFlow's own kernels a training
         # step on a CPU takes a fifth longer (benchmarks/LOG.md).
@@ -43,11 +46,13 @@ class LocalResponseNormalization(keras.layers.Layer):
         return {**super().get_config(), **ours}
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _lrn(a: tf.Tensor, k: float, n: int, alpha: float, beta: float) -> tf.Tensor:
+def _plain_lrn(a: tf.Tensor, k: float, n: int, alpha: float, beta: float) -> tf.Tensor:
     wide = tf.cast(a, tf.float32)
     scale = k + alpha * _window_sum(wide * wide, n)
     return tf.cast(wide * _power(scale, -beta), a.dtype)
+
+
+_lrn = tf.function(_plain_lrn, jit_compile=True, autograph=False)
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -71,6 +76,21 @@ def _window_sum(x: tf.Tensor, n: int) -> tf.Tensor:
     channels = x.shape[-1]
     padded = tf.pad(x, ((0, 0), (0, 0), (0, 0), (n // 2, n // 2)))
     return tf.add_n([padded[..., i : i + channels] for i in range(n)])
+
+
+class Centre(keras.layers.Layer):
+    """Subtract a mean image (height, width, channels) and scale: what an exported network does first."""
+
+    def __init__(self, mean: Any, scale: float, **kwargs: Any) -> None:
+        """Keep the mean as a weight that does not learn, as other programs want it."""
+        super().__init__(trainable=False, **kwargs)
+        self.scale = scale
+        self.mean = self.add_weight(shape=mean.shape, name="mean", trainable=False)
+        self.mean.assign(mean)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return (inputs − mean) · scale."""
+        return (inputs - self.mean) * self.scale
 
 
 class TowerConv2D(keras.layers.Layer):

@@ -337,6 +337,10 @@ class Cropper(_Cutter):
             self.corners += [(0, 0), (0, end), (end, 0), (end, end)]
         self.mirror = ten
 
+    def centre_mean(self) -> Float32Array:
+        """Return what is subtracted from the centre crop: (crop_size, crop_size, 3)."""
+        return self.mean[self._window(self.room // 2, self.room // 2)]
+
     def __call__(self, image: images.UInt8Array) -> Float32Array:
         """Return float32 of shape (1 or 10, crop_size, crop_size, 3); the centre comes first."""
         size, n = self.recipe.crop_size, len(self.corners)

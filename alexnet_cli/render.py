@@ -24,6 +24,7 @@ from alexnet_cli.names import for_csv, plain
 from alexnet_cli.recipes import RECIPES, Recipe
 from alexnet_cli.reports import (
     EvaluationReport,
+    ExportReport,
     MemberScore,
     Prediction,
 )
@@ -230,6 +231,17 @@ def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     for item in (*data["members"], *data["rejected"]):
         item["path"] = str(item["path"])
     return {**data, "top1_interval": list(report.top1_interval)}
+
+
+# export
+
+
+def show_export(console: Console, report: ExportReport) -> None:
+    """Say where the export is, and how near it comes to its run."""
+    say(console, f"{report.same} of {report.n_images} validation images get the same class")
+    say(console, f"probabilities differ by {report.apart:.1e} at most")
+    say(console, f"top-1 {report.top1_exported:.4f}, of the run {report.top1:.4f}")
+    say(console, f"written to {report.path}")
 
 
 # predict

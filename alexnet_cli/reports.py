@@ -129,3 +129,15 @@ class Prediction:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how it compares with the run it is of, on real photographs."""
+
+    path: Path
+    n_images: int
+    apart: float  # the largest difference of a probability
+    same: int  # images that get the same class
+    top1: float  # of the run
+    top1_exported: float

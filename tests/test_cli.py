@@ -318,7 +318,7 @@ def test_help_names_every_command_and_module_runs_alone():
 def test_tensorflow_stays_off_the_screen(inside, tmp_path):
     """Oracle: a real process, as nothing but a file descriptor catches what C++ writes."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, "-m", "alexnet_cli", "predict", "rose.jpg"]
+    command = [sys.executable, "-m", "alexnet_cli", "evaluate"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert done.stderr == ""
     loud = {**environment, "TF_CPP_MIN_LOG_LEVEL": "0"}

@@ -64,6 +64,7 @@ def little_memory():
 # What `predict` and `evaluate`, `train --resume`, `train --weights`, `recipes` and `figures` call.
 READERS = {
     "predict": load_member,
+    "evaluate": lambda path: load_member(path).trained_on,
     "resume": lambda path: training.resume(path, devices=choose_devices(0), epochs=9),
     "weights": read_weights,
     "recipes": lambda path: (RunFolder.find(path).card(), RunFolder.find(path).findings()),
@@ -137,7 +138,7 @@ def test_a_card_that_asks_for_too_much_or_for_nonsense_is_refused(sent, attack):
     change(card)
     (sent / "model.json").write_text(json.dumps(card))
     only_data = attack == "other classes"
-    assert_refused(sent, match, ("predict", "resume") if only_data else READERS)
+    assert_refused(sent, match, ("evaluate", "resume") if only_data else READERS)
 
 
 TEXTS = {
@@ -293,7 +294,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(sent, change, match):
     header, first, *rest = (sent / MANIFEST).read_text().splitlines()
     lines = [header, json.dumps({**json.loads(first), **change}), *rest]
     (sent / MANIFEST).write_text("\n".join(lines) + "\n")
-    assert_refused(sent, rf"{MANIFEST}:2: .*{match}", ("predict", "resume"))
+    assert_refused(sent, rf"{MANIFEST}:2: .*{match}", ("evaluate", "resume"))
 
 
 def test_latest_leads_to_no_other_folder(sent, trained, monkeypatch):
@@ -335,7 +336,7 @@ def test_a_flipped_bit_in_text_is_noticed_before_it_is_read(trained, tmp_path, n
     place = content.index(b'"seed": 0') + 8
     content[place] ^= 1  # 0 becomes 1
     (copy / name).write_bytes(content)
-    assert_refused(copy, f"{name}: is damaged or was changed", ("predict", "resume"))
+    assert_refused(copy, f"{name}: is damaged or was changed", ("evaluate", "resume"))
 
 
 def test_a_run_without_checksums_opens_as_before(sent, photographs):

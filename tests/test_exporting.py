@@ -1,0 +1,132 @@
+"""Exports: other programs load them, without this package, and answer as the run does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_training import QUICK, run
+
+from alexnet_cli import exporting, prediction
+from alexnet_cli.errors import AlexNetError, UsageError
+
+# What the README shows, and nothing of ours.
+LOADERS = {
+    "savedmodel": """
+import tensorflow as tf
+model = tf.saved_model.load(path)
+probabilities = model.serve(pixels).numpy()
+""",
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(path)
+(probabilities,) = session.run(None, {"pixels": pixels})
+""",
+    "litert": """
+import tensorflow as tf
+model = tf.lite.Interpreter(path)
+signature = model.get_signature_runner()
+(probabilities,) = signature(pixels=pixels).values()
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    wide = tuple(replace(layer, units=512) for layer in QUICK.dense)  # most of the file, as in life
+    recipe = replace(QUICK, epochs=2, scale=0.5, dense=wide)
+    return run(photographs, tmp_path_factory.mktemp("runs"), recipe).run
+
+
+def load_elsewhere(kind, path, photograph):
+    """Let a process without our package classify the middle of a photograph, prepared by Pillow."""
+    code = f"""
+import sys, numpy as np
+from PIL import Image, ImageOps
+square = ImageOps.fit(Image.open({str(photograph)!r}).convert("RGB"), (72, 72), Image.BILINEAR)
+pixels = np.asarray(square, np.float32)[None, 4:68, 4:68]
+path = {str(path)!r}
+{LOADERS[kind]}
+assert not any(name.startswith("alexnet") for name in sys.modules)
+print(*probabilities[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return np.array(done.stdout.split(), np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
+@pytest.mark.parametrize("kind", exporting.FORMS)
+def test_an_export_answers_elsewhere_as_the_run_does_here(trained, photographs, tmp_path, kind):
+    """Oracle: `predict` on the same photograph; the classes come in the order of labels.txt."""
+    if kind == "onnx":
+        for module in ("onnx", "tf2onnx", "onnxruntime"):
+            pytest.importorskip(module)
+    out = tmp_path / "exported"
+    report = exporting.export(trained, kind, out, licence="CC BY 4.0")
+    assert (report.path, report.n_images, report.same) == (out, 3, 3)
+    assert report.apart < 1e-4
+    assert report.top1 == report.top1_exported
+    photograph = photographs / "green" / "3.png"
+    (ours,) = prediction.predict([photograph], models=[trained])
+    theirs = load_elsewhere(kind, out, photograph)
+    expected = [ours.probabilities[ours.classes.index(name)] for name in ("blue", "green", "red")]
+    np.testing.assert_allclose(theirs, expected, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def read_texts(kind, path):
+    names = ("labels.txt", "card.json")
+    if kind == "savedmodel":
+        return [(path / "assets.extra" / name).read_text() for name in names]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name).decode() for name in names]
+
+
+@pytest.mark.parametrize("kind", ["savedmodel", "litert"])
+def test_classes_and_licence_travel_with_it(trained, tmp_path, kind):
+    exporting.export(trained, kind, tmp_path / "exported", licence="for my class only")
+    labels, card = read_texts(kind, tmp_path / "exported")
+    assert labels.splitlines() == ["blue", "green", "red"]
+    assert json.loads(card)["licence"] == "for my class only"
+    assert json.loads(card)["classes"] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(("form", "size"), [("float16", 0.56), ("int8", 0.4)])
+def test_smaller_forms_are_smaller_and_nearly_the_same(trained, tmp_path, form, size):
+    """Oracle: 2 and 1 bytes a weight in place of 4, beside what is no weight; the run's classes."""
+    whole = exporting.export(trained, "litert", tmp_path / "whole")
+    report = exporting.export(trained, "litert", tmp_path / "small", form=form)
+    assert report.path.stat().st_size < size * whole.path.stat().st_size
+    assert 0 < report.apart < 0.05
+    assert report.same == 3
+
+
+def test_what_answers_otherwise_is_not_written(trained, tmp_path, monkeypatch):
+    """Oracle: a mean that is off by a tenth of the range; nothing is left, the earlier stays."""
+    exporting.export(trained, "litert", tmp_path / "exported")
+    before = (tmp_path / "exported").read_bytes()
+    right = exporting.Centre
+    monkeypatch.setattr(exporting, "Centre", lambda mean, scale: right(mean + 25, scale))
+    with pytest.raises(
+        AlexNetError, match=r"exported: not written, as the export answers otherwise"
+    ):
+        exporting.export(trained, "litert", tmp_path / "exported", force=True)
+    assert (tmp_path / "exported").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
+    with pytest.raises(UsageError, match="--form int8: savedmodel is written as float32"):
+        exporting.export(trained, "savedmodel", tmp_path / "x", form="int8")
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(AlexNetError, match="x: exists; --force replaces it"):
+        exporting.export(trained, "litert", tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "mine"
