@@ -81,8 +81,9 @@ class TrainingScreen(Listener):
         images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
         kept = f"decoded {plan.kept}" if plan.kept else "decoded when needed"
         drop = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
+        drop = drop if recipe.rate_drops else ", falling to 0" if recipe.cosine else ""
         epochs = f"epochs {plan.first_epoch} to {recipe.epochs}, batches of {recipe.batch_size}"
-        rate = f"learning rate {recipe.learning_rate:g}{drop if recipe.rate_drops else ''}"
+        rate = f"learning rate {recipe.learning_rate:g}{drop}"
         n_workers = len(plan.workers)
         machines = f" on each of {n_workers} workers" if n_workers > 1 else ""
         facts = {

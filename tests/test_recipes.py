@@ -11,6 +11,7 @@ from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes import (
     CAFFE,
     LITERAL,
+    MODERN,
     NOTEBOOK,
     PAPER,
     RECIPES,
@@ -160,6 +161,19 @@ CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
 }
 
 
+MODERNS_CONSTANTS = {  # the network is the paper's to the weight
+    "squash": True,
+    "subtract": "channel",
+    "crop_area": 0.35,
+    "batch_size": 32,
+    "learning_rate": 0.005,
+    "label_smoothing": 0.1,
+    "warmup": 0.05,
+    "cosine": True,
+    "rate_drops": 0,
+}
+
+
 def data(recipe: Recipe) -> dict:
     """All of `recipe` but what describes it."""
     plain = recipe.to_json()
@@ -191,6 +205,7 @@ def test_the_notebook_recipe_is_the_notebook():
     [
         (RELEASED, papers_network(ones=1.0), RELEASEDS_CONSTANTS),
         (CAFFE, papers_network(ones=0.1), CAFFES_CONSTANTS),
+        (MODERN, papers_network(ones=0.1), MODERNS_CONSTANTS),
     ],
 )
 def test_a_recipe_differs_from_the_paper_where_its_source_does(recipe, network, differing):
@@ -298,7 +313,9 @@ def test_recipes_are_found_by_name(name):
 
 def test_an_unknown_name_is_answered_with_those_there_are():
     """Oracle: the names."""
-    with pytest.raises(UsageError, match="no recipe named 'vgg': choose from paper, literal"):
+    with pytest.raises(
+        UsageError, match="no recipe named 'vgg': choose from paper, modern, literal"
+    ):
         find_recipe("vgg")
     with pytest.raises(UsageError, match="no variant named 'no-pool': choose from no-lrn"):
         vary(PAPER, "no-pool")
