@@ -17,6 +17,7 @@ ENOUGH_IMAGES = 3  # for each class, before one class for all means something
 EXPLODED = 4.0  # a batch's loss, in terms of a uniform guess's
 TURNED = 1.25  # validation loss in terms of its lowest, while the training loss halves
 TURNED_EPOCHS = 10
+UNEQUAL = 10  # times the images of the rarest class that the most frequent one may have
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ def examine(
         for kind, evidence in found.items()
         if evidence and kind not in kinds
     )
+
+
+def examine_classes(counts: Mapping[str, int], recipe: Recipe) -> tuple[Finding, ...]:
+    """Return whether one class dwarfs another, by their numbers of training images."""
+    few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if recipe.balance or counts[many] < UNEQUAL * counts[few]:
+        return ()
+    evidence = f"{many} has {counts[many]:,} training images, {few} {counts[few]:,}"
+    return (Finding("unequal", 0, evidence, "rare classes will be missed: try --set balance=true"),)
 
 
 _MORE_IMAGES = "the best epoch's weights are kept; more photographs help most, more epochs do not"

@@ -70,8 +70,14 @@ class Training:
             self.optimizer = PaperMomentum(
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
+        counts = np.bincount(self.y_true["train"], minlength=len(card.classes))
+        self.counts = dict(zip(card.classes, map(int, counts)))
         self.step = compile_step(
-            self.model, self.optimizer, devices.strategy, recipe.label_smoothing
+            self.model,
+            self.optimizer,
+            devices.strategy,
+            recipe.label_smoothing,
+            metrics.balancing_weights(counts) if recipe.balance else None,
         )
         self.feeder = Feeder(
             stores["train"],
@@ -88,7 +94,7 @@ class Training:
         self.schedule = Schedule(planned_rate(recipe, epoch=1))
         self.history: list[EpochRow] = []
         self.findings: tuple[Finding, ...] = ()
-        shares = np.bincount(self.y_true["train"]) / len(self.y_true["train"])
+        shares = counts / counts.sum()
         self.guess_loss = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
 
     def go(self) -> TrainReport | None:
@@ -107,6 +113,10 @@ class Training:
             self.stop = held.enter_context(heed_signals())
             if left:
                 self.listener.started(self._plan())
+            if not self.epoch and not self.part.done:
+                self.findings = doctor.examine_classes(self.counts, self.recipe)
+                for finding in self.findings:
+                    self.listener.found(finding)
             try:
                 return self._run()
             except KeyboardInterrupt:

@@ -90,6 +90,12 @@ def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.
     return matrix
 
 
+def balancing_weights(counts: IntArray) -> npt.NDArray[np.float32]:
+    """Return the weight of each class's images with which all classes count alike; their mean is 1."""
+    weights: npt.NDArray[np.floating] = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return weights.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """How one class fares; a ratio whose denominator is 0 counts as 0."""

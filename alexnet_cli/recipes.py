@@ -165,6 +165,7 @@ class Recipe:
     momentum: float = _paper(0.9, "§5", "momentum", _FROM_0)
     # inside the momentum; on weights, never on biases
     weight_decay: float = _paper(0.0005, "§5", "weight decay", _FROM_0)
+    balance: bool = _paper(False, "§5", "classes count alike, whatever their numbers of images")
     label_smoothing: float = _paper(0.0, "§5", "label smoothing", _FROM_0_BELOW_1)
     bias_rate: float = _paper(1.0, "§5", "learning rate of biases, times that of weights")
     warmup: float = _paper(0.0, "§5", "rate rises from 0 in this part of the run", _FROM_0_BELOW_1)

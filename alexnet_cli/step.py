@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.momentum import PaperMomentum
@@ -19,6 +21,7 @@ def compile_step(
     optimizer: PaperMomentum,
     strategy: tf.distribute.Strategy,
     label_smoothing: float = 0.0,
+    class_weights: npt.NDArray[np.float32] | None = None,
 ) -> Any:
     """Return step(images, labels, count, rates) → sums over all replicas: images, losses, hits.
 
@@ -26,7 +29,8 @@ def compile_step(
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
     trainable variables. Images whose label is -1 count for nothing.
     With `label_smoothing` ε the target is 1 − ε for the true class and ε spread over all
-    (Szegedy et al. 2016, section 7).
+    (Szegedy et al. 2016, section 7). With `class_weights` (classes,) an image's loss is multiplied by
+    that of its class before anything is learnt from it; the sums are without.
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -39,7 +43,11 @@ def compile_step(
                 over_all = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
                 losses += label_smoothing * (over_all - losses)
             total = tf.reduce_sum(losses * counts)
-            scaled = total / count * scale
+            learnt = total
+            if class_weights is not None:
+                weights = tf.gather(class_weights, tf.maximum(labels, 0))
+                learnt = tf.reduce_sum(losses * counts * weights)
+            scaled = learnt / count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
         hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, tf.int32)

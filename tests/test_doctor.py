@@ -129,6 +129,36 @@ def test_the_papers_biases_of_1_are_found_and_reported(photographs, tmp_path):
     assert ears.findings == []  # told once, also over an interruption
 
 
+@pytest.mark.parametrize(
+    ("n", "balance", "expected"),
+    [(30, False, ["unequal"]), (29, False, []), (300, True, [])],
+)
+def test_a_class_that_dwarfs_another_is_found_before_the_first_epoch(n, balance, expected):
+    """Oracle: ten times three, by hand; and silence where the remedy is taken already."""
+    found = doctor.examine_classes({"a": 3, "b": n, "c": 9}, replace(PAPER, balance=balance))
+    assert [finding.kind for finding in found] == expected
+    for finding in found:
+        assert finding.evidence == "b has 30 training images, a 3"
+        assert finding.remedy.endswith("try --set balance=true")
+
+
+def test_unequal_classes_are_told_and_balance_keeps_the_rare_one(photographs, tmp_path):
+    """Oracle: 1 in 12 of the images is what a constant guess of the others would lose."""
+    source = tmp_path / "unequal"
+    for path in sorted(photographs.rglob("*.png")):
+        if path.parent.name != "red" or path.name in ("0.png", "1.png"):
+            copy = source / path.parent.name / path.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    ears = _Hear()
+    report = run(source, tmp_path / "runs", replace(QUICK, epochs=1), listener=ears)
+    assert [finding.kind for finding in report.findings] == ["unequal"]
+    assert ears.findings == list(report.findings)
+    assert "red 1" in ears.findings[0].evidence
+    balanced = replace(QUICK, epochs=1, balance=True)
+    assert run(source, tmp_path / "runs", balanced).findings == ()
+
+
 def test_a_healthy_run_stays_silent(photographs, tmp_path):
     """Oracle: a run that learns its colours."""
     ears = _Hear()

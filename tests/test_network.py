@@ -16,6 +16,7 @@ from alexnet_cli import recipes, variants
 from alexnet_cli.classifier import get_weights, set_weights
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
+from alexnet_cli.metrics import balancing_weights
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.step import compile_step
@@ -302,3 +303,21 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
     targets = (1 - smoothing) * np.eye(3)[[0, 2, 2, 1]] + smoothing / 3
     assert float(losses) == pytest.approx(-(targets * log_p).sum(), rel=1e-5)
     assert (int(n), int(hits)) == (4, 1)
+
+
+def test_balanced_classes_pull_alike_however_many_images_they_have():
+    """Oracle: the gradient of fc8's bias, Σ w (p − q) / n, in NumPy; with all weights 0, p is 1/3.
+
+    Three images of class 0 and one of class 1 and 2 each: the pulls of the classes are equal.
+    """
+    strategy = tf.distribute.get_strategy()
+    model = build_alexnet(TINY, 3)
+    optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
+    weights = balancing_weights(np.array([3, 1, 1]))
+    np.testing.assert_allclose(weights, [5 / 9, 5 / 3, 5 / 3], rtol=1e-6)
+    step = compile_step(model, optimizer, strategy, 0.0, weights)
+    labels, rates = tf.constant([0, 0, 0, 1, 2]), tf.ones(len(model.trainable_variables))
+    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), labels, tf.constant(5.0), rates)
+    pulls = weights[[0, 0, 0, 1, 2], None] * (1 / 3 - np.eye(3)[[0, 0, 0, 1, 2]])
+    np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -pulls.sum(axis=0) / 5, atol=1e-6)
+    assert float(losses) == pytest.approx(5 * np.log(3), rel=1e-6)  # as if nothing were weighted

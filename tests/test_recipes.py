@@ -94,6 +94,7 @@ PAPERS_CONSTANTS = {
     # what the paper does not have
     "crop_area": None,
     "label_smoothing": 0.0,
+    "balance": False,
     "warmup": 0.0,
     "cosine": False,
     "patience": 12,  # ours: the authors judged by eye
@@ -195,7 +196,7 @@ def test_the_notebook_recipe_is_the_notebook():
     """Oracle: the notebook; the rest of the constants has no use without LRN and rate drops."""
     found = data(NOTEBOOK)
     unused = {"lrn_k", "lrn_n", "lrn_alpha", "lrn_beta", "rate_drop", "patience", "bias_rate"}
-    unused |= {"crop_area", "label_smoothing", "warmup", "cosine"}
+    unused |= {"crop_area", "label_smoothing", "balance", "warmup", "cosine"}
     unused |= {"shared_crop", "noise_divisor", "noise_until", "drop_at", "slow_from", "freeze_from"}
     assert {name: found[name] for name in found.keys() - unused} == NOTEBOOKS_CONSTANTS
 
