@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -262,6 +263,26 @@ def test_a_folder_in_the_place_of_latest_is_left_alone(tmp_path):
     with pytest.raises(AlexNetError, match="latest: must be ours"):
         RunFolder.create(tmp_path, card(), statistics, EMPTY)
     assert [p.name for p in tmp_path.rglob("*")] == ["latest", "mine"]
+
+
+def test_runs_that_begin_together_get_folders_of_their_own_and_latest_leads_to_one(tmp_path):
+    """Oracle: eight threads, eight paths; `latest` is followed at every moment of a hundred changes."""
+    statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
+    with ThreadPoolExecutor(8) as pool:
+        begin = [
+            pool.submit(RunFolder.create, tmp_path, card(), statistics, EMPTY) for _ in range(8)
+        ]
+        runs = [future.result() for future in begin]
+        assert len({run.path for run in runs}) == 8
+        assert all(run.card() == card() for run in runs)
+        runs[0].become_latest()
+        changes = [
+            pool.submit(lambda run=run: [run.become_latest() for _ in range(12)]) for run in runs
+        ]
+        while not all(change.done() for change in changes):
+            assert (tmp_path / "latest" / "model.json").is_file()
+        for change in changes:
+            change.result()
 
 
 def test_find_names_what_is_missing(run):
