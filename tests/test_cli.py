@@ -246,7 +246,7 @@ def _broken_run(folder):
             _photographs,
             "train x --recipe vgg",
             2,
-            "no recipe named 'vgg': choose from paper, literal",
+            "no recipe named 'vgg': choose from paper, modern, literal",
         ),
         (
             _photographs,
@@ -262,7 +262,7 @@ def _broken_run(folder):
         ),
         (_photographs, "train x --set conv2.bias=-1", 2, "conv2.bias -1: must be a number from 0"),
         (_photographs, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
-        (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, literal"),
+        (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, modern, literal"),
         (_broken_run, "recipes runs/r", 1, "runs/r: the run is incomplete"),
         (_photographs, "train x --weights runs/r", 1, "runs/r: no such run folder"),
         (_photographs, "train x --weights none.npy", 1, "none.npy: No such file"),
