@@ -30,6 +30,7 @@ from alexnet_cli.startup import quiet_stderr
 
 FORMS = {"savedmodel": ("float32",), "onnx": ("float32",), "litert": ("float32", "float16", "int8")}
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
+_EXTRA = "assets.extra"  # a folder that loaders of a SavedModel leave alone
 
 CHECKED = 64  # photographs
 _APART = {"float32": 1e-4, "float16": 0.02}  # what probabilities may differ by; int8 may do more
@@ -65,6 +66,8 @@ def export(
     out = out or member.path / f"{name}{_SUFFIXES[kind]}"
     if out.exists() and not force:
         raise AlexNetError(f"{out}: exists; --force replaces it")
+    if out.is_dir() and not (out / _EXTRA / "card.json").is_file():  # which --force would delete
+        raise AlexNetError(f"{out}: is a folder, and no export of ours; choose another --out")
     chosen = _spread(member.trained_on.of("val"), CHECKED)
     whole = _with_pixels(member.classifier)
     card = {
@@ -101,7 +104,7 @@ def _with_pixels(classifier: Classifier) -> keras.Model:
 
 def _write_savedmodel(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
     whole.export(path, format="tf_saved_model", verbose=False)
-    extra = path / "assets.extra"  # which loaders leave alone
+    extra = path / _EXTRA
     extra.mkdir()
     for name, text in _texts(card).items():
         (extra / name).write_text(text, encoding="utf-8")

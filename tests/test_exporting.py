@@ -123,6 +123,20 @@ def test_what_answers_otherwise_is_not_written(trained, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
+@pytest.mark.parametrize("kind", ["savedmodel", "litert"])
+def test_force_replaces_an_export_and_no_other_folder(trained, tmp_path, kind):
+    """Oracle: a file of someone's own, which outlives every attempt; and the new form's own name."""
+    mine = tmp_path / "folder" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(AlexNetError, match="folder: is a folder, and no export of ours; choose"):
+        exporting.export(trained, kind, mine.parent, force=True)
+    assert mine.read_text() == "mine"
+    exporting.export(trained, "savedmodel", tmp_path / "earlier", licence="old")
+    exporting.export(trained, kind, tmp_path / "earlier", licence="new", force=True)
+    assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["licence"] == "new"
+
+
 def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
     with pytest.raises(UsageError, match="--form int8: savedmodel is written as float32"):
         exporting.export(trained, "savedmodel", tmp_path / "x", form="int8")
