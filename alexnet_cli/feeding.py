@@ -15,7 +15,7 @@ from alexnet_cli.model import AHEAD
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import Augmenter, Float32Array, ImageStore, epoch_order
 
-_Shard = tuple[tf.Tensor, tf.Tensor]  # images and labels of one replica
+_Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Feeder:
 
     store: ImageStore
     y_true: npt.NDArray[np.int32]
+    n_classes: int
     augment: Augmenter
     devices: Devices
     seed: int
     batch_size: int  # over all devices
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Any, Any, int]]:
-        """Yield images and labels, distributed over the replicas here, and the global count.
+        """Yield images and targets, distributed over the replicas here, and the global count.
 
         The first `done` images of the epoch are left out.
         """
@@ -42,27 +43,44 @@ class Feeder:
             return self._shards(chosen, epoch, start), len(chosen)
 
         for shards, count in in_order(starts, prepare, ahead=AHEAD):
-            images, labels = (self._distribute(part) for part in zip(*shards))
-            yield images, labels, count
+            images, targets = (self._distribute(part) for part in zip(*shards))
+            yield images, targets, count
 
     def _shards(self, chosen: npt.NDArray[np.int64], epoch: int, start: int) -> list[_Shard]:
         parts = np.array_split(np.arange(len(chosen)), self.devices.strategy.num_replicas_in_sync)
-        shards = []
-        for positions in (parts[replica] for replica in self.devices.replicas):
-            y_true = self.y_true[chosen[positions]]
-            if not len(positions):  # no replica may go without: an image that counts for nothing
-                positions, y_true = np.array([0]), np.array([-1], np.int32)
-            size = self.augment.recipe.crop_size
-            images: Float32Array = np.empty((len(positions), size, size, 3), np.float32)
-            for number, position in enumerate(positions):
-                index = int(chosen[position])
-                if (image := self.store.get(index)) is None:  # left out
-                    images[number], y_true[number] = 0, -1
-                    continue
-                key = (self.seed, epoch, index, start + int(position))
-                self.augment(image, key, out=images[number])
-            shards.append((tf.constant(images), tf.constant(y_true)))
-        return shards
+        return [self._shard(chosen, parts[n], epoch, start) for n in self.devices.replicas]
+
+    def _shard(
+        self,
+        chosen: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
+        epoch: int,
+        start: int,
+    ) -> _Shard:
+        size = self.augment.recipe.crop_size
+        n = max(len(positions), 1)  # no replica may go without: an image that counts for nothing
+        images: Float32Array = np.zeros((n, size, size, 3), np.float32)
+        targets: Float32Array = np.zeros((n, self.n_classes), np.float32)
+
+        def augment(position: int, out: Float32Array) -> bool:
+            index = int(chosen[position])
+            if (image := self.store.get(index)) is None:  # left out
+                return False
+            self.augment(image, (self.seed, epoch, index, start + position), out=out)
+            return True
+
+        for image, target, position in zip(images, targets, map(int, positions)):
+            if not augment(position, image):
+                continue
+            index, neighbour = chosen[position], (position + 1) % len(chosen)
+            target[self.y_true[index]] = 1
+            window = self.augment.foreign_window((self.seed, epoch, int(index)))
+            if window and augment(neighbour, other := np.empty_like(image)):
+                image[window] = other[window]
+                share = np.float32(image[window].size / image.size)
+                target[self.y_true[index]] -= share
+                target[self.y_true[chosen[neighbour]]] += share
+        return tf.constant(images), tf.constant(targets)
 
     def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:
         first = self.devices.replicas[0]

@@ -82,6 +82,7 @@ class Training:
         self.feeder = Feeder(
             stores["train"],
             self.y_true["train"],
+            len(card.classes),
             Augmenter(recipe, statistics),
             devices,
             seed=card.seed,
@@ -177,8 +178,8 @@ class Training:
         names = (variable.path for variable in self.model.trainable_variables)
         rate = self.schedule.learning_rate
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
-        for images, labels, count in self.feeder.batches(epoch, part.done):
-            n, loss, hits = self.step(images, labels, tf.constant(count, tf.float32), rates)
+        for images, targets, count in self.feeder.batches(epoch, part.done):
+            n, loss, hits = self.step(images, targets, tf.constant(count, tf.float32), rates)
             now = time.perf_counter()
             part = part.after(count, int(n), float(loss), int(hits), now - began)
             began = now
@@ -247,8 +248,8 @@ class Training:
         rates = tf.zeros(len(self.model.trainable_variables))
         try:
             batches = replace(self.feeder, batch_size=batch_size).batches(self.epoch + 1)
-            images, labels, count = next(batches)
-            self.step(images, labels, tf.constant(count, tf.float32), rates)
+            images, targets, count = next(batches)
+            self.step(images, targets, tf.constant(count, tf.float32), rates)
         except tf.errors.ResourceExhaustedError:
             return False
         return True

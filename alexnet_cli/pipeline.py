@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from alexnet_cli import images, memory, shards
 from alexnet_cli.errors import AlexNetError, BadFile, ImageError
@@ -279,6 +279,17 @@ def _scaled_crop(
     return np.asarray(resized)
 
 
+def _jittered(
+    image: images.UInt8Array, amount: float, random: np.random.Generator
+) -> images.UInt8Array:
+    """Change brightness, contrast and saturation, in random order, each by a factor near 1."""
+    picture = Image.fromarray(image)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for number in random.permutation(len(enhancers)):
+        picture = enhancers[number](picture).enhance(random.uniform(1 - amount, 1 + amount))
+    return np.asarray(picture)
+
+
 class Augmenter(_Cutter):
     """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale."""
 
@@ -305,6 +316,8 @@ class Augmenter(_Cutter):
         else:
             image = _scaled_crop(image, recipe.crop_area, recipe.crop_size, where)
             top = left = 0
+        if recipe.jitter:
+            image = _jittered(image, recipe.jitter, random)
         if recipe.flip and where.random() < 0.5:
             crop = np.empty_like(out)
             self.cut(image, top, left, crop)
@@ -319,6 +332,23 @@ class Augmenter(_Cutter):
                 out /= np.float32(recipe.noise_divisor)
         if recipe.scale != 1:
             out *= np.float32(recipe.scale)
+
+    def foreign_window(self, key: tuple[int, int, int]) -> tuple[slice, slice] | None:
+        """Draw which rows and columns of a crop are another image's, if any (cutmix).
+
+        Its area is uniform, its centre anywhere, its shape the crop's (Yun et al. 2019, section
+        3.1). `key`: (seed, epoch, number of the image).
+        """
+        random = np.random.default_rng((*key, 2))
+        if random.random() >= self.recipe.cutmix:
+            return None
+        size = self.recipe.crop_size
+        half = size * math.sqrt(random.random()) / 2
+        top, left = (
+            slice(max(round(middle - half), 0), min(round(middle + half), size))
+            for middle in random.uniform(0, size, 2)
+        )
+        return top, left
 
     def colour_shift(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
         """Draw what is added to every pixel's R, G and B: Σ p_i · α_i · √λ_i."""

@@ -63,6 +63,7 @@ def _truth(text: str) -> bool:
 
 _POSITIVE, _FROM_0, _PART = _number(float), _number(float, zero=True), _number(float, below=1)
 _FROM_0_BELOW_1 = _number(float, zero=True, below=1)
+_FROM_0_TO_1 = _number(float, zero=True, below=math.nextafter(1, 2))
 _FEW = _number(int, below=100)
 _PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int, below=1_000_000), float: _POSITIVE}
 
@@ -131,6 +132,11 @@ class Recipe:
     # crop; None cuts windows of the crop's size
     crop_area: float | None = _paper(None, "§4.1", "scaled crops", _or_none(_PART))
     flip: bool = _paper(True, "§4.1", "horizontal reflections")
+    jitter: float = _paper(
+        0.0, "§4.1", "brightness, contrast and saturation vary by this share", _FROM_0_BELOW_1
+    )
+    # a window of the image is another's, and so is that share of its target
+    cutmix: float = _paper(0.0, "§4.1", "share of images that are mixed of two", _FROM_0_TO_1)
     shared_crop: int = _paper(1, "§4.1", "images in a row that share crop and reflection")
     # α ~ N(0, 0.1), drawn once per image and use. It multiplies the standard deviation along each
     # principal component of RGB, as in the released code: the eigenvalue that the paper names
@@ -219,7 +225,7 @@ class Recipe:
             for constant in (f for f in fields(owner) if f.metadata):
                 value = getattr(owner, constant.name)
                 try:
-                    constant.metadata["parse"](_as_typed(value))
+                    constant.metadata["parse"](as_typed(value))
                 except ValueError as error:
                     raise ValueError(f"{prefix}{constant.name} must be {error}") from None
         if self.crop_size > self.stored_size:
@@ -229,10 +235,10 @@ class Recipe:
             raise ValueError("its name can't be part of a folder's")
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """Write a constant as one types it after `--set NAME=`."""
     if isinstance(value, tuple):
-        return ",".join(map(_as_typed, value))
+        return ",".join(map(as_typed, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

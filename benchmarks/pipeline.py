@@ -43,7 +43,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             self.step = compile_step(model, rule, devices.strategy)
             self.rates = tf.fill([len(model.trainable_variables)], 1e-4)
             self.images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
-            self.labels = tf.range(batch) % 5
+            self.targets = tf.one_hot(tf.range(batch) % 5, 5)
 
         def epoch_ended(self, row, best):
             from_disk.append(row.images_per_second)
@@ -51,7 +51,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             for start in range(0, self.n_images, batch):
                 n = min(batch, self.n_images - start)
                 count, rates = tf.constant(float(n)), self.rates
-                float(self.step(self.images[:n], self.labels[:n], count, rates)[0])
+                float(self.step(self.images[:n], self.targets[:n], count, rates)[0])
             from_memory.append(self.n_images / (time.perf_counter() - began))
 
     with tempfile.TemporaryDirectory() as folder:

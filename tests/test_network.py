@@ -270,8 +270,8 @@ def _gradients(precision, count):
     before = [variable.numpy() for variable in model.trainable_variables]
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     images = tf.constant(random.normal(0, 60, (6, 64, 64, 3)), tf.float32)
-    rates = tf.fill([len(before)], 1.0)
-    compile_step(model, optimizer, strategy)(images, tf.range(6) % 3, tf.constant(count), rates)
+    rates, one_hot = tf.fill([len(before)], 1.0), tf.one_hot(tf.range(6) % 3, 3)
+    compile_step(model, optimizer, strategy)(images, one_hot, tf.constant(count), rates)
     return [velocity.numpy() for velocity in optimizer.velocities]
 
 
@@ -290,19 +290,25 @@ def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance,
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(smoothing):
-    """Oracle: −Σ q log p in NumPy, q being 1 − ε for the true class and ε/3 more for each."""
+    """Oracle: −Σ q log p in NumPy, q being 1 − ε for the true class and ε/3 more for each.
+
+    Its gradient by the last biases is Σ (p − q), of the images that count.
+    """
     strategy = tf.distribute.get_strategy()
     model = build_alexnet(TINY, 3)
     biases = np.array([0.3, -1.0, 0.2], np.float32)
     model.get_layer("fc8").bias.assign(biases)  # all other weights are 0: these are the logits
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     step = compile_step(model, optimizer, strategy, smoothing)
-    labels, rates = tf.constant([0, 2, 2, 1, -1]), tf.zeros(len(model.trainable_variables))
-    n, losses, hits = step(tf.zeros((5, 64, 64, 3)), labels, tf.constant(5.0), rates)
+    one_hot = tf.one_hot([0, 2, 2, 1, -1], 3)  # of -1: a row of zeros
+    rates = tf.ones(len(model.trainable_variables))
+    n, losses, hits = step(tf.zeros((5, 64, 64, 3)), one_hot, tf.constant(5.0), rates)
     log_p = biases - np.log(np.exp(biases).sum())
     targets = (1 - smoothing) * np.eye(3)[[0, 2, 2, 1]] + smoothing / 3
     assert float(losses) == pytest.approx(-(targets * log_p).sum(), rel=1e-5)
     assert (int(n), int(hits)) == (4, 1)
+    gradient = (np.exp(log_p) - targets).sum(axis=0) / 5
+    np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -gradient, atol=1e-6)
 
 
 def test_balanced_classes_pull_alike_however_many_images_they_have():
@@ -316,8 +322,8 @@ def test_balanced_classes_pull_alike_however_many_images_they_have():
     weights = balancing_weights(np.array([3, 1, 1]))
     np.testing.assert_allclose(weights, [5 / 9, 5 / 3, 5 / 3], rtol=1e-6)
     step = compile_step(model, optimizer, strategy, 0.0, weights)
-    labels, rates = tf.constant([0, 0, 0, 1, 2]), tf.ones(len(model.trainable_variables))
-    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), labels, tf.constant(5.0), rates)
+    one_hot, rates = tf.one_hot([0, 0, 0, 1, 2], 3), tf.ones(len(model.trainable_variables))
+    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), one_hot, tf.constant(5.0), rates)
     pulls = weights[[0, 0, 0, 1, 2], None] * (1 / 3 - np.eye(3)[[0, 0, 0, 1, 2]])
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -pulls.sum(axis=0) / 5, atol=1e-6)
     assert float(losses) == pytest.approx(5 * np.log(3), rel=1e-6)  # as if nothing were weighted

@@ -11,7 +11,9 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, BadFile
+from alexnet_cli.feeding import Feeder
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import (
@@ -371,3 +373,83 @@ def test_scaled_crops_take_the_centre_of_the_mean_and_are_reflected_like_others(
         expected = 7 - centre
         np.testing.assert_allclose(out if row[-1] > row[0] else out[:, ::-1], expected, rtol=1e-5)
     assert 15 < mirrored < 45
+
+
+def _jittered(pixels, amount=0.3, draws=600):
+    augment = Augmenter(replace(STILL, jitter=amount, subtract="none"), statistics())
+    out = np.empty((64, 64, 3), np.float32)
+    for number in range(draws):
+        augment(pixels, (0, 1, number, number), out)
+        yield out
+
+
+def test_jitter_varies_brightness_contrast_and_saturation_each_by_its_own_factor():
+    """Oracle: factors of 1 ± 0.3, uniform, have variance 0.03, products of n have 1.03ⁿ − 1.
+
+    Uniform gray knows brightness only, two grays contrast too, colours all three.
+    """
+    gray, halves, colour = (np.full((72, 72, 3), 100, np.uint8) for _ in range(3))
+    halves[:36] = 60
+    colour[..., 0] = 60
+    brightness = [out.mean() / 100 for out in _jittered(gray)]
+    contrast = [(out[-1] - out[0]).mean() / 40 for out in _jittered(halves)]
+    saturation = [(out[..., 1] - out[..., 0]).mean() / 40 for out in _jittered(colour)]
+    for n, factors in enumerate((brightness, contrast, saturation), start=1):
+        assert 0.7**n - 0.02 < min(factors) < max(factors) < 1.3**n + 0.02
+        assert np.mean(factors) == pytest.approx(1, abs=0.05)
+        assert np.var(factors) == pytest.approx(1.03**n - 1, rel=0.2)
+
+
+# Cutmix
+
+
+def test_so_many_images_have_a_window_of_another():
+    """Oracle: of uniform area u and centre, a window of side s = √u loses s²/4 of it at the edges.
+
+    So its mean share is E[(s − s²/4)²] = 1/2 − 1/5 + 1/48.
+    """
+    augment = Augmenter(replace(STILL, cutmix=0.3), statistics())
+    draws = [augment.foreign_window((0, 1, number)) for number in range(4000)]
+    windows = [window for window in draws if window]
+    areas = [np.ones((64, 64))[window].sum() / 64**2 for window in windows]
+    assert len(windows) / len(draws) == pytest.approx(0.3, abs=0.03)
+    assert np.mean(areas) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.02)
+    middles = np.array([[(side.start + side.stop) / 2 for side in window] for window in windows])
+    np.testing.assert_allclose(middles.mean(axis=0), 32, atol=2)
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["whole", "one gone bad"])
+def test_mixed_images_are_parts_of_two_and_so_are_their_targets(tmp_path, bad):
+    """Oracle: both crops from the augmenter, pasted here; a target holds the areas.
+
+    One gone bad counts for nothing, and lends nothing to its neighbour.
+    """
+    colours = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in colours:
+        pixels = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    recipe = replace(TINY, cutmix=1.0)
+    store = ImageStore(files_of(colours), recipe, tmp_path)
+    if bad:
+        colours[2].unlink()
+    augment, y_true = Augmenter(recipe, statistics()), np.array([0, 1, 2, 0], np.int32)
+    devices = choose_devices(0, "float32")
+    feeder = Feeder(store, y_true, 3, augment, devices, seed=5, batch_size=4)
+    ((images, targets, count),) = feeder.batches(epoch=2)
+    order = epoch_order(4, seed=5, epoch=2)
+    crops = np.zeros((4, 64, 64, 3), np.float32)
+    for position, index in enumerate(map(int, order)):
+        if (image := store.get(index)) is not None:
+            augment(image, (5, 2, index, position), crops[position])
+    for position, index in enumerate(map(int, order)):
+        expected, other = crops[position].copy(), (position + 1) % 4
+        target = np.eye(3)[y_true[index]] * crops[position].any()
+        rows, columns = augment.foreign_window((5, 2, index))
+        if crops[position].any() and crops[other].any():
+            expected[rows, columns] = crops[other][rows, columns]
+            share = (rows.stop - rows.start) * (columns.stop - columns.start) / 64**2
+            target = (1 - share) * target + share * np.eye(3)[y_true[order[other]]]
+        np.testing.assert_array_equal(images[position], expected)
+        np.testing.assert_allclose(targets[position], target, atol=1e-6)
+    assert count == 4
+    assert np.sum(targets) == pytest.approx(4 - bad)
