@@ -239,6 +239,18 @@ class RunFolder:
         with atomic_write(self.path / "history.csv") as file:
             file.write(text.getvalue().encode())
 
+    def history(self) -> tuple[EpochRow, ...]:
+        """Read history.csv; raises `AlexNetError` if it can't be read."""
+        path = self.path / "history.csv"
+        try:
+            with open_file(path, strict.MOST_BYTES) as file:
+                rows = csv.DictReader(file.read().decode().splitlines())
+            return tuple(_epoch_row(row) for row in rows)
+        except OSError as error:
+            raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
+        except (TypeError, ValueError, KeyError, csv.Error) as error:
+            raise AlexNetError(f"{path}: can't be read: {error}") from None
+
     def write_report(self, text: str) -> None:
         """Write report.md."""
         with atomic_write(self.path / "report.md") as file:
@@ -345,6 +357,14 @@ def _array(content: memoryview) -> npt.NDArray[Any]:
         raise ValueError(f"an array of shape {shape} has {len(body)} bytes")
     array: npt.NDArray[Any] = np.ndarray(shape, dtype, body, order="F" if by_columns else "C")
     return array
+
+
+def _epoch_row(row: Mapping[str, str]) -> EpochRow:
+    numbers = {name: float(row[name]) for name in row if name != "val_top5"}
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError("not every figure is a number")
+    top5 = float(row["val_top5"]) if row["val_top5"] else None
+    return EpochRow(**{**numbers, "epoch": int(numbers["epoch"]), "val_top5": top5})  # type: ignore[arg-type]
 
 
 def _reason(error: OSError) -> str:

@@ -310,6 +310,15 @@ def evaluate(
     ten_crop: Annotated[
         bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
     ] = False,
+    none_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Tell what `predict` with it would refuse.", min=0, max=1, show_default=False
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page to show to this file.", show_default=False)
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the figures to this file.", show_default=False)
     ] = None,
@@ -317,21 +326,33 @@ def evaluate(
     """Measure a trained network: scores, classes, confusions."""
     from rich.console import Console
 
-    from alexnet_cli import evaluation, figures, render
+    from alexnet_cli import evaluation, figures, page, render
     from alexnet_cli.files import write_json
 
     console = Console()
+    for file in filter(None, (report, json)):  # before the long wait
+        if not file.parent.is_dir():
+            raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
     with render.progress_bar(console, "evaluating") as progress:
-        report = evaluation.evaluate(
-            data, models=model, split=split, ten_crop=ten_crop, progress=progress
+        found = evaluation.evaluate(
+            data,
+            models=model,
+            split=split,
+            ten_crop=ten_crop,
+            none_below=none_below,
+            progress=progress,
         )
-    first = report.members[0].path
+    first = found.members[0].path
     picture = (first if first.is_dir() else first.parent) / "confusion.png"
-    title = f"{report.split}: top-1 {report.score.top1:.3f}"
-    figures.draw_confusion(report.matrix, report.classes, picture, title)
+    title = f"{found.split}: top-1 {found.score.top1:.3f}"
+    figures.draw_confusion(found.matrix, found.classes, picture, title)
     if json is not None:
-        write_json(json, render.evaluation_json(report))
-    render.show_evaluation(console, report, picture)
+        write_json(json, render.evaluation_json(found))
+    if report is not None:
+        page.write(found, report)
+    render.show_evaluation(console, found, picture, none_below)
+    if report is not None:
+        render.say(console, f"page written to {report}")
 
 
 @app.command()
@@ -345,6 +366,9 @@ def predict(
     neighbours: Annotated[
         int, typer.Option(help="Show so many training images nearest to it.", min=0)
     ] = 0,
+    none_below: Annotated[
+        float, typer.Option(help="No class where none is as likely.", min=0, max=1)
+    ] = 0.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
 ) -> None:
@@ -369,6 +393,7 @@ def predict(
                 top=top,
                 ten_crop=ten_crop,
                 neighbours=neighbours,
+                none_below=none_below,
                 progress=progress,
             )
             first = next(found, None)

@@ -14,7 +14,15 @@ from alexnet_cli.manifest import SPLITS, ImageFile, Manifest
 from alexnet_cli.metrics import Score
 from alexnet_cli.parallel import in_order, keeping
 from alexnet_cli.pipeline import LeftOut
-from alexnet_cli.reports import EvaluationReport, MemberScore
+from alexnet_cli.reports import EvaluationReport, Judged, MemberScore
+
+SHOWN = 12  # of the worst and of the most doubtful images
+BOUNDS = (
+    0.3,
+    0.5,
+    0.7,
+    0.9,
+)  # probabilities below which an image may be called none of the classes
 
 
 def evaluate(
@@ -23,13 +31,16 @@ def evaluate(
     models: Sequence[Path] | None = None,
     split: str | None = None,
     ten_crop: bool = False,
+    none_below: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
     """Evaluate `models` (default: the newest run), their softmax outputs averaged, on `data`.
 
     `data` is by default what the first model was trained on, and `split` its `val`. Of a folder
-    that is not split, and is not the one trained on, all images are taken.
+    that is not split, and is not the one trained on, all images are taken. The cost of refusing
+    images is told for `BOUNDS` and for `none_below`, a probability.
     """
+    bounds = {*BOUNDS} if none_below is None else {*BOUNDS, none_below}
     ensemble = Ensemble(models, ten_crop=ten_crop)
     manifest, split = _choose(data, split, ensemble.members[0])
     classes = ensemble.classes
@@ -61,8 +72,18 @@ def evaluate(
         for number, member in enumerate(ensemble.members)
     )
     one_crop, ten_crop_score = scores(np.s_[:])
-    y_pred = (ten if ten_crop else one).mean(axis=1).argmax(axis=1)
+    y_score = (ten if ten_crop else one).mean(axis=1)
+    y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
+
+    def judged(chosen: metrics.IntArray) -> tuple[Judged, ...]:
+        return tuple(
+            Judged(
+                kept[i], classes[y_pred[i]], float(y_score[i].max()), float(y_score[i, y_true[i]])
+            )
+            for i in chosen[:SHOWN]
+        )
+
     seen = _seen(ensemble) if split != "train" else set()
     return EvaluationReport(
         members=members,
@@ -75,6 +96,9 @@ def evaluate(
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
+        worst=judged(metrics.surest_mistakes(y_true, y_score)),
+        doubtful=judged(metrics.most_doubtful(y_score)),
+        refusals=tuple(metrics.refuse(y_true, y_score, below) for below in sorted(bounds)),
         rejected=(*(manifest.rejected if split == "all" else ()), *left_out),
         n_seen=sum(file.sha256 in seen for file in kept),
     )

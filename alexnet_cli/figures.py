@@ -20,6 +20,7 @@ from alexnet_cli.pipeline import Float32Array
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
 LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
+SHEET_COLUMNS = 16  # kernels in a row
 MOST_CELLS = 250  # on a side of a matrix; with more, single ones can't be seen
 
 
@@ -79,9 +80,8 @@ def draw_confusion(
     from matplotlib.colors import PowerNorm
 
     n = len(classes)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    starts = np.arange(0, n, -(-n // MOST_CELLS))
-    cells = np.maximum.reduceat(np.maximum.reduceat(shares, starts, axis=0), starts, axis=1)
+    shares = shares_of(matrix)
+    cells = condense(shares)
     side = 3.5 + 0.32 * min(n, LABELLED_CLASSES)
     with _figure(path, side + 0.8, side) as figure:
         axes = figure.subplots()
@@ -99,6 +99,20 @@ def draw_confusion(
             for row, column in np.ndindex(n, n):
                 colour = "white" if shares[row, column] > 0.5 else "0.2"
                 axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+
+
+def shares_of(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide each row by its sum, the images of that class."""
+    shares: npt.NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def condense(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Let the largest of several neighbours stand for all, so that no side is above `MOST_CELLS`."""
+    starts = np.arange(0, len(shares), -(-len(shares) // MOST_CELLS))
+    rows = np.maximum.reduceat(shares, starts, axis=0)
+    cells: npt.NDArray[np.float64] = np.maximum.reduceat(rows, starts, axis=1)
+    return cells
 
 
 def _plain(name: str, longest: int = 24) -> str:
@@ -144,26 +158,37 @@ def colour_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
     return shares
 
 
+def kernel_sheet(kernels: Float32Array) -> UInt8Array:
+    """Lay out kernels (h, w, 3, kernels), `SHEET_COLUMNS` in a row: RGBA, clear between them.
+
+    Each is scaled by its own largest weight; gray is 0.
+    """
+    height, width, _, n = kernels.shape
+    largest = np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+    shown = (127.5 + kernels * (127.5 / largest)).round().astype(np.uint8)
+    rows = -(-n // SHEET_COLUMNS)
+    sheet = np.zeros((rows * (height + 1) + 1, SHEET_COLUMNS * (width + 1) + 1, 4), np.uint8)
+    for index in range(n):
+        row, column = divmod(index, SHEET_COLUMNS)
+        top, left = 1 + row * (height + 1), 1 + column * (width + 1)
+        cell = sheet[top : top + height, left : left + width]
+        cell[..., :3], cell[..., 3] = shown[..., index], 255
+    return sheet
+
+
 def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
     """Draw Figure 3: the first layer's kernels, the towers apart, and how much colour each sees.
 
     `kernels`: (h, w, 3, kernels). Each is scaled by its own largest weight; gray is 0.
     """
-    size, n = kernels.shape[0], kernels.shape[3]
-    columns = 16
-    rows = -(-n // towers // columns)
-    largest = np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
-    shown = 0.5 + kernels / (2 * largest)
+    n = kernels.shape[3]
+    rows = -(-n // towers // SHEET_COLUMNS)
     selectivity = colour_selectivity(kernels)
     with _figure(path, 9, towers * (0.46 * rows + 0.35)) as figure:
         grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[5, 1])
         for number, (axes, strip) in enumerate(grid):
             chosen = np.arange(number * n // towers, (number + 1) * n // towers)
-            sheet = np.ones((rows * (size + 1) + 1, columns * (size + 1) + 1, 3))
-            for place, index in enumerate(chosen):
-                top, left = (1 + (size + 1) * at for at in divmod(place, columns))
-                sheet[top : top + size, left : left + size] = shown[..., index]
-            axes.imshow(sheet, interpolation="nearest")
+            axes.imshow(kernel_sheet(kernels[..., chosen]), interpolation="nearest")
             axes.axis("off")
             mean = selectivity[chosen].mean()
             axes.set_title(f"tower {number + 1}" if towers > 1 else "one tower", loc="left")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli import figures, strict
+from alexnet_cli import figures
 from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.ensemble import Member, load_member
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.files import open_file
 from alexnet_cli.manifest import ImageFile, Progress
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.reports import Prediction
@@ -38,7 +36,10 @@ def draw(
         names = [RunFolder(run).card().recipe.name for run in runs]
         if len({*names}) < len(names):
             names = [run.resolve().name for run in runs]
-        errors = dict(zip(names, map(_training_errors, runs)))
+        histories = [RunFolder(run).history() for run in runs]
+        errors = {
+            name: [1 - row.train_top1 for row in rows] for name, rows in zip(names, histories)
+        }
         figures.draw_training_errors(errors, out / "training-error.png")
     member = load_member(runs[0])
     assert member.trained_on is not None  # as of every run folder
@@ -69,18 +70,6 @@ def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | Non
     ]
     figures.draw_neighbours(rows, run.path / "neighbours.png")
     return run.path / "neighbours.png"
-
-
-def _training_errors(run: Path) -> list[float]:
-    try:
-        with open_file(run / "history.csv", strict.MOST_BYTES) as file:
-            rows = csv.DictReader(file.read().decode().splitlines())
-        errors = [1 - float(row["train_top1"]) for row in rows]
-        if not np.isfinite(errors).all():
-            raise ValueError("not every train_top1 is a number")
-        return errors
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise AlexNetError(f"{run / 'history.csv'}: can't be read: {error}") from None
 
 
 def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:

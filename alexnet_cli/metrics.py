@@ -133,3 +133,39 @@ def most_confused(
     worst = np.argsort(-mistakes, axis=None, kind="stable")[:top]
     pairs = (divmod(int(flat), len(names)) for flat in worst)
     return tuple((names[t], names[p], int(mistakes[t, p])) for t, p in pairs if mistakes[t, p])
+
+
+# Single images
+
+
+def surest_mistakes(y_true: IntArray, y_score: FloatArray) -> IntArray:
+    """Number the images (n,) whose best class is not the true one, the likeliest such class first."""
+    mistakes = np.flatnonzero(y_score.argmax(axis=1) != y_true)
+    order: IntArray = mistakes[np.argsort(-y_score[mistakes].max(axis=1), kind="stable")]
+    return order
+
+
+def most_doubtful(y_score: FloatArray) -> IntArray:
+    """Number all images (n,), those first whose two best classes are nearest to each other."""
+    ranked = np.sort(y_score, axis=1)
+    order: IntArray = np.argsort(ranked[:, -1] - ranked[:, -2:][:, 0], kind="stable")
+    return order
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What it costs to say "none of these" wherever the best class is less likely than `below`."""
+
+    below: float
+    n: int  # images
+    n_refused: int
+    n_refused_right: int  # of them, those whose best class is the true one
+    top1: float | None  # of those that are left; None if none is
+
+
+def refuse(y_true: IntArray, y_score: FloatArray, below: float) -> Refusal:
+    """Count what would be refused (Hendrycks and Gimpel 2017: the largest softmax output tells)."""
+    hits, refused = y_score.argmax(axis=1) == y_true, y_score.max(axis=1) < below
+    left = hits[~refused]
+    top1 = float(left.mean()) if left.size else None
+    return Refusal(below, len(hits), int(refused.sum()), int(hits[refused].sum()), top1)

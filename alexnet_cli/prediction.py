@@ -23,13 +23,15 @@ def predict(
     top: int = 5,
     ten_crop: bool = False,
     neighbours: int = 0,
+    none_below: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Prediction | Rejected]:
     """Classify image files, and all images in folders, with `models` (default: the newest run).
 
     The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
     `top` is the number of classes to give, at most those there are; `neighbours` that of nearest
-    training images, for which one model is needed. Raises `UsageError` for `top` below 1.
+    training images, for which one model is needed. An image whose best class has a probability
+    below `none_below` is refused. Raises `UsageError` for `top` below 1.
     """
     if top < 1:
         raise UsageError(f"--top {top}: must be at least 1")
@@ -74,6 +76,7 @@ def predict(
             classes=tuple(ensemble.classes[index] for index in best),
             probabilities=tuple(float(scores[index]) for index in best),
             neighbours=near,
+            refused=bool(scores[best[0]] < none_below),
         )
         yield from _drain(rejected)
     yield from _drain(rejected)

@@ -19,7 +19,7 @@ from rich.text import Text
 from alexnet_cli import fidelity
 from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import SPLITS, Manifest, Rejected
-from alexnet_cli.metrics import Score
+from alexnet_cli.metrics import Refusal, Score
 from alexnet_cli.names import for_csv, plain
 from alexnet_cli.recipes import RECIPES, Recipe
 from alexnet_cli.reports import (
@@ -168,7 +168,9 @@ def score_cells(score: Score) -> list[str]:
     return cells if score.top5 is None else [*cells, f"{score.top5:.4f}"]
 
 
-def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -> None:
+def show_evaluation(
+    console: Console, report: EvaluationReport, picture: Path, none_below: float | None = None
+) -> None:
     """Show scores, classes, confusions, and where the picture of the matrix lies."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
@@ -187,6 +189,9 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
     if report.n_seen:
         seen = f"{report.n_seen} of these images were in the training split"
         say(console, f"{seen}: the figures flatter the model", "yellow")
+    for cost in report.refusals if none_below is not None else ():
+        if cost.below == none_below:
+            say(console, _cost_of_refusing(cost))
     _show_classes(console, report)
     if len(report.classes) <= MATRIX_COLUMNS:
         _show_matrix(console, report)
@@ -194,6 +199,14 @@ def show_evaluation(console: Console, report: EvaluationReport, picture: Path) -
         times = "once" if count == 1 else f"{count} times"
         say(console, f"{true} taken for {predicted} {times}")
     say(console, f"confusion matrix drawn in {picture}")
+
+
+def _cost_of_refusing(cost: Refusal) -> str:
+    rest = "" if cost.top1 is None else f"; top-1 of the rest {cost.top1:.4f}"
+    return (
+        f"none of these below {cost.below:g}: {cost.n_refused:,} of {cost.n:,} refused, "
+        f"{cost.n_refused_right:,} of which were right{rest}"
+    )
 
 
 def _add_scores(table: Table, name: str, scores: MemberScore | EvaluationReport) -> None:
@@ -230,6 +243,9 @@ def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
     data = {**asdict(report), "matrix": report.matrix.tolist()}
     for item in (*data["members"], *data["rejected"]):
         item["path"] = str(item["path"])
+    for item in (*data["worst"], *data["doubtful"]):
+        file = item.pop("file")
+        item |= {"path": str(file["path"]), "label": file["label"]}
     return {**data, "top1_interval": list(report.top1_interval)}
 
 
@@ -250,6 +266,8 @@ def show_export(console: Console, report: ExportReport) -> None:
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """Show a bar per class."""
     say(console, str(prediction.file.path), "bold")
+    if prediction.refused:
+        say(console, "  none of these", "yellow")
     width = max(len(plain(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
         full = round(probability * BAR_WIDTH)
@@ -276,6 +294,8 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
             pairs = zip(outcome.classes, outcome.probabilities)
             classes = [{"class": name, "probability": p} for name, p in pairs]
             rows.append({"image": str(outcome.file.path), "predictions": classes})
+            if outcome.refused:
+                rows[-1]["none_of_these"] = True
             if outcome.neighbours:
                 rows[-1]["neighbours"] = [
                     {
@@ -291,13 +311,15 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
 def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability.
 
-    What a spreadsheet would compute has an apostrophe in front; JSON has every name as it is.
+    An image that is none of the classes has one row without a class. What a spreadsheet would
+    compute has an apostrophe in front; JSON has every name as it is.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for outcome in outcomes:
         if isinstance(outcome, Prediction):
-            pairs = zip(outcome.classes, outcome.probabilities)
+            classes = ("",) if outcome.refused else outcome.classes
+            pairs = zip(classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
                 image, label = for_csv(outcome.file.path), for_csv(name)
                 writer.writerow([image, rank, label, f"{probability:.6f}"])

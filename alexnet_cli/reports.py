@@ -11,7 +11,7 @@ import numpy.typing as npt
 from alexnet_cli.artifacts import Card
 from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import ImageFile, Rejected
-from alexnet_cli.metrics import ClassScore, EpochRow, Score
+from alexnet_cli.metrics import ClassScore, EpochRow, Refusal, Score
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,16 @@ class MemberScore:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """An image, and what the network says of it."""
+
+    file: ImageFile
+    predicted: str
+    probability: float  # of the class it predicts
+    true_probability: float
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """What an evaluation found; every image counts once."""
 
@@ -104,6 +114,11 @@ class EvaluationReport:
     matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
+    worst: tuple[Judged, ...]  # mistakes, that it is surest of first
+    doubtful: tuple[
+        Judged, ...
+    ]  # images whose two best classes are nearly alike, the nearest first
+    refusals: tuple[Refusal, ...]  # by rising `below`
     rejected: tuple[Rejected, ...]  # files that should have been among the images
     n_seen: int  # images whose content was trained on, where another split was asked for
 
@@ -129,6 +144,7 @@ class Prediction:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
+    refused: bool = False  # none of the classes: even the best is too unlikely
 
 
 @dataclass(frozen=True)

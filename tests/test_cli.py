@@ -133,6 +133,30 @@ def test_predictions_for_programs(inside, alexnet):
         assert float(row["probability"]) == pytest.approx(expected["probability"], abs=1e-6)
 
 
+def test_what_no_class_is_likely_enough_for_is_none_of_these(inside, alexnet):
+    """Oracle: the probabilities that `predict` gives alone, and bounds on both sides of the lowest.
+
+    What `evaluate` says of the cost is a count of the validation images, here by their probabilities.
+    """
+    _, out, _ = alexnet("predict", "data/val", "--json", "--top", 1)
+    least, second, _ = sorted(json.loads(out), key=lambda one: one["predictions"][0]["probability"])
+    image, (best,) = least["image"], least["predictions"]
+    above = (best["probability"] + second["predictions"][0]["probability"]) / 2
+    for bound, refused in ((best["probability"] * 0.99, False), (above, True)):
+        code, out, _ = alexnet("predict", image, "--none-below", bound)
+        assert (code, "none of these" in out) == (0, refused)
+        _, out, _ = alexnet("predict", image, "--none-below", bound, "--json", "--top", 1)
+        assert json.loads(out)[0].get("none_of_these", False) == refused
+        assert json.loads(out)[0]["predictions"][0]["class"] == best["class"]
+        _, out, _ = alexnet("predict", image, "--none-below", bound, "--csv")
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert rows[0]["class"] == ("" if refused else best["class"])
+        assert len(rows) == (1 if refused else 3)
+    code, out, err = alexnet("evaluate", "--none-below", above)
+    assert (code, err) == (0, "")
+    assert f"none of these below {above:g}: 1 of 3 refused" in " ".join(out.split())
+
+
 def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     """Oracle: the run's manifest names each photograph where it lies, once."""
     out = tmp_path / "elsewhere"
@@ -278,6 +302,7 @@ def _broken_run(folder):
         (None, "figures", 1, "no trained model in runs/"),
         (None, "figures runs/r", 1, "runs/r: no such run folder"),
         (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
+        (None, "evaluate --report no/x.html", 2, "no/x.html: there is no folder no"),
         (None, "fly", 2, "No such command 'fly'"),
     ],
 )

@@ -9,10 +9,14 @@ import pytest
 
 from alexnet_cli.metrics import (
     ClassScore,
+    Refusal,
     confusion_matrix,
     most_confused,
+    most_doubtful,
     per_class,
+    refuse,
     score,
+    surest_mistakes,
     top_k_hits,
     wilson_interval,
 )
@@ -192,3 +196,34 @@ def test_wilson_interval_covers_95_percent():
     coverages = [coverage((i + 0.5) / 200) for i in range(200)]
     assert np.mean(coverages) == pytest.approx(0.95, abs=0.005)
     assert min(coverages[20:180]) > 0.92
+
+
+# Single images
+
+SURE = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [0.3, 0.7]])
+TRUTH = np.array([1, 1, 1, 0, 0])
+
+
+def test_the_surest_mistakes_come_first():
+    """Oracle: by hand; images 0, 2 and 4 are wrong, with 0.9, 0.6 and 0.7."""
+    assert surest_mistakes(TRUTH, SURE).tolist() == [0, 4, 2]
+
+
+def test_the_most_doubtful_come_first():
+    """Oracle: by hand; the best two classes are 0.8, 0.6, 0.2, 0 and 0.4 apart."""
+    assert most_doubtful(SURE).tolist() == [3, 2, 4, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("below", "n_refused", "n_right", "top1"),
+    [
+        (0.0, 0, 0, 2 / 5),
+        (0.5, 0, 0, 2 / 5),
+        (0.65, 2, 1, 1 / 3),
+        (0.85, 4, 2, 0.0),
+        (1.0, 5, 2, None),
+    ],
+)
+def test_what_refusing_costs(below, n_refused, n_right, top1):
+    """Oracle: by hand; right are image 1, with 0.8, and image 3, with 0.5."""
+    assert refuse(TRUTH, SURE, below) == Refusal(below, 5, n_refused, n_right, top1)
