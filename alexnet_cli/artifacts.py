@@ -50,7 +50,7 @@ from alexnet_cli.files import atomic_write, open_file, sweep, write_json
 from alexnet_cli.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipe import Recipe
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1

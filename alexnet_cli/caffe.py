@@ -17,7 +17,8 @@ import numpy as np
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import open_file
 from alexnet_cli.pipeline import Float32Array, Statistics
-from alexnet_cli.recipes import CAFFE, Conv, Recipe
+from alexnet_cli.recipe import Conv, Recipe
+from alexnet_cli.recipes import CAFFE
 
 # What Caffe's users subtract: the mean of ILSVRC-2012's training images, R, G and B.
 # (python/caffe/imagenet/ilsvrc_2012_mean.npy)

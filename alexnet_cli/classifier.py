@@ -20,7 +20,8 @@ from alexnet_cli.manifest import Progress
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.parallel import in_batches, in_order, keeping
 from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics
-from alexnet_cli.recipes import CAFFE, Dense, Recipe
+from alexnet_cli.recipe import Dense, Recipe
+from alexnet_cli.recipes import CAFFE
 from alexnet_cli.sizes import fitting
 
 

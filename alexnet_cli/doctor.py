@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet_cli.metrics import EpochRow
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipe import Recipe
 
 # A run gets this many epochs and updates before it must have learnt something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60

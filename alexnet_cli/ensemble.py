@@ -19,7 +19,8 @@ from alexnet_cli.images import UInt8Array
 from alexnet_cli.manifest import ImageFile, Manifest
 from alexnet_cli.parallel import BATCH_CROPS, in_batches
 from alexnet_cli.pipeline import Float32Array, Statistics, load_image
-from alexnet_cli.recipes import CAFFE, Recipe
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import CAFFE
 
 if TYPE_CHECKING:
     from alexnet_cli.classifier import Classifier

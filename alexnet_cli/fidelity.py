@@ -8,7 +8,8 @@ from typing import Any
 
 from alexnet_cli.doctor import Finding
 from alexnet_cli.names import for_markdown
-from alexnet_cli.recipes import LITERAL, Conv, Dense, Recipe, constants
+from alexnet_cli.recipe import Conv, Dense, Recipe, constants
+from alexnet_cli.recipes import LITERAL
 
 
 @dataclass(frozen=True)

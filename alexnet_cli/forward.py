@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from alexnet_cli.pipeline import Cropper, Float32Array, Statistics
-from alexnet_cli.recipes import Conv, Recipe
+from alexnet_cli.recipe import Conv, Recipe
 from alexnet_cli.sizes import step_name, tower_names
 
 _EPSILON = 1e-3  # of Keras' batch normalization

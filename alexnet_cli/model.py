@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
-from alexnet_cli.recipes import Conv, Recipe
+from alexnet_cli.recipe import Conv, Recipe
 from alexnet_cli.sizes import count_weights, step_name
 
 AHEAD = 4  # batches that are prepared while the devices learn from one

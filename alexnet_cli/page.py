@@ -24,7 +24,8 @@ from alexnet_cli.manifest import Manifest
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.names import plain
 from alexnet_cli.pipeline import load_image
-from alexnet_cli.recipes import RECIPES, Recipe, as_typed, constants, differences
+from alexnet_cli.recipe import Recipe, as_typed, constants, differences
+from alexnet_cli.recipes import RECIPES
 from alexnet_cli.reports import EvaluationReport, Judged
 from alexnet_cli.variants import compose
 

@@ -24,7 +24,7 @@ from alexnet_cli import images, memory, shards
 from alexnet_cli.errors import AlexNetError, BadFile, ImageError
 from alexnet_cli.manifest import ImageFile, Rejected
 from alexnet_cli.parallel import in_order
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipe import Recipe
 
 T = TypeVar("T")
 R = TypeVar("R")

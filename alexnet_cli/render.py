@@ -21,7 +21,8 @@ from alexnet_cli.doctor import Finding
 from alexnet_cli.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.metrics import Refusal, Score
 from alexnet_cli.names import for_csv, plain
-from alexnet_cli.recipes import RECIPES, Recipe
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import RECIPES
 from alexnet_cli.reports import (
     EvaluationReport,
     ExportReport,

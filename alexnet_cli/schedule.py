@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from alexnet_cli.metrics import EpochRow
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.recipes import Conv, Recipe
+from alexnet_cli.recipe import Conv, Recipe
 
 # The paper's network has 62 million weights, and with all that follows a layer 2 million outputs.
 MOST_WEIGHTS = 500_000_000

@@ -17,7 +17,7 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.loop import Training
 from alexnet_cli.manifest import MANIFEST, Manifest, files_of
 from alexnet_cli.pipeline import ImageStore, measure
-from alexnet_cli.recipes import Recipe
+from alexnet_cli.recipe import Recipe
 from alexnet_cli.reports import Listener, TrainReport
 from alexnet_cli.scanning import Reading
 

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes import Conv, Dense, Recipe, choose, differences, each, hidden_biases
+from alexnet_cli.recipe import Conv, Dense, Recipe, differences
+from alexnet_cli.recipes import choose, each, hidden_biases
 
 
 def _without(recipe: Recipe, step: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from alexnet_cli import cli, evaluation, metrics, page
 from alexnet_cli.artifacts import RunFolder, load_arrays
 from alexnet_cli.pipeline import load_image
-from alexnet_cli.recipes import RECIPES, constants
+from alexnet_cli.recipe import constants
+from alexnet_cli.recipes import RECIPES
 from alexnet_cli.variants import compose
 
 CHROMIUM = shutil.which("chromium")

@@ -8,6 +8,7 @@ import pytest
 
 from alexnet_cli import fidelity
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.recipe import Recipe, constants
 from alexnet_cli.recipes import (
     CAFFE,
     LITERAL,
@@ -16,8 +17,6 @@ from alexnet_cli.recipes import (
     PAPER,
     RECIPES,
     RELEASED,
-    Recipe,
-    constants,
     find_recipe,
 )
 from alexnet_cli.variants import VARIANTS, compose, override, vary
