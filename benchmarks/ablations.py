@@ -47,6 +47,10 @@ class Job:
     options: tuple[str, ...]
     share: float = 1.0  # of the epochs: what stays flat need not run to the end
 
+    def folder(self, out: Path) -> Path:
+        """Name the folder of its run, log and evaluation."""
+        return out / f"{self.name}-{self.seed}".replace(", ", "-").replace(" ", "-")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -92,9 +96,9 @@ def plan(seeds: int, size: int) -> list[Job]:
     return jobs
 
 
-def run(job: Job, data: Path, out: Path, epochs: int) -> None:
+def run(job: Job, data: Path, out: Path, epochs: int, split: str = "val") -> None:
     """Train and evaluate, unless that has been done."""
-    folder = out / f"{job.name}-{job.seed}".replace(", ", "-").replace(" ", "-")
+    folder = job.folder(out)
     done = folder / "evaluation.json"
     if done.exists():
         return
@@ -105,6 +109,7 @@ def run(job: Job, data: Path, out: Path, epochs: int) -> None:
     epochs = max(1, round(epochs * job.share))
     train = [*alexnet, "train", str(data), *job.options, "--epochs", str(epochs), *where]
     evaluate = [*alexnet, "evaluate", "--model", str(folder / "latest"), "--ten-crop"]
+    evaluate += ["--split", split]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("w") as log:
         for command in (train, [*evaluate, "--json", str(done)]):
@@ -117,7 +122,7 @@ def run(job: Job, data: Path, out: Path, epochs: int) -> None:
 
 def read(job: Job, out: Path) -> Result | None:
     """Read the result of a training that is done."""
-    folder = out / f"{job.name}-{job.seed}".replace(", ", "-").replace(" ", "-")
+    folder = job.folder(out)
     if not (folder / "evaluation.json").exists():
         return None
     scores = json.loads((folder / "evaluation.json").read_text())
