@@ -20,19 +20,13 @@ manifest, which never change. Checksums tell damage; whoever means harm can make
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
-import json
 import math
-import mmap
 import os
 import platform
 import shutil
-import struct
 import sys
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -44,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli import __version__, sizes, strict
+from alexnet_cli.arrays import load_arrays, load_notes, reason, save_arrays
 from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write, open_file, sweep, write_json
@@ -52,15 +47,9 @@ from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import Statistics
 from alexnet_cli.recipe import Recipe
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 FORMAT = 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 LATEST = "latest"
-
-# A field of zip headers that readers pass over, as they know no such number; it fills up to the next
-# multiple of what vector instructions like.
-_EXTRA, _PADDING, _ALIGNMENT = struct.Struct("<HH"), 0xA1E0, 64
-_MOST_HEADER = 1 << 16  # of a .npy file
 
 
 @dataclass(frozen=True)
@@ -164,7 +153,7 @@ class RunFolder:
         except (AlexNetError, ValueError) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
         except OSError as error:
-            raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
+            raise AlexNetError(f"{path}: can't be read: {reason(error)}") from None
 
     def manifest(self, classes: tuple[str, ...]) -> Manifest:
         """Read the manifest, which must have the model's `classes`."""
@@ -218,7 +207,7 @@ class RunFolder:
         except (ValueError, TypeError, KeyError) as error:
             raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
         except OSError as error:
-            raise AlexNetError(f"{self.path / name}: can't be read: {_reason(error)}") from None
+            raise AlexNetError(f"{self.path / name}: can't be read: {reason(error)}") from None
         if found != expected:
             raise AlexNetError(f"{self.path / name}: is damaged or was changed since the run began")
 
@@ -247,7 +236,7 @@ class RunFolder:
                 rows = csv.DictReader(file.read().decode().splitlines())
             return tuple(_epoch_row(row) for row in rows)
         except OSError as error:
-            raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
+            raise AlexNetError(f"{path}: can't be read: {reason(error)}") from None
         except (TypeError, ValueError, KeyError, csv.Error) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
 
@@ -279,103 +268,12 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = None) -> None:
-    """Write arrays, and JSON `notes`, as one .npz file, whose format keeps a CRC of each.
-
-    As by `np.savez`, but each array begins at a multiple of 64 bytes, so that a mapped file serves as
-    well as memory.
-    """
-    packed = dict(arrays)
-    if notes is not None:
-        packed["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-        for name, array in packed.items():
-            member = zipfile.ZipInfo(f"{name}.npy")
-            # a header, the name, the sizes in 64 bits, and this field's own head
-            unpadded = file.tell() + 30 + len(member.filename.encode()) + 20 + _EXTRA.size
-            padding = -unpadded % _ALIGNMENT
-            member.extra = _EXTRA.pack(_PADDING, padding) + bytes(padding)
-            with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
-
-
-def load_arrays(
-    path: Path, only: str | None = None, of: int = 2 * sizes.MOST_WEIGHTS
-) -> dict[str, npt.NDArray[Any]]:
-    """Map all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged.
-
-    They are read-only and stay what they are when another file takes this one's place. `of` is how
-    many numbers it may hold, beside notes and headers.
-    """
-    most = 4 * of + strict.MOST_BYTES
-    try:
-        stream = open_file(path, most)
-    except OSError as error:
-        raise AlexNetError(f"{path}: can't be read: {_reason(error)}") from None
-    try:
-        with stream as file, zipfile.ZipFile(file) as archive:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-            file.seek(-12, os.SEEK_END)  # the count that ends the archive, as savez writes it
-            if int.from_bytes(file.read(2), "little") != len(members):
-                raise ValueError("arrays are missing")
-            if any(m.compress_type or m.file_size != m.compress_size for m in members.values()):
-                raise ValueError("arrays are compressed, which `alexnet` never does")
-            if any(m.flag_bits for m in members.values()):
-                raise ValueError("arrays are encrypted or streamed, which `alexnet` never does")
-            if sum(member.file_size for member in members.values()) > most:
-                raise ValueError("arrays lie in one another")
-            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            chosen = {only: members[only]} if only else members
-            return {name: _array(_content(mapped, info)) for name, info in chosen.items()}
-    except Exception as error:  # zipfile and NumPy raise anything when a file lies
-        raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None
-
-
-def _content(mapped: memoryview, member: zipfile.ZipInfo) -> memoryview:
-    """Find a member's bytes behind its header, and hold them against their CRC before anyone looks."""
-    header = mapped[member.header_offset :]
-    n_name, n_extra = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
-    name, start = bytes(header[30 : 30 + n_name]), 30 + n_name + n_extra
-    content = header[start : start + member.file_size]
-    if bytes(header[:4]) != b"PK\3\4" or name != member.orig_filename.encode("cp437"):
-        raise ValueError("arrays are not where they should be")
-    if zlib.crc32(content) != member.CRC:
-        raise ValueError(f"the CRC of {member.filename} is another")
-    return content
-
-
-def _array(content: memoryview) -> npt.NDArray[Any]:
-    """Make an array of numbers of a .npy file; it is a view of `content`."""
-    file = io.BytesIO(content[:_MOST_HEADER])
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version of the format")
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    body = content[file.tell() :]
-    if dtype.kind not in "biuf" or min(shape, default=0) < 0:
-        raise ValueError(f"an array is of no numbers but {dtype}")
-    if math.prod(shape) * dtype.itemsize != len(body):
-        raise ValueError(f"an array of shape {shape} has {len(body)} bytes")
-    array: npt.NDArray[Any] = np.ndarray(shape, dtype, body, order="F" if by_columns else "C")
-    return array
-
-
 def _epoch_row(row: Mapping[str, str]) -> EpochRow:
     numbers = {name: float(row[name]) for name in row if name != "val_top5"}
     if not all(map(math.isfinite, numbers.values())):
         raise ValueError("not every figure is a number")
     top5 = float(row["val_top5"]) if row["val_top5"] else None
     return EpochRow(**{**numbers, "epoch": int(numbers["epoch"]), "val_top5": top5})  # type: ignore[arg-type]
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "it is a link, which a run never holds"
-    return error.strerror or str(error)
-
-
-def load_notes(arrays: dict[str, npt.NDArray[Any]]) -> Any:
-    """Take the JSON notes out of what `load_arrays` returned."""
-    return strict.loads(arrays.pop("notes").tobytes())
 
 
 def changes(before: Mapping[str, str]) -> tuple[str, ...]:

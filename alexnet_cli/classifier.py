@@ -14,7 +14,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli import caffe
-from alexnet_cli.artifacts import Arrays, RunFolder
+from alexnet_cli.arrays import Arrays
+from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.manifest import Progress
 from alexnet_cli.model import build_alexnet

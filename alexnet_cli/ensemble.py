@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_cli import caffe, sizes, startup, strict
-from alexnet_cli.artifacts import Arrays, Card, RunFolder
+from alexnet_cli.arrays import Arrays
+from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import open_file
 from alexnet_cli.forward import NumPyClassifier

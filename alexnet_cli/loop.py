@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics, strict
+from alexnet_cli.arrays import load_notes, save_arrays
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import Classifier, get_weights
 from alexnet_cli.cluster import PeerLost
@@ -268,9 +269,7 @@ class Training:
         self.history.append(row)
         self.schedule = self.schedule.after(row, self.recipe)
         if self.devices.is_chief and self.schedule.best_epoch == row.epoch:
-            artifacts.save_arrays(
-                self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch}
-            )
+            save_arrays(self.run.path / "best.npz", get_weights(self.model), {"epoch": row.epoch})
         self._save_state(Part())
         if self.devices.is_chief:
             self._write_records()
@@ -293,7 +292,7 @@ class Training:
         if self.devices.is_chief:
             self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
             state = get_state(self.model, self.optimizer)
-            artifacts.save_arrays(self.run.path / "last.npz", state, asdict(notes))
+            save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part = len(self.history), part
 
     def restore(self) -> None:
@@ -301,7 +300,7 @@ class Training:
         path = self.run.path / "last.npz"
         arrays = self.run.weights(path.name, self.card)
         try:
-            notes: Notes = strict.as_type(Notes, artifacts.load_notes(arrays))
+            notes: Notes = strict.as_type(Notes, load_notes(arrays))
             done, n_images = notes.part.done, len(self.stores["train"])
             if (
                 len(notes.history) != notes.epoch

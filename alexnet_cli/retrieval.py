@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli import artifacts
+from alexnet_cli.arrays import load_arrays, load_notes, save_arrays
 from alexnet_cli.ensemble import Member
 from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import Progress
@@ -34,14 +34,14 @@ class TrainingImages:
         notes = {"epoch": member.epoch, "n_images": len(self.files)}
         if kept.exists():
             *_, fc7 = member.classifier.recipe.dense
-            arrays = artifacts.load_arrays(kept, of=len(self.files) * fc7.units)
+            arrays = load_arrays(kept, of=len(self.files) * fc7.units)
             features = arrays.get("features", np.empty(0))
             fits = features.shape == (len(self.files), fc7.units) and np.isfinite(features).all()
-            if fits and artifacts.load_notes(arrays) == notes:
+            if fits and load_notes(arrays) == notes:
                 self.features: Float32Array = features.astype(np.float32)
                 return
         self.features = self._compute(progress)
-        artifacts.save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
+        save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
 
     def _compute(self, progress: Progress | None) -> Float32Array:
         classifier = self.member.classifier

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from alexnet_cli.artifacts import Arrays
+from alexnet_cli.arrays import Arrays
 from alexnet_cli.classifier import assign, get_weights, set_weights
 from alexnet_cli.doctor import Finding
 from alexnet_cli.metrics import EpochRow

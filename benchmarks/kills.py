@@ -28,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.artifacts import RunFolder, load_arrays, load_notes
+from alexnet_cli.arrays import load_arrays, load_notes
+from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.cluster import Cluster, meet
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.metrics import EpochRow

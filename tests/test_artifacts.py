@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from alexnet_cli.artifacts import Card, RunFolder, load_arrays, load_notes, save_arrays
+from alexnet_cli.arrays import load_arrays, load_notes, save_arrays
+from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.files import atomic_write
 from alexnet_cli.manifest import Manifest

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from test_training import assert_same_run
 
-from alexnet_cli.artifacts import load_arrays
+from alexnet_cli.arrays import load_arrays
 from alexnet_cli.cluster import Cluster, PeerMissing, find_cluster, meet
 from alexnet_cli.errors import UsageError
 

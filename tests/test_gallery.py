@@ -11,7 +11,7 @@ from PIL import Image
 from test_training import QUICK, run
 
 from alexnet_cli import figures, gallery, prediction
-from alexnet_cli.artifacts import load_arrays
+from alexnet_cli.arrays import load_arrays
 from alexnet_cli.ensemble import load_member
 from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import ImageFile

@@ -22,7 +22,8 @@ import pytest
 from test_training import QUICK, run
 
 from alexnet_cli import gallery, prediction, training
-from alexnet_cli.artifacts import RunFolder, load_arrays, load_notes, save_arrays
+from alexnet_cli.arrays import load_arrays, load_notes, save_arrays
+from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.caffe import read_caffe
 from alexnet_cli.classifier import read_weights
 from alexnet_cli.devices import choose_devices

@@ -18,7 +18,7 @@ import pytest
 from test_training import QUICK, assert_same_run, run
 
 from alexnet_cli import scanning, splitting, training
-from alexnet_cli.artifacts import load_arrays
+from alexnet_cli.arrays import load_arrays
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.reports import Listener

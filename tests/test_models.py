@@ -13,7 +13,7 @@ from PIL import Image
 from test_training import QUICK, run
 
 from alexnet_cli import evaluation, prediction, scanning, splitting
-from alexnet_cli.artifacts import load_arrays
+from alexnet_cli.arrays import load_arrays
 from alexnet_cli.caffe import MEAN, read_caffe
 from alexnet_cli.classifier import read_weights
 from alexnet_cli.ensemble import load_caffe

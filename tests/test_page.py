@@ -17,7 +17,8 @@ from test_training import QUICK, run
 from typer.testing import CliRunner
 
 from alexnet_cli import cli, evaluation, metrics, page
-from alexnet_cli.artifacts import RunFolder, load_arrays
+from alexnet_cli.arrays import load_arrays
+from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.pipeline import load_image
 from alexnet_cli.recipe import constants
 from alexnet_cli.recipes import RECIPES

@@ -19,7 +19,8 @@ import pytest
 from conftest import COLOURS, TINY
 
 from alexnet_cli import evaluation, prediction, training
-from alexnet_cli.artifacts import RunFolder, load_arrays, load_notes, save_arrays
+from alexnet_cli.arrays import load_arrays, load_notes, save_arrays
+from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.metrics import EpochRow
