@@ -158,7 +158,7 @@ def _open(file: ImageFile, recipe: Recipe) -> Path | BytesIO:
         if recipe.squash or recipe.stored_size > shards.SIZE:
             raise AlexNetError(
                 f"{file.path}: is a prepared square of {shards.SIZE} pixels, but the recipe "
-                f"{recipe.name} takes more of a photograph: split without --prepare"
+                f"{recipe.name} takes more of a photograph: split without --prepare, or try --recipe paper"
             )
         return BytesIO(shards.read(file.record))
     if not file.sha256:

@@ -182,6 +182,7 @@ MODERN = replace(
     },
 )
 
+DEFAULT = MODERN.name  # whoever comes with some photographs wants the fewest mistakes on them
 RECIPES = {recipe.name: recipe for recipe in (PAPER, MODERN, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
 
 

@@ -170,6 +170,8 @@ def test_a_stranger_does_not_count():
 # How they train
 
 TINY_NETWORK = [
+    "--recipe",
+    "paper",  # its rate does not depend on the length of the run
     "--set",
     "stored_size=72",
     "--set",

@@ -24,7 +24,7 @@ def train(
     ),
     recipe: Annotated[
         str | None,
-        typer.Option(help="See `alexnet recipes`.  [default: paper, or that of --weights]"),
+        typer.Option(help="See `alexnet recipes`.  [default: modern, or that of --weights]"),
     ] = None,
     variant: Annotated[
         list[str] | None,
@@ -81,7 +81,7 @@ def train(
 
     from alexnet_cli import screen, startup
     from alexnet_cli.cluster import find_cluster, meet
-    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.recipes import DEFAULT, find_recipe
     from alexnet_cli.variants import compose
 
     given = [name for name in _FIXED if is_typed(context, name)]
@@ -91,7 +91,7 @@ def train(
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
     settings = [*(set or ()), *settings]
-    compose(find_recipe(recipe or "paper"), variant or (), settings)  # complain before the wait
+    compose(find_recipe(recipe or DEFAULT), variant or (), settings)  # complain before the wait
     cluster = find_cluster(workers, worker, os.environ)
     if cluster:
         meet(cluster)
@@ -103,7 +103,7 @@ def train(
     console = Console()
     devices = choose_devices(gpus, precision, cluster)
     initial = read_weights(weights) if weights else None
-    base = initial.recipe if initial and recipe is None else find_recipe(recipe or "paper")
+    base = initial.recipe if initial and recipe is None else find_recipe(recipe or DEFAULT)
     chosen = compose(base, variant or (), settings)
     with screen.open_screen(console, cluster) as listener:
         if resume is not None:
