@@ -210,8 +210,7 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
     recipe, card = member.classifier.recipe, member.card
     run = RunFolder(member.path)
     history = run.history() if card else ()
-    names = [name for name in member.classifier.weights if name.startswith("conv1")]
-    kernels = next(member.classifier.weights[n] for n in names if n.endswith("kernel"))
+    kernels = member.classifier.weights["conv1/kernel"]
     towers = max(conv.towers for conv in recipe.convs)
     return ModelPart(
         member=member,
