@@ -167,6 +167,8 @@ MODERNS_CONSTANTS = {  # the network is the paper's to the weight
     "squash": True,
     "subtract": "channel",
     "crop_area": 0.35,
+    "jitter": 0.3,
+    "cutmix": 0.3,
     "batch_size": 32,
     "learning_rate": 0.005,
     "label_smoothing": 0.1,
