@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,43 +17,37 @@ from test_training import QUICK, run
 from alexnet_cli import exporting, prediction
 from alexnet_cli.errors import AlexNetError, UsageError
 
-# What the README shows, and nothing of ours.
-LOADERS = {
-    "savedmodel": """
-import tensorflow as tf
-model = tf.saved_model.load(path)
-probabilities = model.serve(pixels).numpy()
-""",
-    "onnx": """
-import onnxruntime
-session = onnxruntime.InferenceSession(path)
-(probabilities,) = session.run(None, {"pixels": pixels})
-""",
-    "litert": """
-import tensorflow as tf
-model = tf.lite.Interpreter(path)
-signature = model.get_signature_runner()
-(probabilities,) = signature(pixels=pixels).values()
-""",
-}
+BLOCKS = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "export.md").read_text(), re.S
+)
+PREPARE, *READERS = BLOCKS
+LOADERS = dict(zip(("litert", "savedmodel", "onnx"), READERS))
+FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.onnx"}
 
 
 @pytest.fixture(scope="module")
 def trained(photographs, tmp_path_factory):
     wide = tuple(replace(layer, units=512) for layer in QUICK.dense)  # most of the file, as in life
-    recipe = replace(QUICK, epochs=2, scale=0.5, dense=wide)
+    recipe = replace(QUICK, epochs=2, scale=0.5, squash=True, dense=wide)
     return run(photographs, tmp_path_factory.mktemp("runs"), recipe).run
 
 
 def load_elsewhere(kind, path, photograph):
-    """Let a process without our package classify the middle of a photograph, prepared by Pillow."""
-    code = f"""
-import sys, numpy as np
-from PIL import Image, ImageOps
-square = ImageOps.fit(Image.open({str(photograph)!r}).convert("RGB"), (72, 72), Image.BILINEAR)
-pixels = np.asarray(square, np.float32)[None, 4:68, 4:68]
-path = {str(path)!r}
-{LOADERS[kind]}
+    """Let a process without our package do what docs/export.md says, at the sizes of this network."""
+    code = PREPARE + LOADERS[kind]
+    for written, meant in (
+        ('"rose.jpg"', repr(str(photograph))),
+        (f'"{FILES[kind]}"', repr(str(path))),
+        ("(256, 256)", "(72, 72)"),
+        ("16:240, 16:240", "4:68, 4:68"),
+    ):
+        assert written in code
+        code = code.replace(written, meant)
+    code = code.replace(
+        "from ai_edge_litert.interpreter import", "from tensorflow.lite.python.interpreter import"
+    )
+    code += """
+import sys
 assert not any(name.startswith("alexnet") for name in sys.modules)
 print(*probabilities[0])
 """
