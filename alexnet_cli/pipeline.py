@@ -279,6 +279,17 @@ def _scaled_crop(
     return np.asarray(resized)
 
 
+def _turned(
+    image: images.UInt8Array,
+    most: float,
+    outside: tuple[int, int, int],
+    random: np.random.Generator,
+) -> images.UInt8Array:
+    """Rotate about the centre by up to `most` degrees either way; corners get the colour `outside`."""
+    picture, angle = Image.fromarray(image), random.uniform(-most, most)
+    return np.asarray(picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=outside))
+
+
 def _jittered(
     image: images.UInt8Array, amount: float, random: np.random.Generator
 ) -> images.UInt8Array:
@@ -297,6 +308,8 @@ class Augmenter(_Cutter):
         """Prepare what all images share."""
         super().__init__(recipe, statistics)
         self.colour_axes = statistics.colour_axes()
+        red, green, blue = statistics.mean_image.mean(axis=(0, 1)).round().astype(int).tolist()
+        self.mean_colour = red, green, blue
 
     def __call__(
         self, image: images.UInt8Array, key: tuple[int, int, int, int], out: Float32Array
@@ -311,6 +324,8 @@ class Augmenter(_Cutter):
         random = where = np.random.default_rng((seed, epoch, index))
         if recipe.shared_crop > 1:
             where = np.random.default_rng((seed, epoch, position // recipe.shared_crop, 1))
+        if recipe.rotation:
+            image = _turned(image, recipe.rotation, self.mean_colour, random)
         if recipe.crop_area is None:
             top, left = where.integers(0, self.room + 1, size=2)
         else:

@@ -132,6 +132,9 @@ class Recipe:
     jitter: float = _paper(
         0.0, "§4.1", "brightness, contrast and saturation vary by this share", _FROM_0_BELOW_1
     )
+    rotation: float = _paper(
+        0.0, "§4.1", "turned by up to so many degrees", _number(float, zero=True, below=181)
+    )
     # a window of the image is another's, and so is that share of its target
     cutmix: float = _paper(0.0, "§4.1", "share of images that are mixed of two", _FROM_0_TO_1)
     shared_crop: int = _paper(1, "§4.1", "images in a row that share crop and reflection")

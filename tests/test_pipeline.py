@@ -400,6 +400,31 @@ def test_jitter_varies_brightness_contrast_and_saturation_each_by_its_own_factor
         assert np.var(factors) == pytest.approx(1.03**n - 1, rel=0.2)
 
 
+def test_rotation_turns_about_the_centre_by_up_to_so_many_degrees_either_way():
+    """Oracle: of a ramp the slopes along rows and columns are the cosine and sine of the angle.
+
+    Angles uniform in ±20 have mean 0 and variance 400/3. A corner of the square lies 9.1 beyond the
+    side when it is turned by 20 degrees: there is the mean's colour, and nowhere near the centre.
+    """
+    recipe = replace(STILL, rotation=20.0, subtract="none", crop_size=72)
+    found, out, angles = statistics(), np.empty((72, 72, 3), np.float32), []
+    augment, mean = Augmenter(recipe, found), found.mean_image.mean(axis=(0, 1)).round()
+    ramp = np.broadcast_to(np.arange(72, dtype=np.uint8)[:, None] * 3, (72, 72, 3))
+    for number in range(300):
+        augment(ramp, (0, 1, number, number), out)
+        middle = out[16:56, 16:56, 0]
+        down, right = (np.diff(middle, axis=axis).mean() / 3 for axis in (0, 1))
+        assert np.hypot(down, right) == pytest.approx(1, abs=0.02)
+        assert middle.mean() == pytest.approx(35.5 * 3, abs=1)
+        angles.append(np.degrees(np.arctan2(down, right)))
+        if abs(angles[-1]) > 15:
+            np.testing.assert_array_equal(out[0, 0], mean)
+    assert 19 < max(angles) < 20.5
+    assert -20.5 < min(angles) < -19
+    assert np.mean(angles) == pytest.approx(0, abs=2)
+    assert np.var(angles) == pytest.approx(400 / 3, rel=0.15)
+
+
 # Cutmix
 
 

@@ -93,6 +93,7 @@ PAPERS_CONSTANTS = {
     # what the paper does not have
     "crop_area": None,
     "jitter": 0.0,
+    "rotation": 0.0,
     "cutmix": 0.0,
     "label_smoothing": 0.0,
     "balance": False,
@@ -199,7 +200,16 @@ def test_the_notebook_recipe_is_the_notebook():
     """Oracle: the notebook; the rest of the constants has no use without LRN and rate drops."""
     found = data(NOTEBOOK)
     unused = {"lrn_k", "lrn_n", "lrn_alpha", "lrn_beta", "rate_drop", "patience", "bias_rate"}
-    unused |= {"crop_area", "jitter", "cutmix", "label_smoothing", "balance", "warmup", "cosine"}
+    unused |= {
+        "crop_area",
+        "jitter",
+        "rotation",
+        "cutmix",
+        "label_smoothing",
+        "balance",
+        "warmup",
+        "cosine",
+    }
     unused |= {"shared_crop", "noise_divisor", "noise_until", "drop_at", "slow_from", "freeze_from"}
     assert {name: found[name] for name in found.keys() - unused} == NOTEBOOKS_CONSTANTS
 
