@@ -32,7 +32,7 @@ FORMS = {"savedmodel": ("float32",), "onnx": ("float32",), "litert": ("float32",
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 _EXTRA = "assets.extra"  # a folder that loaders of a SavedModel leave alone
 
-CHECKED = 64  # photographs
+CHECKED = 400  # photographs
 _APART = {"float32": 1e-4, "float16": 0.02}  # what probabilities may differ by; int8 may do more
 _SAME = 0.9  # share of the photographs that must keep their class
 
