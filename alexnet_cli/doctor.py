@@ -25,7 +25,7 @@ class Vitals:
     """What an epoch shows beside its row."""
 
     n_steps: int  # updates since the run began
-    guess_loss: float  # of always guessing the training images' class shares; ln(classes) if equal
+    guess_loss: float  # of always guessing alike; ln(classes) if they are equal
     worst_loss: float  # of the epoch's batches
     predicted: Mapping[str, int]  # validation images by predicted class
     dead: Mapping[str, float]  # by layer with ReLU: share of units that no image of a batch moves

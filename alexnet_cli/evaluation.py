@@ -50,7 +50,8 @@ def evaluate(
         raise AlexNetError(f"{manifest.root}: no image in the {split} split")
 
     shape = (len(files), len(ensemble.members), len(classes))
-    one, ten = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    one = np.empty(shape, np.float32)
+    ten = np.empty(shape, np.float32) if ten_crop else one
     left_out, kept = LeftOut(len(files)), list[ImageFile]()
     crops = in_order(files, left_out.spare(ensemble.load), ahead=ensemble.ahead)
     for number, outputs in enumerate(ensemble.probabilities(keeping(kept, files, crops))):

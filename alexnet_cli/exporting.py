@@ -59,6 +59,8 @@ def export(
     """
     if form not in FORMS[kind]:
         raise UsageError(f"--form {form}: {kind} is written as {', '.join(FORMS[kind])}")
+    if out and not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}")
     member = load_member(model or RunFolder.find(None).path)
     if member.trained_on is None:
         raise AlexNetError(f"{member.path}: has no photographs to check an export on; give a run")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,17 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Any]:
         figure.savefig(file, format="png")
 
 
+def rate_drops(history: Sequence[EpochRow]) -> list[int]:
+    """Name the epochs at which the learning rate drops, having stood still before."""
+    rates = [row.learning_rate for row in history]
+    falls = zip(history[2:], rates, rates[1:], rates[2:])
+    return [row.epoch for row, before, last, now in falls if before == last > now]
+
+
 def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
     """Draw loss and top-1 accuracy by epoch, train and validation, with the rate's drops."""
     epochs = [row.epoch for row in history]
-    drops = [b.epoch for a, b in pairwise(history) if b.learning_rate < a.learning_rate]
+    drops = rate_drops(history)
     best = max(history, key=lambda row: (row.val_top1, -row.val_loss))
     with _figure(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
@@ -61,7 +67,7 @@ def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
         accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))
         for axes in (loss, accuracy):
             for number, epoch in enumerate(drops):
-                label = "learning rate ÷10" if number == 0 else None
+                label = "learning rate drops" if number == 0 else None
                 axes.axvline(epoch - 0.5, color="0.6", linewidth=0.8, linestyle=":", label=label)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="0.92")

@@ -10,8 +10,8 @@ from itertools import chain
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics, strict
-from alexnet_cli.arrays import load_notes, save_arrays
+from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics
+from alexnet_cli.arrays import save_arrays
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import Classifier, get_weights
 from alexnet_cli.cluster import PeerLost
@@ -27,8 +27,8 @@ from alexnet_cli.model import build_alexnet, step_bytes
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.pipeline import Augmenter, ImageStore, Statistics
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
-from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
-from alexnet_cli.state import Notes, Part, get_state, set_state
+from alexnet_cli.schedule import Schedule, rate_factor
+from alexnet_cli.state import Notes, Part, get_state, read_notes, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Interrupted, Stop, heed_signals
 
@@ -93,11 +93,10 @@ class Training:
         self.stop = Stop()
         self.adopted: tuple[str, ...] = ()
         self.epoch, self.part = 0, Part()
-        self.schedule = Schedule(planned_rate(recipe, epoch=1))
+        self.schedule = Schedule()
         self.history: list[EpochRow] = []
         self.findings: tuple[Finding, ...] = ()
-        shares = counts / counts.sum()
-        self.guess_loss = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
+        self.guess_loss = metrics.guess_loss(counts, recipe.label_smoothing, recipe.balance)
 
     def go(self) -> TrainReport | None:
         """Run the epochs that are left and measure the result, which the chief alone returns."""
@@ -165,6 +164,7 @@ class Training:
             devices=self.devices.names,
             workers=self.devices.cluster.workers if self.devices.cluster else (),
             first_epoch=self.epoch + 1,
+            done=self.part.done,
             adopted=self.adopted,
             kept=self.stores["train"].kept,
             rejected=self.manifest.rejected if in_place and not self.epoch else (),
@@ -177,7 +177,7 @@ class Training:
         epoch, began = self.epoch + 1, time.perf_counter()
         part, n_images = self.part, len(self.stores["train"])
         names = (variable.path for variable in self.model.trainable_variables)
-        rate = self.schedule.learning_rate
+        rate = self.schedule.learning_rate(self.recipe, epoch)
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
         for images, targets, count in self.feeder.batches(epoch, part.done):
             n, loss, hits = self.step(images, targets, tf.constant(count, tf.float32), rates)
@@ -205,7 +205,7 @@ class Training:
             val_loss=val.loss,
             val_top1=val.top1,
             val_top5=val.top5,
-            learning_rate=self.schedule.learning_rate,
+            learning_rate=rate,
             images_per_second=n_images / part.seconds,
             seconds=part.seconds + time.perf_counter() - began,
         )
@@ -225,9 +225,10 @@ class Training:
 
     def _require_finite(self, loss: float, what: str) -> None:
         if not np.isfinite(loss):
+            epoch = self.epoch + 1
             raise AlexNetError(
-                f"the {what.format(loss)} in epoch {self.epoch + 1}, at learning rate "
-                f"{self.schedule.learning_rate:g}: {doctor.remedy(self.recipe)}. "
+                f"the {what.format(loss)} in epoch {epoch}, at learning rate "
+                f"{self.schedule.learning_rate(self.recipe, epoch):g}: {doctor.remedy(self.recipe)}. "
                 + self._what_is_safe()
             )
 
@@ -284,6 +285,7 @@ class Training:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
         notes = Notes(
             epoch=len(self.history),
+            planned=self.recipe.epochs,
             part=part,
             schedule=self.schedule,
             history=tuple(self.history),
@@ -298,9 +300,8 @@ class Training:
     def restore(self) -> None:
         """Take up the state where it was saved."""
         path = self.run.path / "last.npz"
-        arrays = self.run.weights(path.name, self.card)
+        arrays, notes = self.run.weights(path.name, self.card), read_notes(path)
         try:
-            notes: Notes = strict.as_type(Notes, load_notes(arrays))
             done, n_images = notes.part.done, len(self.stores["train"])
             if (
                 len(notes.history) != notes.epoch

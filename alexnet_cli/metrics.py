@@ -90,6 +90,18 @@ def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.
     return matrix
 
 
+def guess_loss(counts: IntArray, label_smoothing: float, balance: bool) -> float:
+    """Return the training loss of the best guess without a look at the image.
+
+    That is the entropy of the targets' mean; with `balance` the classes are guessed alike.
+    `counts`: training images of each class.
+    """
+    if balance:
+        return math.log(len(counts))
+    shares = (1 - label_smoothing) * counts / counts.sum() + label_smoothing / len(counts)
+    return float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
+
+
 def balancing_weights(counts: IntArray) -> npt.NDArray[np.float32]:
     """Return the weight of each class's images with which all classes count alike; their mean is 1."""
     weights: npt.NDArray[np.floating] = counts.sum() / (len(counts) * np.maximum(counts, 1))

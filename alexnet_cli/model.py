@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
 import keras
@@ -13,7 +14,8 @@ from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipe import Conv, Recipe
 from alexnet_cli.sizes import count_weights, step_name
 
-AHEAD = 4  # batches that are prepared while the devices learn from one
+# Batches that are prepared while the devices learn from one, each by a core.
+AHEAD = min(max(4, os.cpu_count() or 1), 16)
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 

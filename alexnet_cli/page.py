@@ -265,9 +265,11 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
 
 
 def _train_commands(card: Card, manifest: Manifest | None) -> Iterable[str]:
-    if manifest and manifest.seed is not None and manifest.root != manifest.source:
+    in_place = manifest is not None and manifest.root == manifest.source
+    if manifest and manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
-        yield _command("split", manifest.source, *parts, "--out", manifest.root)
+        how = _as_read(manifest)
+        yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
     name, *variants = card.recipe.name.split("+")
     options: list[object] = ["--recipe", name] if name in RECIPES else []
     for variant in variants:
@@ -278,9 +280,18 @@ def _train_commands(card: Card, manifest: Manifest | None) -> Iterable[str]:
         options += ["--set", f"{constant}={as_typed(ours[constant])}"]
     if card.weights:
         options += ["--weights", card.weights]
+    if manifest and in_place:
+        options += _as_read(manifest)
     yield _command(
         "train", Path(card.data), *options, "--seed", card.seed, "--precision", card.precision
     )
+
+
+def _as_read(manifest: Manifest) -> list[str]:
+    """Return the options by which the images were read as they were."""
+    if any(file.record for file in manifest.files):
+        return ["--prepare"]
+    return [] if any(file.sha256 for file in manifest.files) else ["--no-check"]
 
 
 def _evaluate_command(report: EvaluationReport) -> str:

@@ -158,7 +158,8 @@ def _open(file: ImageFile, recipe: Recipe) -> Path | BytesIO:
         if recipe.squash or recipe.stored_size > shards.SIZE:
             raise AlexNetError(
                 f"{file.path}: is a prepared square of {shards.SIZE} pixels, but the recipe "
-                f"{recipe.name} takes more of a photograph: split without --prepare, or try --recipe paper"
+                f"{recipe.name} takes more of a photograph: split without --prepare, or train with "
+                "--recipe paper"
             )
         return BytesIO(shards.read(file.record))
     if not file.sha256:
@@ -302,7 +303,10 @@ def _jittered(
 
 
 class Augmenter(_Cutter):
-    """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale."""
+    """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale.
+
+    Where a recipe asks for it: turned, cropped at random scales, light and colours varied.
+    """
 
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
         """Prepare what all images share."""

@@ -228,6 +228,9 @@ class Recipe:
                     constant.metadata["parse"](as_typed(value))
                 except ValueError as error:
                     raise ValueError(f"{prefix}{constant.name} must be {error}") from None
+        for name, layer in self.layers().items():
+            if isinstance(layer, Conv) and layer.stride > 1 and layer.towers > 1:
+                raise ValueError(f"{name}.stride must be 1 where {name}.towers is more than 1")
         if self.crop_size > self.stored_size:
             sizes = f"crop_size {self.crop_size}, stored_size {self.stored_size}"
             raise ValueError(f"{sizes}: a crop can't be larger than what it is cut from")

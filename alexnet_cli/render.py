@@ -82,7 +82,9 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
         say(console, f"and {more} more groups of files with the same content")
-    say(console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}")
+    prepared = any(file.record for file in manifest.files)  # squares, as `paper` cuts them
+    recipe = " --recipe paper" if prepared else ""
+    say(console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}")
 
 
 def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
@@ -170,9 +172,9 @@ def score_cells(score: Score) -> list[str]:
 
 
 def show_evaluation(
-    console: Console, report: EvaluationReport, picture: Path, none_below: float | None = None
+    console: Console, report: EvaluationReport, none_below: float | None = None
 ) -> None:
-    """Show scores, classes, confusions, and where the picture of the matrix lies."""
+    """Show scores, classes and confusions."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
         say(console, f"model {member.path}{epoch}")
@@ -199,7 +201,6 @@ def show_evaluation(
     for true, predicted, count in report.most_confused:
         times = "once" if count == 1 else f"{count} times"
         say(console, f"{true} taken for {predicted} {times}")
-    say(console, f"confusion matrix drawn in {picture}")
 
 
 def _cost_of_refusing(cost: Refusal) -> str:

@@ -25,6 +25,7 @@ class TrainPlan:
     devices: tuple[str, ...]
     workers: tuple[str, ...]  # the addresses of a cluster; else empty
     first_epoch: int
+    done: int  # images of it that were learnt from already
     adopted: tuple[str, ...]  # layers that start from the weights of another model
     kept: str | None  # where the decoded training images are kept, if they are
     rejected: tuple[Rejected, ...] = ()  # left out when this training divided the images

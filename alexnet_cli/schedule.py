@@ -11,44 +11,40 @@ from alexnet_cli.recipe import Recipe
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate and best epoch so far; `after` gives the next."""
+    """How often the rate has dropped, and the best epoch so far; `after` gives the next."""
 
-    learning_rate: float
     drops: int = 0
     waited: int = 0  # epochs since the validation error fell or the rate dropped
     best_epoch: int = 0
     best: tuple[float, float] = (2.0, 0.0)  # validation error, loss; at first worse than any
 
     def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
-        """Divide the rate when the validation error has stopped improving (section 5).
+        """Note an epoch; the rate drops when the validation error has stopped improving (section 5).
 
-        A recipe that says when to drop it is followed instead.
+        A recipe that says how the rate falls is followed instead.
         """
         result = (1 - row.val_top1, row.val_loss)
         fell = result[0] < self.best[0]
         now = replace(self, waited=0 if fell else self.waited + 1)
         if result < self.best:
             now = replace(now, best=result, best_epoch=row.epoch)
-        if recipe.cosine or recipe.warmup:
-            now = replace(now, learning_rate=planned_rate(recipe, row.epoch + 1))
-        elif recipe.drop_at:
-            drops = sum(recipe.reached(part, row.epoch + 1) for part in recipe.drop_at)
-            rate = recipe.learning_rate / recipe.rate_drop**drops
-            now = replace(now, learning_rate=rate, drops=drops)
-        elif now.waited >= recipe.patience and now.drops < recipe.rate_drops:
-            rate = now.learning_rate / recipe.rate_drop
-            now = replace(now, learning_rate=rate, drops=now.drops + 1, waited=0)
+        judged = not (recipe.cosine or recipe.drop_at)
+        if judged and now.waited >= recipe.patience and now.drops < recipe.rate_drops:
+            now = replace(now, drops=now.drops + 1, waited=0)
         return now
 
-
-def planned_rate(recipe: Recipe, epoch: int) -> float:
-    """Return the learning rate of `epoch` (from 1), by warm-up and cosine at the epoch's middle."""
-    done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
-    if done < rising:
-        return recipe.learning_rate * done / rising
-    if recipe.cosine:
-        return recipe.learning_rate * (1 + math.cos(math.pi * (done - rising) / (1 - rising))) / 2
-    return recipe.learning_rate
+    def learning_rate(self, recipe: Recipe, epoch: int) -> float:
+        """Return the rate of `epoch` (from 1); warm-up and cosine are taken at its middle."""
+        done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
+        if done < rising:
+            return recipe.learning_rate * done / rising
+        if recipe.cosine:
+            falling = math.pi * (done - rising) / (1 - rising)
+            return recipe.learning_rate * (1 + math.cos(falling)) / 2
+        drops = self.drops
+        if recipe.drop_at:
+            drops = sum(recipe.reached(part, epoch) for part in recipe.drop_at)
+        return recipe.learning_rate / recipe.rate_drop**drops
 
 
 def rate_factor(recipe: Recipe, epoch: int, variable: str) -> float:

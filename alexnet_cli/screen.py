@@ -80,8 +80,13 @@ class TrainingScreen(Listener):
         self.has_top5 = len(card.classes) >= TOP5_FROM
         images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
         kept = f"decoded {plan.kept}" if plan.kept else "decoded when needed"
-        drop = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
-        drop = drop if recipe.rate_drops else ", falling to 0" if recipe.cosine else ""
+        if recipe.cosine:
+            drop = ", falling to 0"
+        elif recipe.drop_at:
+            drop = f", ÷{recipe.rate_drop:g} {len(recipe.drop_at)} times"
+        else:
+            most = f", ÷{recipe.rate_drop:g} at most {recipe.rate_drops} times"
+            drop = most if recipe.rate_drops else ""
         epochs = f"epochs {plan.first_epoch} to {recipe.epochs}, batches of {recipe.batch_size}"
         rate = f"learning rate {recipe.learning_rate:g}{drop}"
         n_workers = len(plan.workers)
@@ -106,12 +111,14 @@ class TrainingScreen(Listener):
         head = "epoch  train loss  train top-1   val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
         say(self.console, head + "      rate  images/s  seconds", "bold")
-        self._advance(f"epoch {plan.first_epoch}/{recipe.epochs}", 0, plan.n_images["train"])
+        self.done_before = plan.done
+        what = f"epoch {plan.first_epoch}/{recipe.epochs}"
+        self._advance(what, plan.done, plan.n_images["train"])
         self.began = time.monotonic()
 
     def stepped(self, epoch: int, done: int, total: int) -> None:
         """Move the bar; tell images per second and the time left of the whole run."""
-        before = (epoch - self.first_epoch) * total
+        before = (epoch - self.first_epoch) * total - self.done_before
         rate = (before + done) / (time.monotonic() - self.began)
         left = (total * (self.epochs - epoch + 1) - done) / rate
         note = f"{rate:.0f} images/s, {duration(left)} left"
@@ -161,7 +168,7 @@ def open_screen(console: Console, cluster: Cluster | None) -> Iterator[Listener]
         yield screen
 
 
-def show_training(console: Console, report: TrainReport, out: Path) -> None:
+def show_training(console: Console, report: TrainReport) -> None:
     """Show the final metrics of the best and the last epoch, and what to type next."""
     has_top5 = report.best.val.top5 is not None
     table = new_table(
@@ -179,7 +186,7 @@ def show_training(console: Console, report: TrainReport, out: Path) -> None:
         say(console, f"{bad}: see {report.run / 'metrics.json'}", "yellow")
     show_findings(console, report.findings)
     say(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
-    model = "" if out == Path("runs") else f" --model {report.run}"
+    model = "" if report.run.parent == Path("runs") else f" --model {report.run}"
     say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
 
 

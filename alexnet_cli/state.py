@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
-from alexnet_cli.arrays import Arrays
+from alexnet_cli import strict
+from alexnet_cli.arrays import Arrays, load_arrays, load_notes
 from alexnet_cli.classifier import assign, get_weights, set_weights
 from alexnet_cli.doctor import Finding
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.momentum import PaperMomentum
 from alexnet_cli.schedule import Schedule
@@ -42,10 +45,20 @@ class Notes:
     """What last.npz tells beside its arrays."""
 
     epoch: int
+    planned: int  # epochs in all, which may be more than when the run began
     part: Part
     schedule: Schedule
     history: tuple[EpochRow, ...]
     findings: tuple[Finding, ...]
+
+
+def read_notes(path: Path) -> Notes:
+    """Read the notes of last.npz; raises `AlexNetError`."""
+    try:
+        notes: Notes = strict.as_type(Notes, load_notes(load_arrays(path, only="notes")))
+    except (ValueError, KeyError) as error:
+        raise AlexNetError(f"{path}: can't be resumed: {error}") from None
+    return notes
 
 
 def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:

@@ -30,8 +30,8 @@ def compile_step(
     `count` is the global number of images, by which the summed losses are divided, so that the
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
     trainable variables. With `label_smoothing` ε the targets are mixed with ε of a uniform one
-    (Szegedy et al. 2016, section 7). With `class_weights` (classes,) an image's loss is multiplied by
-    that of its class before anything is learnt from it; the sums are without.
+    (Szegedy et al. 2016, section 7). With `class_weights` (classes,) each share is multiplied by the
+    weight of its class before anything is learnt from it; the sums are without.
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -39,15 +39,11 @@ def compile_step(
         counts = tf.reduce_sum(targets, axis=1)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
-            # TensorFlow takes it that shares add up to 1: a row of zeros too would have a gradient.
-            losses = counts * tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            if label_smoothing:
-                over_all = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
-                losses += label_smoothing * (counts * over_all - losses)
-            total = tf.reduce_sum(losses)
+            log_p = tf.nn.log_softmax(logits)
+            total = _cross_entropy(targets, log_p, label_smoothing)
             learnt = total
             if class_weights is not None:
-                learnt = tf.reduce_sum(losses * tf.linalg.matvec(targets, class_weights))
+                learnt = _cross_entropy(targets * class_weights, log_p, label_smoothing)
             scaled = learnt / count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
@@ -62,3 +58,13 @@ def compile_step(
         return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
 
     return step
+
+
+def _cross_entropy(targets: tf.Tensor, log_p: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Sum −Σ q log p over the images; not by TensorFlow's own, for which rows must add up to 1.
+
+    A row of zeros has no loss and no gradient.
+    """
+    evenly = tf.reduce_mean(targets, axis=1, keepdims=True)
+    smoothed = (1 - label_smoothing) * targets + label_smoothing * evenly
+    return -tf.reduce_sum(smoothed * log_p)

@@ -20,6 +20,7 @@ from alexnet_cli.pipeline import ImageStore, measure
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.reports import Listener, TrainReport
 from alexnet_cli.scanning import Reading
+from alexnet_cli.state import read_notes
 
 
 def train(
@@ -77,15 +78,15 @@ def train(
 def resume(
     path: Path, *, devices: Devices, epochs: int | None = None, listener: Listener | None = None
 ) -> TrainReport | None:
-    """Continue the run at `path` where it stopped, to `epochs` in all.
+    """Continue the run at `path` where it stopped, to `epochs` in all (default: as last planned).
 
     In a cluster every worker must be able to read `path`, and the chief alone returns a report.
     """
     listener = listener or Listener()
     run = RunFolder.find(path, begun=True)
     card = run.card()
-    if epochs:
-        card = replace(card, recipe=replace(card.recipe, epochs=epochs))
+    planned = max(card.recipe.epochs, read_notes(run.path / "last.npz").planned)
+    card = replace(card, recipe=replace(card.recipe, epochs=epochs or planned))
     manifest = run.manifest(card.classes)
     _require_same_data(manifest, devices)
     _require_same_split(run, manifest)

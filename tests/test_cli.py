@@ -303,6 +303,15 @@ def _broken_run(folder):
         (None, "figures runs/r", 1, "runs/r: no such run folder"),
         (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
         (None, "evaluate --report no/x.html", 2, "no/x.html: there is no folder no"),
+        (None, "evaluate --json .", 2, ".: is a folder; name a file"),
+        (None, "export --out no/x.tflite", 2, "no/x.tflite: there is no folder no"),
+        (
+            None,
+            "train --set conv2.stride=2",
+            2,
+            "conv2.stride must be 1 where conv2.towers is more",
+        ),
+        (None, "train --weights no.npy --set crop_size=400", 1, "no.npy: No such file"),
         (None, "fly", 2, "No such command 'fly'"),
     ],
 )

@@ -371,7 +371,7 @@ def test_evaluation_says_the_same(trained, corpus, expected):
         corpus / "cat" / name: reason for name, reason in found.items()
     }
     console = Console(file=StringIO(), width=200)
-    render.show_evaluation(console, report, Path("matrix.png"))
+    render.show_evaluation(console, report)
     lines = [line for line in console.file.getvalue().splitlines() if "left out" in line]
     assert lines[0] == f"left out: {report.rejected[0].path}: {report.rejected[0].reason}"
     assert lines[-1].startswith(f"and {len(found) - render.NAMED} more left out")

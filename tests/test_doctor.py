@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from test_training import QUICK, run
 
-from alexnet_cli import doctor, scanning, splitting, training
+from alexnet_cli import doctor, metrics, scanning, splitting, training
 from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.doctor import Finding, Vitals
@@ -157,6 +157,23 @@ def test_unequal_classes_are_told_and_balance_keeps_the_rare_one(photographs, tm
     assert "red 1" in ears.findings[0].evidence
     balanced = replace(QUICK, epochs=1, balance=True)
     assert run(source, tmp_path / "runs", balanced).findings == ()
+
+
+def test_the_best_guess_without_a_look_is_the_entropy_of_the_mean_target():
+    """Oracle: by hand. Of 2000 and 100 images with smoothing 0.1, shares 0.907 and 0.093.
+
+    A run that learns these perfectly keeps the entropy of its smoothed targets, 0.199, which must not
+    look flat beside the 0.191 of the bare shares.
+    """
+    counts = np.array([2000, 100])
+    bare = -(20 / 21 * np.log(20 / 21) + 1 / 21 * np.log(1 / 21))
+    assert metrics.guess_loss(counts, 0.0, balance=False) == pytest.approx(bare)
+    smoothed = metrics.guess_loss(counts, 0.1, balance=False)
+    q = 0.9 / 21 + 0.05
+    assert smoothed == pytest.approx(-q * np.log(q) - (1 - q) * np.log(1 - q))
+    perfect = -(0.95 * np.log(0.95) + 0.05 * np.log(0.05))
+    assert bare < perfect < 0.7 * smoothed
+    assert metrics.guess_loss(counts, 0.1, balance=True) == pytest.approx(np.log(2))
 
 
 def test_a_healthy_run_stays_silent(photographs, tmp_path):

@@ -15,8 +15,11 @@ from alexnet_cli.arrays import load_arrays
 from alexnet_cli.ensemble import load_member
 from alexnet_cli.errors import UsageError
 from alexnet_cli.manifest import ImageFile
+from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import load_image
+from alexnet_cli.recipes import RECIPES
 from alexnet_cli.retrieval import TrainingImages
+from alexnet_cli.schedule import Schedule
 from alexnet_cli.variants import vary
 
 RANDOM = np.random.default_rng(5)
@@ -166,3 +169,12 @@ def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
     assert len(rows) > 20
     assert rows.min() > 0.85 * len(changed)
     assert columns.max() < 0.1 * changed.shape[1]
+
+
+def test_curves_mark_where_a_rate_drops_and_not_where_it_glides():
+    """Oracle: the epochs of a schedule by hand; of warm-up and cosine none, however steep at the end."""
+    steps = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2
+    gliding = [Schedule().learning_rate(RECIPES["modern"], epoch) for epoch in range(1, 91)]
+    for rates, expected in ((steps, [5, 8]), (gliding, []), ([1e-2], [])):
+        rows = [EpochRow(n, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)]
+        assert figures.rate_drops(rows) == expected

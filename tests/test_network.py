@@ -311,10 +311,14 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -gradient, atol=1e-6)
 
 
-def test_balanced_classes_pull_alike_however_many_images_they_have():
-    """Oracle: the gradient of fc8's bias, Σ w (p − q) / n, in NumPy; with all weights 0, p is 1/3.
+@pytest.mark.parametrize(
+    "shares", [np.eye(3)[[0, 0, 0, 1, 2]], np.vstack([[0.75, 0, 0.25], np.eye(3)[[0, 0, 1, 2]]])]
+)
+def test_balanced_classes_pull_alike_however_many_images_they_have(shares):
+    """Oracle: the gradient of fc8's bias in NumPy; with all weights 0, p is 1/3 for each class.
 
-    Three images of class 0 and one of class 1 and 2 each: the pulls of the classes are equal.
+    An image with shares q pulls by Σ wq · p − wq. Three images of class 0, one of class 1 and one of
+    class 2: the pulls of the classes are equal. One mixed of two classes has a part in both.
     """
     strategy = tf.distribute.get_strategy()
     model = build_alexnet(TINY, 3)
@@ -322,8 +326,9 @@ def test_balanced_classes_pull_alike_however_many_images_they_have():
     weights = balancing_weights(np.array([3, 1, 1]))
     np.testing.assert_allclose(weights, [5 / 9, 5 / 3, 5 / 3], rtol=1e-6)
     step = compile_step(model, optimizer, strategy, 0.0, weights)
-    one_hot, rates = tf.one_hot([0, 0, 0, 1, 2], 3), tf.ones(len(model.trainable_variables))
-    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), one_hot, tf.constant(5.0), rates)
-    pulls = weights[[0, 0, 0, 1, 2], None] * (1 / 3 - np.eye(3)[[0, 0, 0, 1, 2]])
+    targets, rates = tf.constant(shares, tf.float32), tf.ones(len(model.trainable_variables))
+    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), targets, tf.constant(5.0), rates)
+    weighted = shares * weights
+    pulls = weighted.sum(axis=1, keepdims=True) / 3 - weighted
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -pulls.sum(axis=0) / 5, atol=1e-6)
     assert float(losses) == pytest.approx(5 * np.log(3), rel=1e-6)  # as if nothing were weighted

@@ -16,7 +16,7 @@ from PIL import Image
 from test_training import QUICK, run
 from typer.testing import CliRunner
 
-from alexnet_cli import cli, evaluation, metrics, page
+from alexnet_cli import cli, evaluation, metrics, page, splitting
 from alexnet_cli.arrays import load_arrays
 from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.pipeline import load_image
@@ -166,6 +166,26 @@ def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variant
     base = RECIPES[options["--recipe"][0]]
     again = compose(base, options.get("--variant", ()), options.get("--set", ()))
     assert constants(again) == constants(recipe)
+
+
+@pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
+def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_path, how):
+    """Oracle: the manifest that `split` with the same options wrote."""
+    split = ["split", str(photographs), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
+    (tmp_path / "one").mkdir()
+    assert CliRunner().invoke(cli.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
+    manifest = splitting.open_data(tmp_path / "one")
+    card = RunFolder(report.members[0].path).card()
+    again, _ = (shlex.split(command)[1:] for command in page._train_commands(card, manifest))
+    again[again.index("--out") + 1] = str(tmp_path / "two")
+    assert CliRunner().invoke(cli.app, again).exit_code == 0
+    other = splitting.open_data(tmp_path / "two")
+    assert [(f.split, f.label, f.sha256) for f in other.files] == [
+        (f.split, f.label, f.sha256) for f in manifest.files
+    ]
+    assert any(f.record for f in other.files) == ("--prepare" in how)
+    in_place = splitting.open_data(photographs)
+    assert len([*page._train_commands(card, in_place)]) == 1
 
 
 def test_the_command_writes_the_page(report, tmp_path):

@@ -220,7 +220,9 @@ def test_a_division_by_another_tool_is_kept(photographs, tmp_path):
     splitting.write(plan, tmp_path / "theirs")
     (tmp_path / "theirs" / MANIFEST).unlink()
     arguments = ["split", str(tmp_path / "theirs"), "--prepare", "--out", str(tmp_path / "out")]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert "--recipe paper" in done.output.splitlines()[-1]  # the default takes no squares
     ours = splitting.open_data(tmp_path / "out")
     expected = splitting.open_data(tmp_path / "theirs")
     assert [(f.path.parts[-3:], f.sha256) for f in ours.files] == [

@@ -27,7 +27,7 @@ from alexnet_cli.metrics import EpochRow
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.recipes import RELEASED
 from alexnet_cli.reports import Listener
-from alexnet_cli.schedule import Schedule, planned_rate, rate_factor
+from alexnet_cli.schedule import Schedule, rate_factor
 from alexnet_cli.stopping import Interrupted
 
 TESTS = Path(__file__).parent
@@ -117,7 +117,7 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(traine
             outcome.probabilities[outcome.classes.index(file.label)]
             for outcome, file in zip(outcomes, files)
         ]
-        assert -np.log(true).mean() == pytest.approx(report.score.loss, rel=1e-5)
+        assert -np.log(true).mean() == pytest.approx(report.score.loss, rel=1e-5, abs=1e-7)
         assert all(sum(o.probabilities) == pytest.approx(1, abs=1e-6) for o in outcomes)
 
 
@@ -152,36 +152,36 @@ def epoch_row(epoch, val_top1, val_loss=1.0):
 def test_the_rate_drops_by_ten_three_times_at_most():
     """Oracle: a run by hand with patience 2; a drop starts the wait anew."""
     recipe = replace(TINY, patience=2)
-    schedule, rates = Schedule(recipe.learning_rate), []
+    schedule, rates = Schedule(), []
     tops = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]
     for epoch, top1 in enumerate(tops, start=1):
         schedule = schedule.after(epoch_row(epoch, top1), recipe)
-        rates.append(schedule.learning_rate)
+        rates.append(schedule.learning_rate(recipe, epoch + 1))
     assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
     assert (schedule.drops, schedule.best_epoch) == (3, 5)
 
 
 def test_of_equal_errors_the_lower_loss_is_best_but_does_not_count_as_improvement():
     recipe = replace(TINY, patience=3)
-    schedule = Schedule(0.01)
+    schedule = Schedule()
     for epoch, loss in enumerate([1.0, 0.9, 0.95], start=1):
         schedule = schedule.after(epoch_row(epoch, 0.5, loss), recipe)
     assert (schedule.best_epoch, schedule.waited) == (2, 2)
 
 
 def test_a_recipe_without_drops_keeps_its_rate():
-    recipe = replace(TINY, patience=1, rate_drops=0)
-    schedule = Schedule(0.001)
+    recipe = replace(TINY, patience=1, rate_drops=0, learning_rate=0.001)
+    schedule = Schedule()
     for epoch in range(1, 9):
         schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
-    assert schedule.learning_rate == 0.001
+    assert schedule.learning_rate(recipe, 9) == 0.001
 
 
 def test_a_recipe_that_says_when_the_rate_drops_is_followed():
     """Oracle: the released log: rates of 91 epochs that fall after 25, 51 and 79."""
-    schedule, rates = Schedule(RELEASED.learning_rate), []
+    schedule, rates = Schedule(), []
     for epoch in range(1, 92):
-        rates.append(schedule.learning_rate)
+        rates.append(schedule.learning_rate(RELEASED, epoch))
         schedule = schedule.after(epoch_row(epoch, 0.5), RELEASED)
     assert rates == pytest.approx([1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12)
 
@@ -192,14 +192,26 @@ def test_the_rate_rises_and_then_falls_along_a_cosine():
     middles = (np.arange(10) + 0.5) / 10
     falling = 0.2 * (1 + np.cos(np.pi * (middles - 0.2) / 0.8))
     expected = np.where(middles < 0.2, 0.4 * middles / 0.2, falling)
-    schedule, rates = Schedule(planned_rate(recipe, 1)), []
+    schedule, rates = Schedule(), []
     for epoch in range(1, 11):
-        rates.append(schedule.learning_rate)
+        rates.append(schedule.learning_rate(recipe, epoch))
         schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
     constant = replace(recipe, cosine=False)
-    found = [planned_rate(constant, epoch) for epoch in (1, 2, 3, 9)]
+    found = [Schedule().learning_rate(constant, epoch) for epoch in (1, 2, 3, 9)]
     assert found == pytest.approx([0.1, 0.3, 0.4, 0.4])
+
+
+def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
+    """Oracle: by hand, patience 2 and validation that never improves after the first epoch."""
+    recipe = replace(TINY, epochs=10, warmup=0.1, patience=2)
+    schedule, rates = Schedule(), []
+    for epoch in range(1, 9):
+        rates.append(schedule.learning_rate(recipe, epoch))
+        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
+    assert rates == pytest.approx([5e-3, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
+    planned = replace(RELEASED, epochs=91, warmup=0.01)
+    assert Schedule().learning_rate(planned, 60) == pytest.approx(1e-4)
 
 
 def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
@@ -231,6 +243,29 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(trained, photographs
     report = training.resume(half.run, devices=choose_devices(0), epochs=4)
     assert_same_run(trained.run, report.run)
     assert report.best == trained.best
+
+
+class _Leave(Listener):
+    """Presses Ctrl-C after an epoch."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def epoch_ended(self, row, best):
+        if row.epoch == self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_run_made_longer_goes_on_to_its_new_end(photographs, tmp_path):
+    """Oracle: the cosine of two epochs, then that of four, by NumPy; nobody says four again."""
+    run(photographs, tmp_path, replace(QUICK, epochs=2, cosine=True))
+    device = choose_devices(0, "float32")
+    with pytest.raises(Interrupted, match="Epoch 3 is safe"):
+        training.resume(tmp_path / "latest", devices=device, epochs=4, listener=_Leave(after=3))
+    report = training.resume(tmp_path / "latest", devices=device)
+    parts = np.array([0.5 / 2, 1.5 / 2, 2.5 / 4, 3.5 / 4])
+    rates = [row.learning_rate for row in RunFolder(report.run).history()]
+    np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * parts)) / 2, rtol=1e-6)
 
 
 def test_another_seed_gives_another_run(trained, photographs, tmp_path):

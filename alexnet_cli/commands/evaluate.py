@@ -45,6 +45,8 @@ def evaluate(
     for file in filter(None, (report, json)):  # before the long wait
         if not file.parent.is_dir():
             raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
+        if file.is_dir():
+            raise typer.BadParameter(f"{file}: is a folder; name a file")
     with render.progress_bar(console, "evaluating") as progress:
         found = evaluation.evaluate(
             data,
@@ -54,14 +56,14 @@ def evaluate(
             none_below=none_below,
             progress=progress,
         )
+    render.show_evaluation(console, found, none_below)  # first, as files may fail to be written
     first = found.members[0].path
     picture = (first if first.is_dir() else first.parent) / "confusion.png"
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
     figures.draw_confusion(found.matrix, found.classes, picture, title)
+    render.say(console, f"confusion matrix drawn in {picture}")
     if json is not None:
         write_json(json, render.evaluation_json(found))
     if report is not None:
         page.write(found, report)
-    render.show_evaluation(console, found, picture, none_below)
-    if report is not None:
         render.say(console, f"page written to {report}")

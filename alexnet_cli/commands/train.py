@@ -91,7 +91,8 @@ def train(
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
     settings = [*(set or ()), *settings]
-    compose(find_recipe(recipe or DEFAULT), variant or (), settings)  # complain before the wait
+    if weights is None or recipe:
+        compose(find_recipe(recipe or DEFAULT), variant or (), settings)  # complain before the wait
     cluster = find_cluster(workers, worker, os.environ)
     if cluster:
         meet(cluster)
@@ -120,4 +121,4 @@ def train(
                 listener=listener,
             )
     if report:
-        screen.show_training(console, report, out)
+        screen.show_training(console, report)
