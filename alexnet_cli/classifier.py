@@ -16,11 +16,12 @@ import tensorflow as tf
 from alexnet_cli import caffe
 from alexnet_cli.arrays import Arrays
 from alexnet_cli.artifacts import RunFolder
+from alexnet_cli.crops import Cropper
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.manifest import Progress
 from alexnet_cli.model import build_alexnet
 from alexnet_cli.parallel import in_batches, in_order, keeping
-from alexnet_cli.pipeline import Cropper, Float32Array, ImageStore, Statistics
+from alexnet_cli.pipeline import Float32Array, ImageStore, Statistics
 from alexnet_cli.recipe import Dense, Recipe
 from alexnet_cli.recipes import CAFFE
 from alexnet_cli.sizes import fitting

@@ -17,12 +17,8 @@ from alexnet_cli.pipeline import LeftOut
 from alexnet_cli.reports import EvaluationReport, Judged, MemberScore
 
 SHOWN = 12  # of the worst and of the most doubtful images
-BOUNDS = (
-    0.3,
-    0.5,
-    0.7,
-    0.9,
-)  # probabilities below which an image may be called none of the classes
+# Probabilities below which an image may be called none of the classes.
+BOUNDS = (0.3, 0.5, 0.7, 0.9)
 
 
 def evaluate(

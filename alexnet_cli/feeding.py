@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from alexnet_cli.crops import Augmenter
 from alexnet_cli.devices import Devices
 from alexnet_cli.model import AHEAD
 from alexnet_cli.parallel import in_order
-from alexnet_cli.pipeline import Augmenter, Float32Array, ImageStore, epoch_order
+from alexnet_cli.pipeline import Float32Array, ImageStore, epoch_order
 
 _Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
 

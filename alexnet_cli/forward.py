@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from alexnet_cli.pipeline import Cropper, Float32Array, Statistics
+from alexnet_cli.crops import Cropper
+from alexnet_cli.pipeline import Float32Array, Statistics
 from alexnet_cli.recipe import Conv, Recipe
 from alexnet_cli.sizes import step_name, tower_names
 

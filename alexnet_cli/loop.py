@@ -15,6 +15,7 @@ from alexnet_cli.arrays import save_arrays
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import Classifier, get_weights
 from alexnet_cli.cluster import PeerLost
+from alexnet_cli.crops import Augmenter
 from alexnet_cli.devices import Devices
 from alexnet_cli.doctor import Finding, Vitals
 from alexnet_cli.ensemble import load_member
@@ -25,10 +26,10 @@ from alexnet_cli.manifest import Manifest
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet, step_bytes
 from alexnet_cli.momentum import PaperMomentum
-from alexnet_cli.pipeline import Augmenter, ImageStore, Statistics
+from alexnet_cli.pipeline import ImageStore, Statistics
 from alexnet_cli.reports import FinalScore, Listener, TrainPlan, TrainReport
 from alexnet_cli.schedule import Schedule, rate_factor
-from alexnet_cli.state import Notes, Part, get_state, read_notes, set_state
+from alexnet_cli.state import Notes, Part, get_state, set_state
 from alexnet_cli.step import compile_step
 from alexnet_cli.stopping import Interrupted, Stop, heed_signals
 
@@ -297,10 +298,10 @@ class Training:
             save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part = len(self.history), part
 
-    def restore(self) -> None:
-        """Take up the state where it was saved."""
+    def restore(self, notes: Notes) -> None:
+        """Take up the state where it was saved, with `notes` beside it."""
         path = self.run.path / "last.npz"
-        arrays, notes = self.run.weights(path.name, self.card), read_notes(path)
+        arrays = self.run.weights(path.name, self.card)
         try:
             done, n_images = notes.part.done, len(self.stores["train"])
             if (

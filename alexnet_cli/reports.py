@@ -116,9 +116,7 @@ class EvaluationReport:
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
     worst: tuple[Judged, ...]  # mistakes, that it is surest of first
-    doubtful: tuple[
-        Judged, ...
-    ]  # images whose two best classes are nearly alike, the nearest first
+    doubtful: tuple[Judged, ...]  # images of two best classes nearly alike, the nearest first
     refusals: tuple[Refusal, ...]  # by rising `below`
     rejected: tuple[Rejected, ...]  # files that should have been among the images
     n_seen: int  # images whose content was trained on, where another split was asked for

@@ -85,8 +85,9 @@ def resume(
     listener = listener or Listener()
     run = RunFolder.find(path, begun=True)
     card = run.card()
-    planned = max(card.recipe.epochs, read_notes(run.path / "last.npz").planned)
-    card = replace(card, recipe=replace(card.recipe, epochs=epochs or planned))
+    notes = read_notes(run.path / "last.npz")
+    epochs = epochs or max(card.recipe.epochs, notes.planned)
+    card = replace(card, recipe=replace(card.recipe, epochs=epochs))
     manifest = run.manifest(card.classes)
     _require_same_data(manifest, devices)
     _require_same_split(run, manifest)
@@ -94,7 +95,7 @@ def resume(
     devices = replace(devices, precision=card.precision)
     statistics = run.statistics(card.recipe)
     training = Training(run, card, statistics, manifest, stores, devices, listener)
-    training.restore()
+    training.restore(notes)
     return training.go()
 
 

@@ -170,20 +170,30 @@ def tables(jobs: list[Job], out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Train what is not trained yet, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def begin(
+    description: str | None, *split_options: str, seeds: int, epochs: int
+) -> tuple[argparse.Namespace, Path]:
+    """Read the command line, and divide its folder unless that is done; return both."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--size", type=int, default=112)
     arguments = parser.parse_args()
-    out, data = arguments.out, arguments.out / "data"
-    jobs = plan(arguments.seeds, arguments.size)
+    arguments.out = arguments.out.resolve()
+    data = arguments.out / "data"
     if not data.exists():
         command = [sys.executable, "-m", "alexnet_cli", "split", str(arguments.folder)]
-        subprocess.run([*command, "--out", str(data), "--link", "symbolic"], check=True)
+        command += [*split_options, "--out", str(data), "--link", "symbolic"]
+        subprocess.run(command, check=True)
+    return arguments, data
+
+
+def main() -> None:
+    """Train what is not trained yet, and write the tables."""
+    arguments, data = begin(__doc__, seeds=3, epochs=24)
+    out, jobs = arguments.out, plan(arguments.seeds, arguments.size)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: run(job, data, out, arguments.epochs), jobs))
     (out / "table.md").write_text(tables(jobs, out))

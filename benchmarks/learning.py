@@ -11,20 +11,17 @@ crops, and what is done is not done again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.metrics import wilson_interval
-from benchmarks.ablations import Job, run, sizes
+from benchmarks.ablations import Job, begin, run, sizes
 
 COUNTS = (20, 50, 100, 200, None)  # photographs of a class; None is all
 
@@ -84,18 +81,8 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
 
 def main() -> None:
     """Train what is not trained yet, and write table and picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--size", type=int, default=112)
-    arguments = parser.parse_args()
-    out, data = arguments.out.resolve(), arguments.out.resolve() / "data"
-    if not data.exists():
-        command = [sys.executable, "-m", "alexnet_cli", "split", str(arguments.folder)]
-        command += ["--test", "0.2", "--link", "symbolic", "--out", str(data)]
-        subprocess.run(command, check=True)
+    arguments, data = begin(__doc__, "--test", "0.2", seeds=1, epochs=60)
+    out = arguments.out
     classes = tuple(sorted(folder.name for folder in (data / "train").iterdir()))
     new, known = (classes[0], classes[-1]), classes[1:-1]
     small = sizes("paper", arguments.size)

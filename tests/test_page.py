@@ -325,3 +325,16 @@ def test_print_is_dark_on_white(visit):
     style = "getComputedStyle(document.body)"
     assert tab.evaluate(f"{style}.backgroundColor") == "rgb(255, 255, 255)"
     assert tab.evaluate(f"{style}.color") == "rgb(0, 0, 0)"
+
+
+def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, tmp_path):
+    """Oracle: the figures of the evaluation, and an error that is not swallowed."""
+    copy = tmp_path / "run"
+    shutil.copytree(report.members[0].path, copy)
+    (copy / "confusion.png").unlink(missing_ok=True)
+    (copy / "confusion.png" / "in the way").mkdir(parents=True)
+    result = CliRunner().invoke(
+        cli.app, ["evaluate", "--split", report.split, "--model", str(copy)]
+    )
+    assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
+    assert isinstance(result.exception, OSError)

@@ -11,14 +11,13 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+from alexnet_cli.crops import Augmenter, Cropper
 from alexnet_cli.devices import choose_devices
 from alexnet_cli.errors import AlexNetError, BadFile
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.parallel import in_order
 from alexnet_cli.pipeline import (
-    Augmenter,
-    Cropper,
     ImageStore,
     LeftOut,
     Statistics,
