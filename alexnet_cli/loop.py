@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics
-from alexnet_cli.arrays import save_arrays
+from alexnet_cli.arrays import Arrays, save_arrays
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import Classifier, get_weights
 from alexnet_cli.cluster import PeerLost
@@ -298,10 +298,9 @@ class Training:
             save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part = len(self.history), part
 
-    def restore(self, notes: Notes) -> None:
-        """Take up the state where it was saved, with `notes` beside it."""
+    def restore(self, arrays: Arrays, notes: Notes) -> None:
+        """Take up the state that `read_state` returned."""
         path = self.run.path / "last.npz"
-        arrays = self.run.weights(path.name, self.card)
         try:
             done, n_images = notes.part.done, len(self.stores["train"])
             if (

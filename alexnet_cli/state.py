@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
 from alexnet_cli import strict
-from alexnet_cli.arrays import Arrays, load_arrays, load_notes
+from alexnet_cli.arrays import Arrays, load_notes
+from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import assign, get_weights, set_weights
 from alexnet_cli.doctor import Finding
 from alexnet_cli.errors import AlexNetError
@@ -52,13 +52,15 @@ class Notes:
     findings: tuple[Finding, ...]
 
 
-def read_notes(path: Path) -> Notes:
-    """Read the notes of last.npz; raises `AlexNetError`."""
+def read_state(run: RunFolder, card: Card) -> tuple[Arrays, Notes]:
+    """Map last.npz: what `get_state` returned, and the notes beside it; raises `AlexNetError`."""
+    path = run.path / "last.npz"
+    arrays = run.weights(path.name, card)
     try:
-        notes: Notes = strict.as_type(Notes, load_notes(load_arrays(path, only="notes")))
+        notes: Notes = strict.as_type(Notes, load_notes(arrays))
     except (ValueError, KeyError) as error:
         raise AlexNetError(f"{path}: can't be resumed: {error}") from None
-    return notes
+    return arrays, notes
 
 
 def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:

@@ -20,7 +20,7 @@ from alexnet_cli.pipeline import ImageStore, measure
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.reports import Listener, TrainReport
 from alexnet_cli.scanning import Reading
-from alexnet_cli.state import read_notes
+from alexnet_cli.state import read_state
 
 
 def train(
@@ -85,7 +85,7 @@ def resume(
     listener = listener or Listener()
     run = RunFolder.find(path, begun=True)
     card = run.card()
-    notes = read_notes(run.path / "last.npz")
+    arrays, notes = read_state(run, card)
     epochs = epochs or max(card.recipe.epochs, notes.planned)
     card = replace(card, recipe=replace(card.recipe, epochs=epochs))
     manifest = run.manifest(card.classes)
@@ -95,7 +95,8 @@ def resume(
     devices = replace(devices, precision=card.precision)
     statistics = run.statistics(card.recipe)
     training = Training(run, card, statistics, manifest, stores, devices, listener)
-    training.restore(notes)
+    training.restore(arrays, notes)
+    del arrays  # mapped, they would keep the room of a file that is soon replaced
     return training.go()
 
 
