@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli import artifacts, doctor, fidelity, figures, memory, metrics
+from alexnet_cli import artifacts, centroids, doctor, fidelity, figures, memory, metrics
 from alexnet_cli.arrays import Arrays, save_arrays
 from alexnet_cli.artifacts import Card, RunFolder
 from alexnet_cli.classifier import Classifier, get_weights
@@ -22,7 +22,7 @@ from alexnet_cli.ensemble import load_member
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.feeding import Feeder
 from alexnet_cli.files import hold, write_json
-from alexnet_cli.manifest import Manifest
+from alexnet_cli.manifest import Manifest, Progress
 from alexnet_cli.metrics import EpochRow, Score
 from alexnet_cli.model import build_alexnet, step_bytes
 from alexnet_cli.momentum import PaperMomentum
@@ -131,6 +131,8 @@ class Training:
         try:
             if self.devices.names == ("CPU",) and not self._fits(self.recipe.batch_size):
                 raise MemoryError  # before the system kills us for it
+            if self.recipe.centroids and not (self.epoch or self.part.done or self.adopted):
+                self._start_convolutions()
             while self.epoch < self.recipe.epochs:
                 row, vitals = self._run_epoch()
                 rows = [*self.history, row]
@@ -171,6 +173,17 @@ class Training:
             rejected=self.manifest.rejected if in_place and not self.epoch else (),
             changed=artifacts.changes(self.card.versions),
         )
+
+    def _start_convolutions(self) -> None:
+        """Let the chief find the kernels, and all take the same: other processors round otherwise."""
+        if self.devices.is_chief:
+            progress = self._heedful(self.listener.starting)
+            store, seed = self.stores["train"], self.card.seed
+            centroids.start_convolutions(self.classifier, store, seed, progress)
+        for variable in self.model.weights if self.devices.cluster else ():
+            if variable.path.startswith("conv"):
+                own = variable.numpy().astype(np.float64)
+                variable.assign(self.devices.total(own if self.devices.is_chief else 0 * own))
 
     # One epoch
 
@@ -315,6 +328,16 @@ class Training:
         self.epoch, self.part, self.schedule = notes.epoch, notes.part, notes.schedule
         self.history, self.findings = list(notes.history), notes.findings
 
+    def _heedful(self, tell: Progress) -> Progress:
+        """Return `tell`, to which a signal to stop puts an end."""
+
+        def progress(done: int, total: int) -> None:
+            tell(done, total)
+            if self.stop.code:
+                raise Interrupted(self._what_is_safe(), self.stop.code)
+
+        return progress
+
     def _what_is_safe(self) -> str:
         if not self.run.path.exists():
             return "The run folder is gone, and all that was in it."
@@ -330,11 +353,6 @@ class Training:
     # The end
 
     def _report(self) -> TrainReport:
-        def progress(done: int, total: int) -> None:
-            self.listener.scoring(done, total)
-            if self.stop.code:
-                raise Interrupted(self._what_is_safe(), self.stop.code)
-
         self._write_records()  # it may have been killed before it came to that
         finals: dict[str, FinalScore] = {}
         for weights, epoch in (("best", self.schedule.best_epoch), ("last", self.epoch)):
@@ -344,6 +362,7 @@ class Training:
             classifier = load_member(self.run.path, weights).classifier
             scores = {}
             for split, store in self.stores.items():
+                progress = self._heedful(self.listener.scoring)
                 seen, probabilities = classifier.classify(store, progress=progress)
                 scores[split] = metrics.score(self.y_true[split][seen], probabilities)
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])

@@ -154,6 +154,8 @@ class Recipe:
         Conv(256, 3, towers=2, bias=1.0, then=("relu", "pool")),
     )
     dense: tuple[Dense, ...] = (Dense(), Dense())
+    # Krähenbühl et al. 2016; they vary as much as noise of that σ would
+    centroids: bool = _paper(False, "§5", "kernels start as centroids of patches, not as noise")
     output_stddev: float | None = _paper(
         0.01, "§5", "σ of the last layer's initial weights", _or_none(_POSITIVE)
     )

@@ -68,6 +68,9 @@ class Listener:
     def started(self, plan: TrainPlan) -> None:
         """Hear what is about to happen."""
 
+    def starting(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` convolutions have the kernels that they start from."""
+
     def stepped(self, epoch: int, done: int, total: int) -> None:
         """Hear that `done` of the epoch's `total` images have been learnt from."""
 

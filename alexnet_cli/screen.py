@@ -116,6 +116,11 @@ class TrainingScreen(Listener):
         self._advance(what, plan.done, plan.n_images["train"])
         self.began = time.monotonic()
 
+    def starting(self, done: int, total: int) -> None:
+        """Move the bar; only then do steps begin."""
+        self._advance("finding kernels in the photographs", done, total)
+        self.began = time.monotonic()
+
     def stepped(self, epoch: int, done: int, total: int) -> None:
         """Move the bar; tell images per second and the time left of the whole run."""
         before = (epoch - self.first_epoch) * total - self.done_before

@@ -93,6 +93,7 @@ PAPERS_CONSTANTS = {
     # what the paper does not have
     "crop_area": None,
     "jitter": 0.0,
+    "centroids": False,
     "rotation": 0.0,
     "cutmix": 0.0,
     "label_smoothing": 0.0,
@@ -203,6 +204,7 @@ def test_the_notebook_recipe_is_the_notebook():
     unused |= {
         "crop_area",
         "jitter",
+        "centroids",
         "rotation",
         "cutmix",
         "label_smoothing",

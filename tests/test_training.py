@@ -364,7 +364,7 @@ def start(data, out, n_devices=1, **changes):
 def test_one_two_and_four_devices_reach_the_same_weights(photographs, tmp_path):
     """Oracle: one device. Batches of 4 from 33 images: the last one is a single image."""
     dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in QUICK.dense)"
-    changes = f"dict(epochs=1, dense={dense})"
+    changes = f"dict(epochs=1, centroids=True, dense={dense})"
     states = {}
     for n_devices in (1, 2, 4):
         script = SCRIPT.format(tests=str(TESTS), changes=changes)
