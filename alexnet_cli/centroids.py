@@ -22,7 +22,7 @@ N_PATCHES = 20_000
 ROUNDS = 15  # of k-means
 # Of the principal components those that make up so much of the variance, and no more than so many;
 # whitening damps what varies less than so much of their mean, which is mostly noise.
-VARIANCE, COMPONENTS, DAMPING = 0.95, 200, 0.1
+VARIANCE, COMPONENTS, DAMPING = 0.99, 200, 0.1
 TINY = 1e-6
 
 

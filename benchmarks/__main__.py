@@ -3,8 +3,9 @@
     [TORCH=PYTHON] python -m benchmarks [FOLDER]
 
 FOLDER holds class folders of photographs; the default is examples/flowers. Each benchmark also runs
-alone, as `python -m benchmarks.NAME`; `ablations`, `learning`, `none`, `million`, `scale`, `kills`, `endurance` and `fuzz`, which
-take longer or need more, run only so. `rivals` needs PyTorch: TORCH names a Python that has it.
+alone, as `python -m benchmarks.NAME`; `ablations`, `seeds`, `learning`, `none`, `million`, `scale`, `kills`,
+`endurance` and `fuzz`, which take longer or need more, run only so. `rivals` needs PyTorch: TORCH names
+a Python that has it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m benchmarks.ablations FOLDER OUT [--seeds 3] [--epochs 24] [--size 112]
 
 FOLDER holds class folders. Every training is `alexnet train` in a process of its own, with one
-thread, as many at a time as the machine has cores; one that is done is not done again, so that the
-benchmark can be stopped and continued. OUT/table.md is the result. Crops of 112 from 128 make a
-training four times as fast as the paper's 224 from 256; `--size 224` is the paper's.
+thread, as many at a time as the machine has cores; one that is done is not done again, one that was
+stopped goes on. OUT/table.md is the result. Crops of 112 from 128 make a training four times as
+fast as the paper's 224 from 256; `--size 224` is the paper's.
 """
 
 from __future__ import annotations
@@ -105,14 +105,19 @@ def run(job: Job, data: Path, out: Path, epochs: int, split: str = "val") -> Non
     one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     environment = {**os.environ, **one_thread}
     alexnet = [sys.executable, "-m", "alexnet_cli"]
-    where = ["--out", str(folder), "--gpus", "0", "--seed", str(job.seed)]
     epochs = max(1, round(epochs * job.share))
-    train = [*alexnet, "train", str(data), *job.options, "--epochs", str(epochs), *where]
-    evaluate = [*alexnet, "evaluate", "--model", str(folder / "latest"), "--ten-crop"]
-    evaluate += ["--split", split]
+    latest = folder / "latest"
+    if latest.exists():
+        train = [*alexnet, "train", "--resume", str(latest), "--gpus", "0"]
+    else:
+        train = [*alexnet, "train", str(data), *job.options, "--epochs", str(epochs)]
+        train += ["--out", str(folder), "--gpus", "0", "--seed", str(job.seed)]
+    evaluate = [*alexnet, "evaluate", "--model", str(latest), "--ten-crop"]
+    evaluate += ["--split", split, "--json", str(done)]
+    commands = [evaluate] if (latest / "metrics.json").exists() else [train, evaluate]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w") as log:
-        for command in (train, [*evaluate, "--json", str(done)]):
+    with (folder / "log.txt").open("a") as log:
+        for command in commands:
             code = subprocess.run(command, env=environment, stdout=log, stderr=log).returncode
             if code:
                 print(f"{job.name}, seed {job.seed}: exit code {code}, see {folder}/log.txt")
@@ -171,16 +176,26 @@ def tables(jobs: list[Job], out: Path) -> str:
 
 
 def begin(
-    description: str | None, *split_options: str, seeds: int, epochs: int
+    description: str | None,
+    *split_options: str,
+    seeds: int,
+    epochs: int,
+    size: int = 112,
+    more: bool = False,
 ) -> tuple[argparse.Namespace, Path]:
-    """Read the command line, and divide its folder unless that is done; return both."""
+    """Read the command line, and divide its folder unless that is done; return both.
+
+    If there may be `more`, what it does not know is left in `options`.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--epochs", type=int, default=epochs)
-    parser.add_argument("--size", type=int, default=112)
-    arguments = parser.parse_args()
+    parser.add_argument("--size", type=int, default=size)
+    arguments, arguments.options = parser.parse_known_args()
+    if arguments.options and not more:
+        parser.error(f"unknown: {' '.join(arguments.options)}")
     arguments.out = arguments.out.resolve()
     data = arguments.out / "data"
     if not data.exists():

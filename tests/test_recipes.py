@@ -170,6 +170,7 @@ MODERNS_CONSTANTS = {  # the network is the paper's to the weight
     "subtract": "channel",
     "crop_area": 0.35,
     "jitter": 0.3,
+    "centroids": True,
     "cutmix": 0.3,
     "batch_size": 32,
     "learning_rate": 0.005,
