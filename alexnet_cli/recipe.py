@@ -65,10 +65,15 @@ _FEW = _number(int, below=100)
 _PARSERS: dict[type, Parser] = {bool: _truth, int: _number(int, below=1_000_000), float: _POSITIVE}
 
 
-def _paper(value: Any, source: str, what: str, parse: Parser | None = None) -> Any:
-    """Declare a constant: the paper's value, where it says so, what it is, how to read another."""
+def _paper(
+    value: Any, source: str, what: str, parse: Parser | None = None, *, late: bool = False
+) -> Any:
+    """Declare a constant: the paper's value, where it says so, what it is, how to read another.
+
+    Runs from before a `late` one came have the paper's value.
+    """
     metadata = {"source": source, "what": what, "parse": parse or _PARSERS[type(value)]}
-    return field(default=value, metadata=metadata)
+    return field(default=value, metadata={**metadata, "late": late})
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,11 @@ class Recipe:
         0.0, "§4.1", "brightness, contrast and saturation vary by this share", _FROM_0_BELOW_1
     )
     rotation: float = _paper(
-        0.0, "§4.1", "turned by up to so many degrees", _number(float, zero=True, below=181)
+        0.0,
+        "§4.1",
+        "turned by up to so many degrees",
+        _number(float, zero=True, below=181),
+        late=True,
     )
     # a window of the image is another's, and so is that share of its target
     cutmix: float = _paper(0.0, "§4.1", "share of images that are mixed of two", _FROM_0_TO_1)
@@ -155,7 +164,9 @@ class Recipe:
     )
     dense: tuple[Dense, ...] = (Dense(), Dense())
     # Krähenbühl et al. 2016; they vary as much as noise of that σ would
-    centroids: bool = _paper(False, "§5", "kernels start as centroids of patches, not as noise")
+    centroids: bool = _paper(
+        False, "§5", "kernels start as centroids of patches, not as noise", late=True
+    )
     output_stddev: float | None = _paper(
         0.01, "§5", "σ of the last layer's initial weights", _or_none(_POSITIVE)
     )

@@ -39,11 +39,12 @@ def as_type(hint: Any, value: Any) -> Any:
     """Turn parsed JSON into what `hint` says: a dataclass of ours, a tuple, a dictionary or a scalar.
 
     Every field of a dataclass must be there and none besides: a default must not stand in for what
-    is missing. Numbers are finite, whole ones below 2⁶³. Raises `ValueError` that names the field.
+    is missing, but for what came `late`, after files had been written without it. Numbers are finite, whole ones below 2⁶³. Raises `ValueError` that names the field.
     """
     inner = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        odd = value.keys() ^ {field.name for field in fields(hint)}
+        late = {field.name for field in fields(hint) if field.metadata.get("late")}
+        odd = (value.keys() ^ {field.name for field in fields(hint)}) - late
         if odd:
             raise ValueError(f"{min(odd)} is missing or unknown in {_name(hint)}")
         hints = get_type_hints(hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -316,6 +317,13 @@ def test_a_recipe_that_does_not_fit_is_refused_by_the_name_of_the_constant(chang
     change(data)
     with pytest.raises(AlexNetError, match=f"the recipe can't be read: .*{message}"):
         Recipe.from_json(data)
+
+
+def test_a_recipe_from_before_a_constant_came_has_the_papers_value():
+    """Oracle: the paper's: nothing turned, kernels from noise; `modern` has centroids today."""
+    data = json.loads(json.dumps(MODERN.to_json()))
+    del data["rotation"], data["centroids"]
+    assert Recipe.from_json(data) == replace(MODERN, rotation=0.0, centroids=False)
 
 
 # Choosing
