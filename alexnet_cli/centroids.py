@@ -39,7 +39,8 @@ def start_convolutions(
     crop = classifier.cropper()
     seen = np.concatenate([crop(image) for image in chosen if image is not None])
     convs = {k: v for k, v in classifier.recipe.layers().items() if isinstance(v, Conv)}
-    n_convs = len(convs)
+    done, total = 0, sum(conv.towers for conv in convs.values())
+    progress(done, total)
     for layer in classifier.model.layers[1:]:  # one after the other, the input first
         if conv := convs.pop(layer.name, None):
             towers = getattr(layer, "towers", [layer])
@@ -47,7 +48,7 @@ def start_convolutions(
                 patches = _patches(part, conv, random)
                 kernel, bias = tower.get_weights()
                 tower.set_weights(_start(patches, kernel, bias, random))
-            progress(n_convs - len(convs), n_convs)
+                progress(done := done + 1, total)
             if not convs:
                 return
         seen = _forward(layer, seen)

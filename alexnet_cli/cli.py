@@ -22,7 +22,6 @@ from alexnet_cli.errors import AlexNetError
 
 app = typer.Typer(
     help="Train, evaluate and use the AlexNet of 2012 on any folder of images.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its renderer takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,7 +35,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except (AlexNetError, typer.TyperException) as error:
         message = str(error) if isinstance(error, AlexNetError) else error.format_message()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from alexnet_cli.doctor import Finding
+from alexnet_cli.doctor import PATIENCE_EPOCHS, PATIENCE_STEPS, Finding
 from alexnet_cli.names import for_markdown
 from alexnet_cli.recipe import Conv, Dense, Recipe, constants
 from alexnet_cli.recipes import LITERAL
@@ -51,7 +51,9 @@ def as_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
     lines += [
         for_markdown(f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}") for f in findings
     ]
-    lines += [] if findings else ["Nothing was found that says otherwise."]
+    if not findings:
+        since = f"most that could is looked for from epoch {PATIENCE_EPOCHS}"
+        lines.append(f"Nothing was found that says otherwise; {since}, step {PATIENCE_STEPS} on.")
     lines += ["", "## Fidelity", "", "What differs from the paper is in bold.", ""]
     lines += ["| constant | | the paper | | here | source and reason |", "|---" * 6 + "|"]
     for point in report(recipe):

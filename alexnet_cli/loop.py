@@ -342,7 +342,7 @@ class Training:
         if not self.run.path.exists():
             return "The run folder is gone, and all that was in it."
         if not (self.epoch or self.part.done):
-            return "No epoch was finished, so nothing is kept."
+            return "Nothing was saved yet, so nothing is kept."
         what = f"Epoch {self.epoch} is safe"
         if self.part.done:
             what = f"All is safe up to image {self.part.done:,} of epoch {self.epoch + 1}"

@@ -222,7 +222,7 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
         ),
         points=fidelity.report(recipe),
         findings=run.findings() if card else (),
-        commands=tuple(_train_commands(card, member.trained_on)) if card else (),
+        commands=tuple(_train_commands(card, member.trained_on, len(history))) if card else (),
     )
 
 
@@ -264,7 +264,7 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
 # How to repeat it
 
 
-def _train_commands(card: Card, manifest: Manifest | None) -> Iterable[str]:
+def _train_commands(card: Card, manifest: Manifest | None, n_epochs: int) -> Iterable[str]:
     in_place = manifest is not None and manifest.root == manifest.source
     if manifest and manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
@@ -285,6 +285,8 @@ def _train_commands(card: Card, manifest: Manifest | None) -> Iterable[str]:
     yield _command(
         "train", Path(card.data), *options, "--seed", card.seed, "--precision", card.precision
     )
+    if n_epochs > card.recipe.epochs:  # asked for when it was resumed
+        yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
 
 
 def _as_read(manifest: Manifest) -> list[str]:

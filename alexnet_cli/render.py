@@ -188,7 +188,8 @@ def show_evaluation(
     _add_scores(table, "averaged, " if several else "", report)
     show(console, table)
     low, high = report.top1_interval
-    say(console, f"top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+    which = "with ten crops, as all below: " if report.ten_crop else ""
+    say(console, f"{which}top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     if report.n_seen:
         seen = f"{report.n_seen} of these images were in the training split"
         say(console, f"{seen}: the figures flatter the model", "yellow")

@@ -69,7 +69,7 @@ class Listener:
         """Hear what is about to happen."""
 
     def starting(self, done: int, total: int) -> None:
-        """Hear that `done` of `total` convolutions have the kernels that they start from."""
+        """Hear that `done` of `total` towers have the kernels that they start from."""
 
     def stepped(self, epoch: int, done: int, total: int) -> None:
         """Hear that `done` of the epoch's `total` images have been learnt from."""

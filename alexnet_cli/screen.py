@@ -108,9 +108,9 @@ class TrainingScreen(Listener):
         for change in plan.changed:
             say(self.console, f"begun with {change}: the last bits may differ", "yellow")
         self.console.print()
-        head = "epoch  train loss  train top-1   val loss  val top-1"
+        head = "epoch  train loss  train top-1  val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
-        say(self.console, head + "      rate  images/s  seconds", "bold")
+        say(self.console, head + "     rate  images/s", "bold")
         self.done_before = plan.done
         what = f"epoch {plan.first_epoch}/{recipe.epochs}"
         self._advance(what, plan.done, plan.n_images["train"])
@@ -132,9 +132,9 @@ class TrainingScreen(Listener):
     def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
         """Add a row to the table; the best so far stands out."""
         line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"
-        line += f"  {row.val_loss:9.4f}  {row.val_top1:9.4f}"
+        line += f"  {row.val_loss:8.4f}  {row.val_top1:9.4f}"
         line += f"  {row.val_top5:9.4f}" if row.val_top5 is not None else ""
-        line += f"  {row.learning_rate:8.2g}  {row.images_per_second:8.1f}  {row.seconds:7.1f}"
+        line += f"  {row.learning_rate:7.2g}  {row.images_per_second:8.1f}"
         say(self.console, line + ("  best" if best else ""), "green" if best else "")
         self.spoke = time.monotonic()
 

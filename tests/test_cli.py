@@ -70,6 +70,13 @@ def test_help_does_not_import_tensorflow():
         assert done.stdout.splitlines()[-1] == expected, argv
 
 
+def test_without_a_command_help_is_shown_once(alexnet):
+    """Oracle: what --help shows; nothing on standard error."""
+    expected = alexnet("--help")
+    assert expected[1].startswith("Usage: ")
+    assert alexnet() == expected
+
+
 def test_the_four_commands(inside, alexnet):
     """Oracle: counts by hand, and colours that can't be confused."""
     code, out, err = alexnet("split", "colours")
@@ -92,7 +99,12 @@ def test_the_four_commands(inside, alexnet):
     assert sum(map(sum, report["matrix"])) == report["one_crop"]["n"] == 3
     assert report["ten_crop"]["top1"] == sum(report["matrix"][i][i] for i in range(3)) / 3
     assert "F1" in out
-    assert (inside / "runs" / "latest" / "confusion.png").exists()
+    assert f"with ten crops, as all below: top-1 {report['ten_crop']['top1']:.4f}" in out
+    picture = inside / "runs" / "latest" / "confusion.png"
+    before = picture.read_bytes()
+    code, out, err = alexnet("evaluate", "colours")
+    assert picture.read_bytes() == before  # that of other images has a name of its own
+    assert (picture.parent / "confusion-colours.png").exists()
 
     code, out, err = alexnet("figures")
     assert (code, err) == (0, "")
@@ -301,6 +313,7 @@ def _broken_run(folder):
         (_broken_run, "predict x.jpg --model runs/r", 1, "runs/r: the run is incomplete"),
         (None, "figures", 1, "no trained model in runs/"),
         (None, "figures runs/r", 1, "runs/r: no such run folder"),
+        (_photographs, "figures x", 1, "x: is no run folder"),
         (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
         (None, "evaluate --report no/x.html", 2, "no/x.html: there is no folder no"),
         (None, "evaluate --json .", 2, ".: is a folder; name a file"),

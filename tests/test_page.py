@@ -158,7 +158,7 @@ def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variant
     """Oracle: what the command line makes of the options is the recipe, constant by constant."""
     recipe = compose(RECIPES["modern"], variants, settings)
     card = replace(RunFolder(report.members[0].path).card(), recipe=recipe)
-    (command,) = page._train_commands(card, None)
+    (command,) = page._train_commands(card, None, card.recipe.epochs)
     words = shlex.split(command)
     options: dict[str, list[str]] = {}
     for option, value in zip(words[3::2], words[4::2]):
@@ -176,7 +176,8 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
     assert CliRunner().invoke(cli.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
     manifest = splitting.open_data(tmp_path / "one")
     card = RunFolder(report.members[0].path).card()
-    again, _ = (shlex.split(command)[1:] for command in page._train_commands(card, manifest))
+    commands = page._train_commands(card, manifest, card.recipe.epochs)
+    again, _ = (shlex.split(command)[1:] for command in commands)
     again[again.index("--out") + 1] = str(tmp_path / "two")
     assert CliRunner().invoke(cli.app, again).exit_code == 0
     other = splitting.open_data(tmp_path / "two")
@@ -185,7 +186,15 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
     ]
     assert any(f.record for f in other.files) == ("--prepare" in how)
     in_place = splitting.open_data(photographs)
-    assert len([*page._train_commands(card, in_place)]) == 1
+    assert len([*page._train_commands(card, in_place, card.recipe.epochs)]) == 1
+
+
+def test_the_commands_tell_of_epochs_that_were_added(report):
+    """Oracle: the command by which they are added, written by hand."""
+    card = RunFolder(report.members[0].path).card()
+    first, second = page._train_commands(card, None, card.recipe.epochs + 2)
+    assert first.startswith("alexnet train ")
+    assert second == f"alexnet train --resume runs/latest --epochs {card.recipe.epochs + 2}"
 
 
 def test_the_command_writes_the_page(report, tmp_path):

@@ -58,7 +58,8 @@ def evaluate(
         )
     render.show_evaluation(console, found, none_below)  # first, as files may fail to be written
     first = found.members[0].path
-    picture = (first if first.is_dir() else first.parent) / "confusion.png"
+    name = "confusion" if data is None else f"confusion-{data.resolve().name}"
+    picture = (first if first.is_dir() else first.parent) / f"{name}.png"
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
     figures.draw_confusion(found.matrix, found.classes, picture, title)
     render.say(console, f"confusion matrix drawn in {picture}")
