@@ -130,7 +130,7 @@ class RunFolder:
         for name in needed[:-1] if begun else needed:
             if not (path / name).is_file():
                 if name == "model.json":
-                    raise AlexNetError(f"{path}: is no run folder, for it holds no model.json")
+                    raise AlexNetError(f"{path}: is no run folder: model.json is missing")
                 way_out = "resume it" if name == "best.npz" else "train again"
                 raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; {way_out}")
         return run
