@@ -143,12 +143,11 @@ def show_recipes(console: Console) -> None:
 def show_fidelity(console: Console, recipe: Recipe) -> None:
     """Show every constant of the paper; below it, where the recipe differs, its own and why."""
     points = fidelity.report(recipe)
+    width = max(len(point.name) for point in points)
     for point in points:
-        text = f"{point.name:<14} {point.what}: {point.paper} ({point.source})"
-        say(console, text)
+        say(console, f"{point.name:<{width}} {point.what}: {point.paper} ({point.source})")
         if point.differs:
-            here = f"{'':<14} here {point.recipe}. {point.because}"
-            say(console, here, "bold yellow")
+            say(console, f"{'':<{width}} here {point.recipe}. {point.because}", "bold yellow")
     n = sum(point.differs for point in points)
     console.print()
     say(console, f"{recipe.name}: {recipe.summary}", "bold")
