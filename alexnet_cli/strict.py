@@ -39,7 +39,8 @@ def as_type(hint: Any, value: Any) -> Any:
     """Turn parsed JSON into what `hint` says: a dataclass of ours, a tuple, a dictionary or a scalar.
 
     Every field of a dataclass must be there and none besides: a default must not stand in for what
-    is missing, but for what came `late`, after files had been written without it. Numbers are finite, whole ones below 2⁶³. Raises `ValueError` that names the field.
+    is missing, but for what came `late`, after files had been written without it. Numbers are
+    finite, whole ones below 2⁶³. Raises `ValueError` that names the field.
     """
     inner = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):

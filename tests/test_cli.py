@@ -105,6 +105,9 @@ def test_the_four_commands(inside, alexnet):
     code, out, err = alexnet("evaluate", "colours")
     assert picture.read_bytes() == before  # that of other images has a name of its own
     assert (picture.parent / "confusion-colours.png").exists()
+    paint(inside / ("x" * 250), per_class=1)  # as long a name as a file system takes, nearly
+    code, out, err = alexnet("evaluate", "x" * 250)
+    assert (code, err) == (0, "")
 
     code, out, err = alexnet("figures")
     assert (code, err) == (0, "")

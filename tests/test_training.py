@@ -479,15 +479,7 @@ def test_the_screen_counts_what_is_learnt_now_and_names_the_run(trained, monkeyp
     shown.epoch_ended(row, best=False)
     *_, head, _, best, row = (line for line in console.file.getvalue().splitlines() if line)
     assert len(head) == len(row) < len(best) < 80  # a terminal's width
-    assert best.split()[1:] == [
-        "12.3456",
-        "0.1234",
-        "12.3456",
-        "0.1234",
-        "0.00012",
-        "1234.5",
-        "best",
-    ]
+    assert " ".join(best.split()) == "100 12.3456 0.1234 12.3456 0.1234 0.00012 1234.5 best"
     for folder, model in (("runs/r", ""), ("elsewhere/r", " --model elsewhere/r")):
         screen.show_training(console, replace(trained, run=Path(folder)))
         assert f"next: alexnet evaluate{model}, or" in console.file.getvalue().splitlines()[-1]
