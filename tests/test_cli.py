@@ -102,8 +102,11 @@ def test_the_four_commands(inside, alexnet):
     assert f"with ten crops, as all below: top-1 {report['ten_crop']['top1']:.4f}" in out
     picture = inside / "runs" / "latest" / "confusion.png"
     before = picture.read_bytes()
+    code, out, err = alexnet("evaluate", "--split", "train")
+    assert (code, err) == (0, "")
+    assert (picture.parent / "confusion-train.png").exists()
     code, out, err = alexnet("evaluate", "colours")
-    assert picture.read_bytes() == before  # that of other images has a name of its own
+    assert picture.read_bytes() == before  # those of other images have names of their own
     assert (picture.parent / "confusion-colours.png").exists()
     paint(inside / ("x" * 250), per_class=1)  # as long a name as a file system takes, nearly
     code, out, err = alexnet("evaluate", "x" * 250)

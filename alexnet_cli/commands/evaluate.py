@@ -58,7 +58,9 @@ def evaluate(
         )
     render.show_evaluation(console, found, none_below)  # first, as files may fail to be written
     first = found.members[0].path
-    name = "confusion" if data is None else f"confusion-{data.resolve().name[:50]}"
+    folder = data.resolve().name[:50] if data else None
+    part = None if split == "val" else split
+    name = "-".join(filter(None, ("confusion", folder, part)))
     picture = (first if first.is_dir() else first.parent) / f"{name}.png"
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
     figures.draw_confusion(found.matrix, found.classes, picture, title)
