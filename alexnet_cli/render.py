@@ -78,7 +78,10 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
-        say(console, f"same content, {note}kept together: {some([f.path for f in group])}")
+        names = [
+            file.path.relative_to(manifest.root) for file in group
+        ]  # in shards no more than that
+        say(console, f"same content, {note}kept together: {some(names)}")
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
         say(console, f"and {more} more groups of files with the same content")

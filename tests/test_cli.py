@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -128,6 +129,19 @@ def test_the_four_commands(inside, alexnet):
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "rose.jpg"
     assert out.splitlines()[1].split()[0] == "red"
+
+
+@pytest.mark.parametrize("how", [[], ["--prepare"]])
+def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
+    """Oracle: the names that the files were given, of which shards have none on the disk."""
+    (paint(tmp_path / "colours", per_class=4) / "red" / "copy.png").write_bytes(
+        (tmp_path / "colours" / "red" / "0.png").read_bytes()
+    )
+    code, out, err = alexnet("split", tmp_path / "colours", "--out", tmp_path / "data", *how)
+    assert (code, err) == (0, "")
+    named = re.search(r"kept together: (\w+)/red/0.png, (\w+)/red/copy.png", out.replace("\n", " "))
+    assert named
+    assert named[1] == named[2]
 
 
 def test_predictions_for_programs(inside, alexnet):
