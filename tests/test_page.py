@@ -340,8 +340,7 @@ def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, t
     """Oracle: the figures of the evaluation, and an error that is not swallowed."""
     copy = tmp_path / "run"
     shutil.copytree(report.members[0].path, copy)
-    (copy / "confusion.png").unlink(missing_ok=True)
-    (copy / "confusion.png" / "in the way").mkdir(parents=True)
+    (copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
     result = CliRunner().invoke(
         cli.app, ["evaluate", "--split", report.split, "--model", str(copy)]
     )
