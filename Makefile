@@ -11,7 +11,7 @@ demo: $(READY)
 	rm -rf demo
 	mkdir demo
 	$(BIN)/alexnet split examples/flowers --out demo/data --val 0.2 --seed 1
-	$(BIN)/alexnet train demo/data --recipe paper --epochs 25 --batch-size 16 --learning-rate 0.003 --out demo/runs
+	$(BIN)/alexnet train demo/data --epochs 25 --batch-size 16 --learning-rate 0.003 --out demo/runs
 	$(BIN)/alexnet evaluate --model demo/runs/latest --ten-crop
 	$(BIN)/alexnet predict examples/rose.jpg --model demo/runs/latest
 
