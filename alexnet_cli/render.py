@@ -78,9 +78,8 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
-        names = [
-            file.path.relative_to(manifest.root) for file in group
-        ]  # in shards no more than that
+        # Of an image in a shard its path is no more than a name.
+        names = [file.path.relative_to(manifest.root) for file in group]
         say(console, f"same content, {note}kept together: {some(names)}")
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
