@@ -28,7 +28,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -156,6 +156,10 @@ class RunFolder:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
         except OSError as error:
             raise AlexNetError(f"{path}: can't be read: {reason(error)}") from None
+
+    def recipe(self) -> Recipe:
+        """Read the recipe, for as many epochs as were last asked for."""
+        return replace(self.card().recipe, epochs=self._note("last.npz", "planned", int))
 
     def manifest(self, classes: tuple[str, ...]) -> Manifest:
         """Read the manifest, which must have the model's `classes`."""

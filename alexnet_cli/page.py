@@ -220,7 +220,7 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
             _data("png", Image.fromarray(figures.kernel_sheet(part)))
             for part in np.array_split(kernels, towers, axis=3)
         ),
-        points=fidelity.report(recipe),
+        points=fidelity.report(run.recipe() if card else recipe),
         findings=run.findings() if card else (),
         commands=tuple(_train_commands(card, member.trained_on, len(history))) if card else (),
     )

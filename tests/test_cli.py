@@ -219,6 +219,10 @@ def test_a_run_teaches_another_and_both_predict(inside, alexnet, tmp_path):
     assert (code, err) == (0, "")
     assert "here 0.5. set on the command line" in said
     assert "here 0. variant no-dropout: no dropout (§4.2)" in said
+    assert alexnet("train", "--resume", second, "--epochs", 2, "--gpus", 0)[0] == 0
+    code, said, err = alexnet("recipes", second)  # as report.md has it
+    assert "here 2." in said
+    assert "**2**" in (second / "report.md").read_text()
     code, said, err = alexnet("evaluate", "--model", first, "--model", second, "--split", "train")
     assert (code, err) == (0, "")
     assert [line.split()[1:4] for line in said.splitlines() if "one crop" in line] == [

@@ -68,7 +68,7 @@ READERS = {
     "evaluate": lambda path: load_member(path).trained_on,
     "resume": lambda path: training.resume(path, devices=choose_devices(0), epochs=9),
     "weights": read_weights,
-    "recipes": lambda path: (RunFolder.find(path).card(), RunFolder.find(path).findings()),
+    "recipes": lambda path: (RunFolder.find(path).recipe(), RunFolder.find(path).findings()),
     "figures": lambda path: gallery.draw([path, path]),
 }
 

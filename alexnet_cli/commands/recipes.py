@@ -26,5 +26,5 @@ def recipes(
     else:
         is_run = name not in RECIPES and Path(name).is_dir()
         run = RunFolder.find(Path(name)) if is_run else None
-        render.show_fidelity(console, run.card().recipe if run else find_recipe(name))
+        render.show_fidelity(console, run.recipe() if run else find_recipe(name))
         render.show_findings(console, run.findings() if run else ())
