@@ -120,7 +120,7 @@ def _write_onnx(whole: keras.Model, path: Path, form: str, card: dict[str, Any])
         import onnxruntime
     except ImportError as error:
         raise AlexNetError(
-            f"--format onnx: needs {error.name}: install alexnet-cli[onnx]"
+            f"--format onnx: needs {error.name}: `pip install '.[onnx]'` in a clone brings it"
         ) from None
     whole.export(path, format="onnx", verbose=False)
     proto = onnx.load(path)

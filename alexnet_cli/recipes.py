@@ -33,7 +33,7 @@ def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
 # share of a class. Momentum is stable below a rate of 3.8 over the curvature: 0.0016 with 5
 # classes, 0.25 with ImageNet's 1000. At 0.01 the loss jumps to 38 within four steps, and by the
 # tenth no unit of fc7 is alive. With 0.1 in the dense layers alone the squared length is 840, the
-# rate at the edge of what is stable, and two thirds of conv5 die; with 0.1 everywhere it is 90.
+# rate at the edge of what is stable, and three quarters of conv5 die; with 0.1 everywhere it is 90.
 LITERAL = Recipe("literal", "the 2012 paper to the letter: learns with many classes, not with few")
 PAPER = Recipe(
     name="paper",

@@ -25,7 +25,7 @@ def evaluate(
     none_below: Annotated[
         float | None,
         typer.Option(
-            help="Tell what `predict` with it would refuse.", min=0, max=1, show_default=False
+            help="Tell what `predict --none-below` would refuse.", min=0, max=1, show_default=False
         ),
     ] = None,
     report: Annotated[

@@ -23,7 +23,7 @@ def predict(
         int, typer.Option(help="Show so many training images nearest to it.", min=0)
     ] = 0,
     none_below: Annotated[
-        float, typer.Option(help="No class where none is as likely.", min=0, max=1)
+        float, typer.Option(help='Say "none of these" where no class is as likely.', min=0, max=1)
     ] = 0.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,

@@ -69,7 +69,12 @@ def train(
         typer.Option(help="Which of --workers this one is, from 0 on.", show_default=False),
     ] = None,
     no_check: NoCheck = False,
-    seed: Annotated[int, typer.Option(help="Of weights, order, crops and dropout.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Of weights, order, crops and dropout; of the division, if DATA is not split."
+        ),
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
     resume: Annotated[
         Path | None,
