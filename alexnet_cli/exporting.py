@@ -68,6 +68,8 @@ def export(
     out = out or member.path / f"{name}{_SUFFIXES[kind]}"
     if out.exists() and not force:
         raise AlexNetError(f"{out}: exists; --force replaces it")
+    if out.is_symlink() or (out.exists() and not (out.is_file() or out.is_dir())):
+        raise AlexNetError(f"{out}: is a link or a device; choose another --out")
     if out.is_dir() and not (out / _EXTRA / "card.json").is_file():  # which --force would delete
         raise AlexNetError(f"{out}: is a folder, and no export of ours; choose another --out")
     chosen = _spread(member.trained_on.of("val"), CHECKED)
@@ -84,8 +86,10 @@ def export(
         with quiet_stderr():
             run = _WRITERS[kind](whole, made, form, card)
         report = _compare(run, member, chosen, out, form)
-        if out.is_dir() and not out.is_symlink():
+        if out.is_dir():
             shutil.rmtree(out)
+        elif made.is_dir():
+            out.unlink(missing_ok=True)
         os.replace(made, out)
     return report
 
@@ -131,12 +135,14 @@ def _write_onnx(whole: keras.Model, path: Path, form: str, card: dict[str, Any])
 
 
 def _write_litert(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
-    options: dict[str, Any] = {}
-    if form != "float32":  # without a choice of types, weights become 8 bits wide
-        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
-    if form == "float16":
-        options["target_spec"] = {"supported_types": [tf.float16]}
-    whole.export(path, format="litert", verbose=False, **options)
+    with tempfile.TemporaryDirectory() as folder:  # as Keras does, of which not all know LiteRT
+        whole.export(folder, format="tf_saved_model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if form != "float32":  # without a choice of types, weights become 8 bits wide
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the network, as is usual for such files
         for name, text in _texts(card).items():
             archive.writestr(name, text)

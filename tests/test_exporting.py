@@ -133,6 +133,17 @@ def test_force_replaces_an_export_and_no_other_folder(trained, tmp_path, kind):
     assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["licence"] == "new"
 
 
+def test_force_replaces_a_file_by_a_folder_and_follows_no_link(trained, tmp_path):
+    """Oracle: what lay there, and where the link leads."""
+    (tmp_path / "earlier").write_text("an ONNX file, say")
+    exporting.export(trained, "savedmodel", tmp_path / "earlier", force=True)
+    assert (tmp_path / "earlier" / "saved_model.pb").is_file()
+    (tmp_path / "link").symlink_to("earlier")
+    with pytest.raises(AlexNetError, match="link: is a link or a device; choose another --out"):
+        exporting.export(trained, "litert", tmp_path / "link", force=True)
+    assert (tmp_path / "earlier" / "saved_model.pb").is_file()
+
+
 def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
     with pytest.raises(UsageError, match="--form int8: savedmodel is written as float32"):
         exporting.export(trained, "savedmodel", tmp_path / "x", form="int8")
