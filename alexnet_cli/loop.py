@@ -190,13 +190,14 @@ class Training:
     def _run_epoch(self) -> tuple[EpochRow, Vitals]:
         epoch, began = self.epoch + 1, time.perf_counter()
         part, n_images = self.part, len(self.stores["train"])
+        full = min(self.recipe.batch_size, n_images)
         names = (variable.path for variable in self.model.trainable_variables)
         rate = self.schedule.learning_rate(self.recipe, epoch)
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
         for images, targets, count in self.feeder.batches(epoch, part.done):
             n, loss, hits = self.step(images, targets, tf.constant(count, tf.float32), rates)
             now = time.perf_counter()
-            part = part.after(count, int(n), float(loss), int(hits), now - began)
+            part = part.after(count, int(n), float(loss), int(hits), now - began, full)
             began = now
             self._require_finite(part.losses, f"loss became {{}} after {part.done} images")
             self.listener.stepped(epoch, part.done, n_images)

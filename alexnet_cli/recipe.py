@@ -205,8 +205,11 @@ class Recipe:
     )
 
     def reached(self, part: float, epoch: int) -> bool:
-        """Say whether `epoch` (from 1) lies beyond `part` (0 to 1) of the run; 1.0 is never."""
-        return epoch - 1 >= round(part * self.epochs)
+        """Say whether `epoch` (from 1) lies beyond `part` (0 to 1) of the run; 1.0 is never.
+
+        Only what is reached from the start on, 0.0, is so in the first epoch, however few there are.
+        """
+        return epoch - 1 >= (max(round(part * self.epochs), 1) if part else 0)
 
     def layers(self) -> dict[str, Conv | Dense]:
         """Name the layers but the last: conv1, conv2, …, and from fc6 on, as the field does."""

@@ -25,17 +25,20 @@ class Part:
     n: int = 0  # of those done, the ones that count
     losses: float = 0.0
     hits: int = 0
-    worst: float = 0.0  # mean loss of a batch
+    worst: float = 0.0  # mean loss of a batch, which one of few images lifts no higher
     seconds: float = 0.0
 
-    def after(self, count: int, n: int, loss: float, hits: int, seconds: float) -> Part:
-        """Add a batch of `count` images, `n` of which count, with their losses and the time it took."""
+    def after(self, count: int, n: int, loss: float, hits: int, seconds: float, full: int) -> Part:
+        """Add a batch of `count` images, `n` of which count, with their losses and the time it took.
+
+        `full` is the size of most batches.
+        """
         return Part(
             done=self.done + count,
             n=self.n + n,
             losses=self.losses + loss,
             hits=self.hits + hits,
-            worst=max(self.worst, loss / count),
+            worst=max(self.worst, loss / max(count, full)),
             seconds=self.seconds + seconds,
         )
 

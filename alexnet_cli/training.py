@@ -86,7 +86,7 @@ def resume(
     run = RunFolder.find(path, begun=True)
     card = run.card()
     arrays, notes = read_state(run, card)
-    epochs = epochs or max(card.recipe.epochs, notes.planned)
+    epochs = epochs or notes.planned
     card = replace(card, recipe=replace(card.recipe, epochs=epochs))
     manifest = run.manifest(card.classes)
     _require_same_data(manifest, devices)

@@ -28,6 +28,11 @@ def _one_tower(recipe: Recipe) -> dict[str, Any]:
     return {"convs": (*convs, replace(last, towers=1))}
 
 
+def _sixth(last: Conv) -> Conv:
+    then = tuple(step for step in last.then if step in ("relu", "tanh"))
+    return replace(last, kernel=3, then=then)
+
+
 def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
     return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
 
@@ -43,7 +48,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
     "no-conv4": ("the fourth convolution removed (§7)", _remove_conv(4)),
     "sixth-conv": (
         "a convolution more after the last pooling (§6)",
-        lambda r: {"convs": (*r.convs, replace(r.convs[-1], kernel=3, then=("relu",)))},
+        lambda r: {"convs": (*r.convs, _sixth(r.convs[-1]))},
     ),
     "biases-0.1": ("hidden biases start at 0.1 (Caffe)", lambda r: hidden_biases(r, 0.1)),
     "biases-1": ("hidden biases start at 1 (§5)", lambda r: hidden_biases(r, 1.0)),
@@ -60,7 +65,8 @@ def vary(recipe: Recipe, variant: str) -> Recipe:
 
 def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
     """Vary a recipe, and override its constants by `NAME=VALUE`."""
-    for variant in variants:
+    # Once each, and conv3 removed last: it renumbers what comes after it.
+    for variant in sorted(dict.fromkeys(variants), key="no-conv3".__eq__):
         recipe = vary(recipe, variant)
     pairs = [setting.partition("=") for setting in settings]
     for constant, equals, _ in pairs:

@@ -17,6 +17,7 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.recipes import PAPER
 from alexnet_cli.reports import Listener
+from alexnet_cli.state import Part
 from alexnet_cli.variants import vary
 
 LN3 = 1.0986
@@ -35,6 +36,13 @@ def vitals(**changes):
         "dead": {"relu1": 0.0, "fc7": 0.1},
     }
     return Vitals(**{**healthy, **changes})
+
+
+def test_a_batch_of_one_image_is_no_explosion():
+    """Oracle: by hand: a full batch, and one image that costs more than three blind guesses."""
+    part = Part().after(32, 32, 32 * 0.4, 28, 1.0, full=32).after(1, 1, 3.5, 0, 1.0, full=32)
+    assert part.worst == pytest.approx(0.4)
+    assert Part().after(3, 3, 3 * 9.0, 0, 1.0, full=3).worst == pytest.approx(9.0)
 
 
 def kinds(history, vitals, recipe=PAPER, known=()):

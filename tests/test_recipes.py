@@ -378,6 +378,16 @@ def test_a_recipe_is_composed_in_order():
     assert [conv.then for conv in made.convs[:2]] == [("relu",), ("tanh", "pool")]
 
 
+def test_variants_of_the_convolutions_may_be_combined():
+    """Oracle: the paper's convolutions, left out or added by hand; their order does not matter."""
+    first, second, _, _, fifth = PAPER.convs
+    for variants in (["no-conv3", "no-conv4"], ["no-conv4", "no-conv3", "no-conv4"]):
+        assert compose(PAPER, variants, ()).convs == (first, second, fifth)
+    sixth = compose(PAPER, ["tanh", "sixth-conv"], ()).convs[-1]
+    assert (sixth.kernel, sixth.filters, sixth.then) == (3, 256, ("tanh",))
+    assert compose(PAPER, ["sixth-conv", "tanh"], ()).convs[-1] == sixth
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -220,6 +220,16 @@ def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
     assert Schedule().learning_rate(planned, 60) == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, [0.01]), (2, [0.01, 1e-4]), (3, [0.01, 1e-3, 1e-4])]
+)
+def test_no_drop_comes_before_the_first_epoch(epochs, expected):
+    """Oracle: by hand; a tenth of two epochs would be before them, and six tenths are after one."""
+    recipe = replace(TINY, epochs=epochs, drop_at=(0.1, 0.6, 1.0))
+    found = [Schedule().learning_rate(recipe, epoch) for epoch in range(1, epochs + 1)]
+    assert found == pytest.approx(expected)
+
+
 def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
     photographs, tmp_path
 ):
@@ -272,6 +282,18 @@ def test_a_run_made_longer_goes_on_to_its_new_end(photographs, tmp_path):
     parts = np.array([0.5 / 2, 1.5 / 2, 2.5 / 4, 3.5 / 4])
     rates = [row.learning_rate for row in RunFolder(report.run).history()]
     np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * parts)) / 2, rtol=1e-6)
+
+
+def test_a_run_made_shorter_ends_where_it_was_last_meant_to(photographs, tmp_path):
+    """Oracle: 3 epochs of 5, asked for once, and not again after it was interrupted."""
+    device = choose_devices(0, "float32")
+    recipe = replace(QUICK, epochs=5)
+    with pytest.raises(Interrupted, match="Epoch 1 is safe"):
+        run(photographs, tmp_path, recipe, listener=_Leave(after=1))
+    with pytest.raises(Interrupted, match="Epoch 2 is safe"):
+        training.resume(tmp_path / "latest", devices=device, epochs=3, listener=_Leave(after=2))
+    report = training.resume(tmp_path / "latest", devices=device)
+    assert [row.epoch for row in RunFolder(report.run).history()] == [1, 2, 3]
 
 
 def test_another_seed_gives_another_run(trained, photographs, tmp_path):
