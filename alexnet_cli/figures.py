@@ -243,4 +243,5 @@ def draw_neighbours(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], pat
             for axes, neighbour in zip(line[2:], neighbours):
                 axes.imshow(neighbour)
         grid[0, 0].set_title("image", fontsize=9)
-        grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")
+        if columns > 1:
+            grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from alexnet_cli import figures
 from alexnet_cli.artifacts import RunFolder
 from alexnet_cli.ensemble import Member, load_member
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, BadFile
 from alexnet_cli.manifest import ImageFile, Progress
 from alexnet_cli.pipeline import load_image
+from alexnet_cli.recipe import Recipe
 from alexnet_cli.reports import Prediction
 from alexnet_cli.retrieval import TrainingImages
 
@@ -53,8 +55,8 @@ def draw(
     queries = _spread(files, QUERIES)
     rows = []
     for file, features in zip(queries, member.classifier.features(_crops(member, queries))):
-        nearest = training.nearest(features, NEIGHBOURS)
-        rows.append((_picture(member, file), [_picture(member, n.file) for n in nearest]))
+        nearest = (near.file for near in training.nearest(features, NEIGHBOURS))
+        rows.append((_picture(member, file), _readable(nearest, member.classifier.recipe)))
     figures.draw_neighbours(rows, out / "neighbours.png")
     pictures = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
     return [out / name for name in pictures[len(runs) == 1 :]]
@@ -65,7 +67,7 @@ def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | Non
     run = RunFolder.find(models[0] if models else None)
     recipe = run.card().recipe
     rows = [
-        (load_image(p.file, recipe), [load_image(n.file, recipe) for n in p.neighbours])
+        (load_image(p.file, recipe), _readable((n.file for n in p.neighbours), recipe))
         for p in predictions[:MOST_ROWS]
     ]
     figures.draw_neighbours(rows, run.path / "neighbours.png")
@@ -81,6 +83,15 @@ def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
 def _crops(member: Member, files: Sequence[ImageFile]) -> list[np.ndarray]:
     crop = member.classifier.cropper()
     return [crop(_picture(member, file)) for file in files]
+
+
+def _readable(files: Iterable[ImageFile], recipe: Recipe) -> list[np.ndarray]:
+    """Read what has not been damaged since fc7.npz was made."""
+    pictures = []
+    for file in files:
+        with suppress(BadFile):
+            pictures.append(load_image(file, recipe))
+    return pictures
 
 
 def _picture(member: Member, file: ImageFile) -> np.ndarray:

@@ -27,7 +27,7 @@ from alexnet_cli.pipeline import load_image
 from alexnet_cli.recipe import Recipe, as_typed, constants, differences
 from alexnet_cli.recipes import RECIPES
 from alexnet_cli.reports import EvaluationReport, Judged
-from alexnet_cli.variants import compose
+from alexnet_cli.variants import VARIANTS, compose
 
 MATRIX_CLASSES = 25  # up to which the matrix is a table of counts
 THUMBNAIL = 192  # pixels
@@ -271,12 +271,13 @@ def _train_commands(card: Card, manifest: Manifest | None, n_epochs: int) -> Ite
         how = _as_read(manifest)
         yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
     name, *variants = card.recipe.name.split("+")
-    options: list[object] = ["--recipe", name] if name in RECIPES else []
+    if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
+        return  # a recipe of one's own, or of another version
+    options: list[object] = ["--recipe", name]
     for variant in variants:
         options += ["--variant", variant]
-    base = compose(RECIPES[name], variants, ()) if name in RECIPES else None
     ours = constants(card.recipe)
-    for constant in differences(base, card.recipe) if base else ():
+    for constant in differences(compose(RECIPES[name], variants, ()), card.recipe):
         options += ["--set", f"{constant}={as_typed(ours[constant])}"]
     if card.weights:
         options += ["--weights", card.weights]

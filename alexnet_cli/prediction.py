@@ -51,22 +51,23 @@ def predict(
         except BadFile as error:
             return Rejected(error.path, error.reason)
 
-    good: deque[tuple[ImageFile, Float32Array]] = deque()
-    rejected: deque[Rejected] = deque()
+    loaded: deque[tuple[ImageFile, Float32Array] | Rejected] = deque()  # and not yielded yet
 
     def crops() -> Iterator[list[Float32Array]]:
         for outcome in in_order(files, load, ahead=ensemble.ahead):
             if isinstance(outcome, Rejected):
-                rejected.append(outcome)
+                loaded.append(outcome)
             else:
-                file, loaded = outcome
-                good.append((file, loaded[0][:1]))
-                yield loaded
+                file, crops = outcome
+                loaded.append((file, crops[0][:1]))
+                yield crops
 
     for outputs in ensemble.probabilities(crops()):
+        while isinstance(first := loaded.popleft(), Rejected):
+            yield first
+        file, centre = first
         scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
-        file, centre = good.popleft()
         near: tuple[Neighbour, ...] = ()
         if training:
             (features,) = ensemble.members[0].classifier.features([centre])
@@ -78,13 +79,9 @@ def predict(
             neighbours=near,
             refused=bool(scores[best[0]] < none_below),
         )
-        yield from _drain(rejected)
-    yield from _drain(rejected)
-
-
-def _drain(rejected: deque[Rejected]) -> Iterator[Rejected]:
-    while rejected:
-        yield rejected.popleft()
+    for last in loaded:
+        assert isinstance(last, Rejected)  # as all others have been classified
+        yield last
 
 
 def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
@@ -36,12 +37,13 @@ class TrainingImages:
             *_, fc7 = member.classifier.recipe.dense
             arrays = load_arrays(kept, of=len(self.files) * fc7.units)
             features = arrays.get("features", np.empty(0))
-            fits = features.shape == (len(self.files), fc7.units) and np.isfinite(features).all()
+            fits = features.shape == (len(self.files), fc7.units) and not np.isnan(features).any()
             if fits and load_notes(arrays) == notes:
                 self.features: Float32Array = features.astype(np.float32)
                 return
         self.features = self._compute(progress)
-        save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
+        with suppress(OSError):  # of a run that one may only read, they are computed each time
+            save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
 
     def _compute(self, progress: Progress | None) -> Float32Array:
         classifier = self.member.classifier
@@ -65,10 +67,10 @@ class TrainingImages:
     def nearest(self, features: Float32Array, count: int) -> tuple[Neighbour, ...]:
         """Return the `count` training images nearest to `features` (units,), the nearest first.
 
-        An image that is no longer there is passed over.
+        An image that can't be read, or is no longer there, is passed over.
         """
         distances = euclidean(features, self.features)
-        order = np.argsort(distances, kind="stable")
+        order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]
         there = (index for index in order if self.files[index].holder.exists())
         nearest = islice(there, count)
         return tuple(Neighbour(self.files[index], float(distances[index])) for index in nearest)

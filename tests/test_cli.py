@@ -147,6 +147,9 @@ def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
 def test_predictions_for_programs(inside, alexnet):
     """Oracle: probabilities that sum to 1; the same figures from --json and --csv."""
     (inside / "bad.jpg").write_text("no image")
+    names = ["bad.jpg", "rose.jpg", "colours/blue/1.png", "none.jpg", "colours/blue/2.png"]
+    code, out, err = alexnet("predict", *names, "--json")
+    assert [one["image"] for one in json.loads(out)] == names  # in the order they were named
     code, out, err = alexnet("predict", "rose.jpg", "bad.jpg", "none.jpg", "--json", "--top", 3)
     assert code == 1
     assert err.splitlines() == [
@@ -321,6 +324,11 @@ def _broken_run(folder):
             "learning_rate -1.0: must be a number above 0",
         ),
         (_photographs, "train x --set conv2.bias=-1", 2, "conv2.bias -1: must be a number from 0"),
+        (_photographs, "train x --seed -1", 2, "Invalid value for '--seed'"),
+        (_photographs, "train x --seed 9223372036854775808", 2, "Invalid value for '--seed'"),
+        (_photographs, "split x --seed -1", 2, "Invalid value for '--seed'"),
+        (_photographs, "train x --out x/red/0.png", 2, "Invalid value for '--out'"),
+        (_photographs, "figures --out x/red/0.png", 2, "Invalid value for '--out'"),
         (_photographs, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
         (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, modern, literal"),
         (_broken_run, "recipes runs/r", 1, "runs/r: the run is incomplete"),
@@ -341,6 +349,8 @@ def _broken_run(folder):
         (None, "predict x.jpg --json --csv", 2, "choose one of --json and --csv"),
         (None, "evaluate --report no/x.html", 2, "no/x.html: there is no folder no"),
         (None, "evaluate --json .", 2, ".: is a folder; name a file"),
+        (None, "evaluate --json /dev/null", 2, "/dev/null: is a link or a device; name a file"),
+        (None, "evaluate --report /dev/stdout", 2, "/dev/stdout: is a link or a device; name"),
         (None, "export --out no/x.tflite", 2, "no/x.tflite: there is no folder no"),
         (
             None,

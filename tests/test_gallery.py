@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +13,10 @@ import reference
 from PIL import Image
 from test_training import QUICK, run
 
-from alexnet_cli import figures, gallery, prediction
+from alexnet_cli import figures, gallery, prediction, retrieval
 from alexnet_cli.arrays import load_arrays
 from alexnet_cli.ensemble import load_member
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import BadFile, UsageError
 from alexnet_cli.manifest import ImageFile
 from alexnet_cli.metrics import EpochRow
 from alexnet_cli.pipeline import load_image
@@ -101,6 +104,58 @@ def test_training_images_that_are_gone_are_passed_over(trained, photographs):
     assert training.nearest(query, 8) == (before[0], *before[2:])
     again = training._compute(None)
     np.testing.assert_array_equal(np.isinf(again).all(axis=1), [f is gone for f in training.files])
+
+
+def test_features_are_kept_though_an_image_was_gone(trained, tmp_path, monkeypatch):
+    """Oracle: the same again without the network; the missing one is never near, nor at infinity."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    (copy / "fc7.npz").unlink(missing_ok=True)
+    member = load_member(copy)
+    lost = member.trained_on.of("train")[0]
+    read = retrieval.load_image
+
+    def load_others(file, recipe):
+        if file == lost:
+            raise BadFile(file.path, "is gone")
+        return read(file, recipe)
+
+    monkeypatch.setattr(retrieval, "load_image", load_others)
+    query = TrainingImages(member).features[1]
+    monkeypatch.setattr(TrainingImages, "_compute", None)
+    near = TrainingImages(member).nearest(query, 99)
+    assert len(near) == len(member.trained_on.of("train")) - 1
+    assert lost not in [neighbour.file for neighbour in near]
+
+
+def test_a_run_that_can_not_be_written_to_has_neighbours_too(trained, tmp_path, monkeypatch):
+    """Oracle: those that a run which can be written to has."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    (copy / "fc7.npz").unlink(missing_ok=True)
+    expected = TrainingImages(load_member(trained))
+
+    def refuse(source, target):
+        raise OSError(errno.EROFS, "Read-only file system", target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    training = TrainingImages(load_member(copy))
+    np.testing.assert_allclose(training.features, expected.features, rtol=2e-3, atol=1e-3)
+
+
+def test_neighbours_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, monkeypatch):
+    """Oracle: the width of the picture, with all six, and with none."""
+    gallery.draw([trained], tmp_path)
+    whole = pixels(tmp_path / "neighbours.png").shape[1]
+
+    def load_others(file, recipe):
+        if file.split == "train":
+            raise BadFile(file.path, "is damaged")
+        return load_image(file, recipe)
+
+    monkeypatch.setattr(gallery, "load_image", load_others)
+    gallery.draw([trained], tmp_path)
+    assert pixels(tmp_path / "neighbours.png").shape[1] < whole / 3
 
 
 # Kernels (Figure 3)

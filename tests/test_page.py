@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 import shutil
@@ -168,6 +169,12 @@ def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variant
     assert constants(again) == constants(recipe)
 
 
+def known(report):
+    """The card of the report's run, as if its recipe were one that has a name here."""
+    card = RunFolder(report.members[0].path).card()
+    return replace(card, recipe=replace(card.recipe, name="paper"))
+
+
 @pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
 def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_path, how):
     """Oracle: the manifest that `split` with the same options wrote."""
@@ -175,7 +182,7 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
     (tmp_path / "one").mkdir()
     assert CliRunner().invoke(cli.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
     manifest = splitting.open_data(tmp_path / "one")
-    card = RunFolder(report.members[0].path).card()
+    card = known(report)
     commands = page._train_commands(card, manifest, card.recipe.epochs)
     again, _ = (shlex.split(command)[1:] for command in commands)
     again[again.index("--out") + 1] = str(tmp_path / "two")
@@ -191,10 +198,18 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
 
 def test_the_commands_tell_of_epochs_that_were_added(report):
     """Oracle: the command by which they are added, written by hand."""
-    card = RunFolder(report.members[0].path).card()
+    card = known(report)
     first, second = page._train_commands(card, None, card.recipe.epochs + 2)
     assert first.startswith("alexnet train ")
     assert second == f"alexnet train --resume runs/latest --epochs {card.recipe.epochs + 2}"
+
+
+def test_a_recipe_that_this_version_does_not_know_is_not_repeated(report):
+    """Oracle: no command is better than one that trains something else."""
+    card = known(report)
+    for name in ("mine", "paper+no-such"):
+        other = replace(card, recipe=replace(card.recipe, name=name))
+        assert list(page._train_commands(other, None, card.recipe.epochs)) == []
 
 
 def test_the_command_writes_the_page(report, tmp_path):
@@ -284,6 +299,15 @@ def test_text_stands_out_from_its_ground(visit, scheme):
         assert _contrast(tab.evaluate(colour.format(selector, "color")), ground) > 4.5, selector
     light = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert light == (scheme == "light")
+    # A cell whose share is all: its shade lies half transparent on the ground.
+    tab.evaluate("document.querySelector('.matrix td').style.setProperty('--part', 1)")
+    *shade, part = map(
+        float, re.findall(r"[\d.]+", tab.evaluate(colour.format(".matrix td", "backgroundColor")))
+    )
+    below = map(int, re.findall(r"\d+", ground))
+    blended = [round(part * over + (1 - part) * under) for over, under in zip(shade, below)]
+    ink = tab.evaluate(colour.format(".matrix td", "color"))
+    assert _contrast(ink, "rgb({}, {}, {})".format(*blended)) > 4.5
 
 
 @pytest.mark.parametrize("by", ["mouse", "keyboard"])
@@ -306,7 +330,8 @@ def test_the_table_sorts(visit, written, column, key, by):
             assert (cells[0] > cells[-1]) == descending
             assert sorted(cells) == sorted(one.name for one in written[1].per_class)
         sorted_by = tab.locator("#classes [aria-sort]")
-        assert sorted_by.get_attribute("aria-sort") == "descending" if descending else "ascending"
+        expected = "descending" if descending else "ascending"
+        assert sorted_by.get_attribute("aria-sort") == expected
         assert sorted_by.count() == 1
 
 
@@ -341,8 +366,12 @@ def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, t
     copy = tmp_path / "run"
     shutil.copytree(report.members[0].path, copy)
     (copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
+    names = {"--json": tmp_path / "figures.json", "--report": tmp_path / "page.html"}
+    options = [word for name, path in names.items() for word in (name, str(path))]
     result = CliRunner().invoke(
-        cli.app, ["evaluate", "--split", report.split, "--model", str(copy)]
+        cli.app, ["evaluate", "--split", report.split, "--model", str(copy), *options]
     )
     assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
+    assert json.loads(names["--json"].read_text())["one_crop"]["top1"] == report.one_crop.top1
+    assert f"{report.one_crop.top1:.1%}" in names["--report"].read_text()
     assert isinstance(result.exception, OSError)

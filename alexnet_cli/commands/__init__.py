@@ -25,6 +25,9 @@ NoCheck = Annotated[
 ]
 
 
+MOST_SEED = 2**63 - 1  # as JSON may hold it
+
+
 def is_typed(context: typer.Context, name: str) -> bool:
     """Say whether an option was given, rather than left at its default."""
     source = context.get_parameter_source(name)

@@ -47,6 +47,8 @@ def evaluate(
             raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
         if file.is_dir():
             raise typer.BadParameter(f"{file}: is a folder; name a file")
+        if file.is_symlink() or (file.exists() and not file.is_file()):  # /dev/stdout, /dev/null
+            raise typer.BadParameter(f"{file}: is a link or a device; name a file")
     with render.progress_bar(console, "evaluating") as progress:
         found = evaluation.evaluate(
             data,
@@ -57,6 +59,11 @@ def evaluate(
             progress=progress,
         )
     render.show_evaluation(console, found, none_below)  # first, as files may fail to be written
+    if json is not None:
+        write_json(json, render.evaluation_json(found))
+    if report is not None:
+        page.write(found, report)
+        render.say(console, f"page written to {report}")
     first = found.members[0].path
     folder = data.resolve().name[:50] if data else None
     part = None if split == "val" else split
@@ -65,8 +72,3 @@ def evaluate(
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
     figures.draw_confusion(found.matrix, found.classes, picture, title)
     render.say(console, f"confusion matrix drawn in {picture}")
-    if json is not None:
-        write_json(json, render.evaluation_json(found))
-    if report is not None:
-        page.write(found, report)
-        render.say(console, f"page written to {report}")

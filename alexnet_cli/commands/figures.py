@@ -15,7 +15,9 @@ def figures(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where they go.  [default: RUN/figures]", show_default=False),
+        typer.Option(
+            help="Where they go.  [default: RUN/figures]", file_okay=False, show_default=False
+        ),
     ] = None,
 ) -> None:
     """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""

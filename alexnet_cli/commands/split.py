@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.commands import NoCheck, is_typed
+from alexnet_cli.commands import MOST_SEED, NoCheck, is_typed
 
 
 class Link(str, Enum):
@@ -25,7 +25,9 @@ def split(
     out: Annotated[Path, typer.Option(help="Where the split goes.")] = Path("data"),
     val: Annotated[float, typer.Option(help="Fraction of each class to validate on.")] = 0.1,
     test: Annotated[float, typer.Option(help="Fraction of each class to test on.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same split.", min=0, max=MOST_SEED)
+    ] = 0,
     link: Annotated[Link, typer.Option(help="Copy the images or link to them.")] = Link.copy,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Squares of 256 in TFRecord shards: fast at any size.")

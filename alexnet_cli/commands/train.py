@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.commands import NoCheck, is_typed
+from alexnet_cli.commands import MOST_SEED, NoCheck, is_typed
 
 # What a run is made of, and resuming can't change.
 _FIXED = (
@@ -72,10 +72,14 @@ def train(
     seed: Annotated[
         int,
         typer.Option(
-            help="Of weights, order, crops and dropout; of the division, if DATA is not split."
+            help="Of weights, order, crops and dropout; of the division, if DATA is not split.",
+            min=0,
+            max=MOST_SEED,
         ),
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Where the run folder goes.", file_okay=False)] = Path(
+        "runs"
+    ),
     resume: Annotated[
         Path | None,
         typer.Option(help="Continue this run folder; --epochs may grow.", show_default=False),
