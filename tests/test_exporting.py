@@ -151,3 +151,21 @@ def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
     with pytest.raises(AlexNetError, match="x: exists; --force replaces it"):
         exporting.export(trained, "litert", tmp_path / "x")
     assert (tmp_path / "x").read_text() == "mine"
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
+@pytest.mark.parametrize("kind", ["litert", "onnx"])
+@pytest.mark.parametrize("step", ["tanh", "batch_norm"])
+def test_networks_of_other_kinds_are_exported_too(photographs, tmp_path, kind, step):
+    """Oracle: the run's own probabilities, within what float32 rounds."""
+    if kind == "onnx":
+        for module in ("onnx", "tf2onnx", "onnxruntime"):
+            pytest.importorskip(module)
+    steps = {"relu": ("tanh",)} if step == "tanh" else {"lrn": (), "relu": ("relu", step)}
+    convs = tuple(
+        replace(conv, then=tuple(s for old in conv.then for s in steps.get(old, (old,))))
+        for conv in QUICK.convs
+    )
+    other = run(photographs, tmp_path / "runs", replace(QUICK, epochs=1, convs=convs)).run
+    report = exporting.export(other, kind, tmp_path / "exported")
+    assert report.apart < 1e-5
