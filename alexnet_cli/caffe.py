@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,8 +30,9 @@ _MOST_BYTES, _MOST_STEPS = 300_000_000, 2000  # the usual file has 244 MB and so
 def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
     """Read the file and give the weights our names and orders; raises `AlexNetError`.
 
-    Kernels are (height, width, channels, filters) already. Three things differ: conv1 sees blue,
-    green, red; the towers' kernels lie side by side; and fc6 counts channels before rows.
+    Its converter (caffe-tensorflow) has brought kernels into the order (height, width, channels,
+    filters), and fc6 with them. Two things differ: conv1 sees blue, green, red; and the towers'
+    kernels lie side by side.
     """
     layers = _read_dictionary(path)
     expected = [*recipe.layers(), recipe.last_layer]
@@ -48,13 +49,6 @@ def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
         layer = recipe.layers().get(name)
         if name == "conv1":
             kernel = kernel[..., ::-1, :]
-        if name == "fc6":
-            n_channels = recipe.convs[-1].filters
-            side = round((len(kernel) / n_channels) ** 0.5)
-            if kernel.ndim != 2 or side * side * n_channels != len(kernel):
-                raise AlexNetError(f"{path}: fc6 has weights of shape {kernel.shape}")
-            by_channel = kernel.reshape(n_channels, side, side, -1)
-            kernel = by_channel.transpose(1, 2, 0, 3).reshape(kernel.shape)
         towers = layer.towers if isinstance(layer, Conv) else 1
         if towers == 1:
             weights |= {f"{name}/kernel": kernel, f"{name}/bias": bias}
@@ -135,11 +129,12 @@ class _Unpickler(pickle.Unpickler):
 
 def _array(part: _Array) -> Float32Array:
     """Make an array of a stand-in's bytes."""
-    kind = (part.dtype.order, part.dtype.code, bool(part.fortran))
-    if kind != ("<", "f4", False):
+    kind = (part.dtype.order, part.dtype.code)
+    if kind != ("<", "f4"):
         # only text is shown: a tuple of tuples of tuples is short in a pickle, and endless in words
         words = [word for word in kind if isinstance(word, str)]
-        raise ValueError(f"expected <f4 by rows. Received: {''.join(words)[:60]}")
+        raise ValueError(f"expected <f4. Received: {''.join(words)[:60]}")
     data = part.data.encode("latin1") if isinstance(part.data, str) else part.data
-    array: Float32Array = np.frombuffer(data, np.float32).reshape(part.shape)
+    order: Literal["F", "C"] = "F" if part.fortran else "C"  # F: of what was transposed
+    array: Float32Array = np.frombuffer(data, np.float32).reshape(part.shape, order=order)
     return array

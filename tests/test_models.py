@@ -158,6 +158,23 @@ def save(path, layers):
     return path
 
 
+def converted(layers):
+    """What caffe-tensorflow makes of Caffe's dense layers: fc6 counts rows, columns, channels.
+
+    Its transposed matrices lie in memory, and so in the file, by columns.
+    """
+    channels = layers["conv5"][0].shape[-1]
+    kernel, bias = layers["fc6"]
+    side = round((len(kernel) / channels) ** 0.5)
+    caffes = np.ascontiguousarray(kernel.T).reshape(-1, channels, side, side)  # as Caffe keeps it
+    new = {**layers, "fc6": [caffes.transpose(2, 3, 1, 0).reshape(kernel.shape), bias]}
+    for name in ("fc7", "fc8"):
+        caffes = np.ascontiguousarray(layers[name][0].T)
+        new[name] = [caffes.transpose(1, 0), layers[name][1]]
+        assert new[name][0].__reduce__()[2][3], "by columns"
+    return new
+
+
 def caffe_probabilities(layers, rgb):
     """Caffe's arithmetic in NumPy: BGR, k = 1, α over n, channels before rows in fc6."""
 
@@ -183,7 +200,7 @@ def caffe_probabilities(layers, rgb):
 def test_caffes_network_of_full_size(tmp_path):
     """Oracle: Caffe's arithmetic in NumPy on the centre 227×227 of a photograph of 256×256."""
     layers = random_layers(SHAPES)
-    path = save(tmp_path / "bvlc_alexnet.npy", layers)
+    path = save(tmp_path / "bvlc_alexnet.npy", converted(layers))
     pixels = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((256, 256)).save(tmp_path / "photo.png")
     (found,) = prediction.predict([tmp_path / "photo.png"], models=[path], top=1000)
@@ -230,11 +247,11 @@ NARROW_SHAPES = {
         ),
         (
             lambda layers: layers.update(fc6=random_layers({"fc6": (9, 16)})["fc6"]),
-            r"fc6 has weights of shape \(9, 16\)",
+            r"fc6/kernel: expected float32 \(8, 16\)",
         ),
         (
             lambda layers: layers.update(fc7=[np.zeros((16, 16)), np.zeros(16)]),
-            "fc7 is not .*expected <f4 by rows. Received: <f8",
+            "fc7 is not .*expected <f4. Received: <f8",
         ),
         (lambda layers: layers["fc8"][1].fill(np.inf), "fc8/bias: .*not finite"),
     ],
@@ -249,7 +266,7 @@ def test_a_file_of_another_structure_is_refused_by_its_first_difference(tmp_path
 
 def test_a_file_that_python_2_wrote(tmp_path):
     """Oracle: the same weights from a pickle of protocol 2, where strings are bytes."""
-    layers = random_layers(NARROW_SHAPES)
+    layers = converted(random_layers(NARROW_SHAPES))
     new = save(tmp_path / "new.npy", layers)
     old = tmp_path / "old.npy"
     with old.open("wb") as file:
