@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,7 +34,8 @@ def beside(out: Path) -> Path | None:
 def forget(out: Path) -> None:
     """Remove the journal: its result is at `out` now."""
     if journal := beside(out):
-        journal.unlink(missing_ok=True)
+        with suppress(OSError):
+            journal.unlink()
 
 
 def judge(
@@ -48,7 +50,11 @@ def judge(
         return
     known = _read(journal)
     fresh = in_processes([path for path in paths if str(path) not in known], inspect)
-    with journal.open("a", encoding="ascii", buffering=1) as lines:
+    try:
+        stream = journal.open("a", encoding="ascii", buffering=1)
+    except OSError:  # only what is beside may be written to
+        stream = open(os.devnull, "a", encoding="ascii")  # noqa: SIM115
+    with stream as lines:
         lines.write("\n")  # the last line may have been cut off
         for path in paths:
             if str(path) in known:
@@ -62,7 +68,7 @@ def judge(
 def _read(journal: Path) -> dict[str, Verdict]:
     """Read what still holds, by path."""
     known = {}
-    with suppress(FileNotFoundError), journal.open(encoding="ascii") as lines:
+    with suppress(OSError, UnicodeDecodeError), journal.open(encoding="ascii") as lines:
         for line in lines:
             with suppress(ValueError, TypeError, OSError):  # cut off, or the file is gone
                 path, found = json.loads(line)

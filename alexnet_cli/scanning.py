@@ -14,7 +14,11 @@ from alexnet_cli.errors import AlexNetError, ImageError
 from alexnet_cli.journal import Verdict, judge
 from alexnet_cli.manifest import ImageFile, Progress, Rejected, is_ours
 
-_SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -215,10 +219,19 @@ def is_split(path: Path) -> bool:
 
 
 def foreign_splits(path: Path) -> dict[str, Path] | None:
-    """Split → folder as other tools name them, if there are at least train and val with folders in them."""
+    """Split → folder as other tools name them, if there are at least train and val with folders in them.
+
+    Raises `AlexNetError` for train and test without val: they would be taken for classes.
+    """
+    folders = _entries(path)[0] if os.path.isdir(path) else []
+    by_name = {folder.name.lower(): folder for folder in folders}
     found = {}
     for split, names in _SPLIT_NAMES.items():
-        folders = [path / name for name in names if os.path.isdir(path / name)]
-        if folders and _entries(folders[0])[0]:
-            found[split] = folders[0]
+        of_split = [by_name[name] for name in names if name in by_name]
+        if of_split and _entries(of_split[0])[0]:
+            found[split] = of_split[0]
+    if found.keys() == {"train", "test"} and len(folders) == 2:
+        raise AlexNetError(
+            f"{path}: holds train and test but no val; `alexnet split {found['train']}` divides train"
+        )
     return found if {"train", "val"} <= found.keys() else None

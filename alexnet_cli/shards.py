@@ -65,7 +65,7 @@ def write(
     `AlexNetError` if `out` holds something else, overlaps the source, or can't be written.
     """
     out = out.resolve()
-    splitting.check_target(out, planned.source, force)
+    _check_target(out, planned, force)
     if any(file.record for file in planned.files):
         raise AlexNetError(f"{planned.root}: is prepared already")
     partial = out.with_name(f".{out.name}.alexnet-preparing")
@@ -74,7 +74,7 @@ def write(
             written = _write_shards(planned, partial, out, progress)
             require_images(planned.source, planned.classes, written.of("train"))
             write_manifest(written, partial / MANIFEST)
-            splitting.check_target(out, planned.source, force)  # has anyone been here?
+            _check_target(out, planned, force)  # has anyone been here?
             for index in partial.glob("*.json"):
                 index.unlink()
             splitting.swap(partial, out)
@@ -82,6 +82,11 @@ def write(
     except OSError as error:
         raise AlexNetError(splitting.failure(error, out)) from error
     return written
+
+
+def _check_target(out: Path, planned: Manifest, force: bool) -> None:
+    for folder in {planned.source, planned.root}:  # a split's images may be all there are by now
+        splitting.check_target(out, folder, force)
 
 
 def _digest(planned: Manifest) -> str:
@@ -133,7 +138,8 @@ def _write_shards(
     for name, part in shards.items():
         for file, entry in zip(part, json.loads(_index(folder / name).read_bytes()), strict=True):
             if isinstance(entry, str):
-                rejected.append(Rejected(file.path, entry))
+                original = planned.source.joinpath(*_name(file, planned).parts[1:])
+                rejected.append(Rejected(original, entry))
                 continue
             sha256, *place = entry
             path = out / _name(file, planned)

@@ -219,10 +219,10 @@ def _workshop(out: Path) -> Iterator[Path]:
 
 def check_target(out: Path, source: Path, force: bool) -> None:
     """Raise unless `out` is free, or (with `force`) an earlier split with nothing added."""
-    wrong = None
-    if out == source or source in out.parents:
+    wrong, place, source = None, out.resolve(), source.resolve()
+    if place == source or source in place.parents:
         wrong = f"lies in the source, {source}"
-    elif out in source.parents:
+    elif place in source.parents:
         wrong = f"holds the source, {source}"
     elif out.exists() and not out.is_dir():
         wrong = "is a file"
@@ -238,7 +238,11 @@ def check_target(out: Path, source: Path, force: bool) -> None:
 
 
 def _added(out: Path) -> Path | None:
-    files = read_manifest(out / MANIFEST, out).files
+    try:
+        files = read_manifest(out / MANIFEST, out).files
+    except AlexNetError as error:
+        what = f"{error}: what is part of it can't be told; delete {out} yourself"
+        raise AlexNetError(what) from None
     listed = {file.holder for file in files} | {out / MANIFEST}
     for folder, folders, names in os.walk(out):
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
@@ -251,6 +255,8 @@ def _added(out: Path) -> Path | None:
 def _place(file: Path, target: Path, link: str) -> None:
     origin = file.resolve(strict=True)  # never a link to a link: it breaks when the first moves
     if link == "copy":
+        if target.exists():  # on a file system to which `a.JPG` is `a.jpg`
+            raise FileExistsError(errno.EEXIST, "differs from another in case only", str(file))
         shutil.copyfile(origin, target)
     elif link == "hard":
         os.link(origin, target)

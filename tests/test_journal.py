@@ -120,3 +120,14 @@ def test_without_check_names_are_trusted_and_nothing_is_read(tmp_path):
     assert plans[0].duplicates() == ()
     other = splitting.plan(scans[0], val=0.2, seed=5)
     assert [f.split for f in plans[0].files] != [f.split for f in other.files]
+
+
+def test_where_no_journal_can_be_kept_all_is_read(photographs, tmp_path, monkeypatch):
+    """Oracle: the scan without a journal; forgetting one that can't be removed does no harm."""
+    expected = scanning.scan(photographs)
+    monkeypatch.setattr(journal, "MANY", 1)
+    (tmp_path / "notes" / "in the way").mkdir(parents=True)
+    for place in (tmp_path / "notes", tmp_path / "none" / "notes"):
+        assert scanning.scan(photographs, scanning.Reading(journal=place)) == expected
+    (tmp_path / ".runs.checked.jsonl" / "in the way").mkdir(parents=True)
+    journal.forget(tmp_path / "runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,6 +172,36 @@ def test_what_does_not_decode_is_left_out_and_named(tmp_path):
     (rejected,) = written.rejected
     assert (rejected.path.name, rejected.reason) == ("bad.jpg", "is not an image")
     assert read_manifest(tmp_path / "out" / MANIFEST).rejected == written.rejected
+
+
+def test_a_split_that_may_be_all_there_is_is_not_prepared_over(photographs, tmp_path, monkeypatch):
+    """Oracle: every byte of the split, whose source is gone; by a relative name too."""
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "source"
+    shutil.copytree(photographs, source)
+    plan = splitting.plan(scanning.scan(source))
+    splitting.write(plan, tmp_path / "data")
+    shutil.rmtree(source)
+    before = sorted((path, path.stat().st_size) for path in tmp_path.rglob("*"))
+    for out in ("data", "data/prepared"):
+        done = CliRunner().invoke(app, ["split", "data", "--prepare", "--force", "--out", out])
+        assert "lies in the source" in str(done.exception)
+        with pytest.raises(AlexNetError, match="lies in the source"):
+            shards.write(splitting.open_data(tmp_path / "data"), tmp_path / out, force=True)
+    assert sorted((path, path.stat().st_size) for path in tmp_path.rglob("*")) == before
+
+
+def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(photographs, tmp_path):
+    """Oracle: the photograph that was cut short, by its name in the source; the others are there."""
+    plan = splitting.plan(scanning.scan(photographs))
+    split = splitting.write(plan, tmp_path / "data")
+    bad = split.of("train")[1].path
+    bad.write_bytes(bad.read_bytes()[:40])
+    shards.write(split, tmp_path / "out")
+    prepared = read_manifest(tmp_path / "out" / MANIFEST)
+    (rejected,) = prepared.rejected
+    assert rejected.path == photographs / bad.relative_to(tmp_path / "data" / "train")
+    assert len(prepared.files) == len(plan.files) - 1
 
 
 def test_a_flipped_bit_is_noticed(plan, tmp_path):

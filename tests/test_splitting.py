@@ -459,6 +459,29 @@ def test_write_makes_every_file_once_where_its_split_is(tmp_path: Path, link: st
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
+def test_two_names_for_one_file_are_not_written_over_each_other(tmp_path: Path) -> None:
+    """Oracle: the bytes of the first, where a file system holds a.JPG for a.jpg."""
+    plan = planned(tmp_path)
+    first, second = (file.path for file in plan.files[:2])
+    splitting._place(first, tmp_path / "one", "copy")
+    with pytest.raises(OSError, match="differs from another in case only") as caught:
+        splitting._place(second, tmp_path / "one", "copy")
+    assert caught.value.filename == str(second)
+    assert (tmp_path / "one").read_bytes() == first.read_bytes()
+
+
+def test_a_split_whose_manifest_is_damaged_is_left_to_its_owner(tmp_path: Path) -> None:
+    """Oracle: what to do, and every byte as it was."""
+    plan = planned(tmp_path)
+    splitting.write(plan, tmp_path / "out")
+    manifest = tmp_path / "out" / MANIFEST
+    manifest.write_bytes(manifest.read_bytes().rpartition(b"\n{")[0])
+    before = tree(tmp_path / "out")
+    with pytest.raises(AlexNetError, match=f"can't be told; delete {tmp_path}/out yourself"):
+        splitting.write(plan, tmp_path / "out", force=True)
+    assert tree(tmp_path / "out") == before
+
+
 def test_a_moved_split_opens(tmp_path: Path) -> None:
     """Oracle: the same counts, and paths below the new place."""
     written = splitting.write(planned(tmp_path), tmp_path / "out")
@@ -689,10 +712,11 @@ def test_a_manifest_cut_short_is_refused(tmp_path: Path) -> None:
             read_manifest(path)
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_splits_by_other_tools_are_taken_as_they_are(tmp_path: Path, val: str) -> None:
     """Oracle: the counts of the folders as made, under our names for the splits."""
-    shape = {("train", "a"): 4, ("train", "b"): 3, (val, "a"): 2, (val, "b"): 1, ("test", "b"): 1}
+    train = "Training" if val == "Val" else "train"
+    shape = {(train, "a"): 4, (train, "b"): 3, (val, "a"): 2, (val, "b"): 1, ("test", "b"): 1}
     files = {
         f"{split}/{label}/{i}.png": picture(len(split) * 100 + ord(label) * 10 + i)
         for (split, label), n in shape.items()
@@ -724,6 +748,15 @@ def test_splits_with_other_classes_are_refused(
     root = make(tmp_path / "set", {f"{name}/0.png": picture(1) for name in files})
     with pytest.raises(AlexNetError, match=message):
         splitting.open_data(root)
+
+
+def test_train_and_test_without_val_are_not_taken_for_classes(tmp_path: Path) -> None:
+    """Oracle: the command that helps, which divides what is in train."""
+    names = ("train/a", "train/b", "test/a", "test/b")
+    root = make(tmp_path / "set", {f"{name}/{i}.png": picture(i) for name in names for i in (1, 2)})
+    with pytest.raises(AlexNetError, match=f"but no val; `alexnet split {root}/train` divides"):
+        splitting.open_data(root)
+    assert splitting.open_data(root / "train").classes == ("a", "b")
 
 
 def test_an_undivided_folder_is_planned_in_place(tmp_path: Path) -> None:
