@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -361,3 +362,29 @@ def test_workers_that_see_different_images_say_so(photographs, tmp_path):
     codes, errors = job.finish()
     assert codes == [1, 1]
     assert all("the workers see different images" in text for text in errors)
+
+
+@pytest.mark.parametrize(
+    ("code", "again"),
+    [(0, 0), (1, 0), (2, 0), (69, 1), (75, 1), (130, 0), (137, 1), (143, 0)],
+)
+def test_slurms_script_goes_on_with_the_newest_run_and_tries_again(tmp_path, code, again):
+    """Oracle: the calls that stand-ins for Slurm's programs note; the run that was written last."""
+    for name, then in (("srun", f"exit {code}"), ("scontrol", "exit 0")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> calls\n{then}\n')
+        program.chmod(0o755)
+    for number, name in enumerate(("new", "old")):
+        state = tmp_path / "runs" / name / "last.npz"
+        state.parent.mkdir(parents=True)
+        state.touch()
+        os.utime(state, (1000 - number, 1000 - number))
+    script = Path(__file__).parents[1] / "examples" / "cluster" / "train.slurm"
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == code
+    first, *others = (tmp_path / "calls").read_text().splitlines()
+    assert first.endswith(f"alexnet train --resume {tmp_path}/runs/new")
+    assert others == ["scontrol requeue 7"] * again
