@@ -27,6 +27,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from importlib import metadata
@@ -119,6 +120,8 @@ class RunFolder:
                 raise AlexNetError(f"no trained model in {out}/: `alexnet train` makes one")
         if not path.is_dir():
             raise AlexNetError(f"{path}: no such run folder")
+        if path.name in ("", ".."):  # `.`, which has no name that `latest` could lead to
+            path = path.resolve()
         if path.is_symlink():  # speak of the run, not of `latest`, which may soon lead elsewhere
             target = path.readlink()
             if path.name == LATEST and len(target.parts) != 1:
@@ -245,9 +248,10 @@ class RunFolder:
     def become_latest(self) -> None:
         """Let `latest` beside the run lead to it."""
         link = self.path / f".{LATEST}"
-        link.unlink(missing_ok=True)  # of a killed process
-        link.symlink_to(self.path.name)
-        os.replace(link, self.path.parent / LATEST)
+        with suppress(OSError):  # a file system without links
+            link.unlink(missing_ok=True)  # of a killed process
+            link.symlink_to(self.path.name)
+            os.replace(link, self.path.parent / LATEST)
 
     @property
     def metrics(self) -> Path:

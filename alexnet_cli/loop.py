@@ -102,6 +102,10 @@ class Training:
     def go(self) -> TrainReport | None:
         """Run the epochs that are left and measure the result, which the chief alone returns."""
         left = self.epoch < self.recipe.epochs
+        if self.part.done and not left:
+            raise UsageError(
+                f"{self.run.path}: is in the middle of epoch {self.epoch + 1}: give --epochs at least that"
+            )
         if not left and self.run.metrics.exists():
             raise UsageError(
                 f"{self.run.path}: all {self.epoch} epochs are done; --epochs asks for more"

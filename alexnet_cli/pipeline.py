@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -109,8 +111,9 @@ class ImageStore:
         if n_bytes <= memory_bytes:
             self.kept, self._pixels = "in memory", np.empty(shape, np.uint8)
         elif n_bytes <= disk_bytes:
-            with tempfile.TemporaryFile(dir=scratch) as file:
-                file.truncate(n_bytes)
+            with suppress(OSError), tempfile.TemporaryFile(dir=scratch) as file:
+                # Not a hole: if the disk filled later, a write to the mapping would kill us.
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
                 self.kept, self._pixels = "on disk", np.memmap(file, np.uint8, "r+", shape=shape)
         self._decoded = np.zeros(len(files), bool)
 

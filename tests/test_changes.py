@@ -129,15 +129,28 @@ def test_other_versions_are_named_and_nothing_else(begun, monkeypatch):
 
 
 def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path, monkeypatch):
-    """Oracle: /proc/meminfo as text; a limit of 1 GiB, and one that says "max"."""
+    """Oracle: /proc/meminfo as text; a limit of 1 GiB of a group above, and one that says "max".
+
+    So it is whether the groups are those of version 2, or a tree for each kind of limit.
+    """
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     physical = int(lines["MemTotal"].split()[0]) * 1024
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_LIMITS", (limit,))
-    for text, expected in (("max", physical), (str(2**30), 2**30)):
-        limit.write_text(text)
-        assert memory.total() == pytest.approx(expected, rel=0.01)
-        assert memory.left() < memory.total()
+    own = tmp_path / "own"
+    monkeypatch.setattr(memory, "_OWN", own)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    for line, name in (
+        ("0::/job/step", "job/memory.max"),
+        ("4:cpu,memory:/job/step", "memory/job/memory.limit_in_bytes"),
+        ("0::/", "memory.max"),
+    ):
+        limit = tmp_path / name
+        limit.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text(f"9:name=systemd:/\n{line}\n")
+        for text, expected in (("max", physical), (str(2**30), 2**30)):
+            limit.write_text(text)
+            assert memory.total() == pytest.approx(expected, rel=0.01)
+            assert memory.left() < memory.total()
+        limit.unlink()
 
 
 def test_a_batch_too_large_is_refused_with_one_that_fits(photographs, tmp_path, monkeypatch):

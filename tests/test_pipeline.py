@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +72,32 @@ def test_the_store_gives_what_the_decoder_gives(paths, tmp_path, kept, room):
     for index in range(6):
         np.testing.assert_array_equal(store.get(index), expected[index])
     assert list(scratch.iterdir()) == []  # a file without a name can't be left behind
+
+
+def test_room_on_disk_is_taken_before_it_is_needed(paths, tmp_path, monkeypatch):
+    """Oracle: the blocks of the file, as many as it has bytes; on a full disk there is no file.
+
+    A hole would be filled by writing to the mapping, which on a full disk ends the process.
+    """
+    found = []
+    reserve = os.posix_fallocate
+
+    def look(descriptor, start, count):
+        reserve(descriptor, start, count)
+        found.append((os.fstat(descriptor).st_blocks * 512, count))
+
+    monkeypatch.setattr(os, "posix_fallocate", look)
+    ImageStore(files_of(paths), TINY, tmp_path, 0, 10**9)
+    ((taken, count),) = found
+    assert taken >= count == 6 * 72 * 72 * 3
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    store = ImageStore(files_of(paths), TINY, tmp_path, 0, 10**9)
+    assert store.kept is None
+    np.testing.assert_array_equal(store.get(2), load_image(store.files[2], TINY))
 
 
 def test_without_room_every_image_is_decoded_anew(paths, tmp_path):

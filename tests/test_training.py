@@ -296,6 +296,36 @@ def test_a_run_made_shorter_ends_where_it_was_last_meant_to(photographs, tmp_pat
     assert [row.epoch for row in RunFolder(report.run).history()] == [1, 2, 3]
 
 
+def test_a_run_is_resumed_from_within_its_folder(photographs, tmp_path, monkeypatch):
+    """Oracle: the run that `latest` leads to, and its last epoch."""
+    one = run(photographs, tmp_path, replace(QUICK, epochs=1)).run
+    monkeypatch.chdir(one)
+    report = training.resume(Path(), devices=choose_devices(0, "float32"), epochs=2)
+    assert report.last.epoch == 2
+    assert (tmp_path / "latest").resolve() == one.resolve()
+    (tmp_path / ".latest").mkdir()  # in the way of the link, whose lack costs no epoch
+    report = training.resume(Path(), devices=choose_devices(0, "float32"), epochs=3)
+    assert report.last.epoch == 3
+
+
+class _StopInside(Listener):
+    """Sends SIGTERM after the first step of the second epoch."""
+
+    def stepped(self, epoch, done, total):
+        if epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_does_not_end_within_an_epoch(photographs, tmp_path):
+    """Oracle: a refusal that names the epoch, and the same run, which goes on to its end."""
+    device = choose_devices(0, "float32")
+    with pytest.raises(Interrupted, match="of epoch 2"):
+        run(photographs, tmp_path, replace(QUICK, epochs=2), listener=_StopInside())
+    with pytest.raises(UsageError, match="is in the middle of epoch 2: give --epochs at least"):
+        training.resume(tmp_path / "latest", devices=device, epochs=1)
+    assert training.resume(tmp_path / "latest", devices=device).last.epoch == 2
+
+
 def test_another_seed_gives_another_run(trained, photographs, tmp_path):
     other = run(photographs, tmp_path, replace(QUICK, epochs=1), seed=1)
     a, b = (load_arrays(path / "last.npz") for path in (trained.run, other.run))
