@@ -112,7 +112,7 @@ def _join(cluster: Cluster, gpus: list[tf.config.PhysicalDevice]) -> tf.distribu
 def start(*gpus: tf.config.PhysicalDevice) -> None:
     """Start the devices, which later can't be configured, and XLA, which tells of it.
 
-    What is called float32 is computed in float32: GPUs would round to 10 bits beyond our knowledge.
+    What is called float32 is computed in it: GPUs would silently round to 10 bits (TF32).
     """
     tf.config.experimental.enable_tensor_float_32_execution(False)
     for gpu in gpus:

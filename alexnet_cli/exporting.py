@@ -66,10 +66,10 @@ def export(
         raise AlexNetError(f"{member.path}: has no photographs to check an export on; give a run")
     name = kind if form == "float32" else f"{kind}-{form}"
     out = out or member.path / f"{name}{_SUFFIXES[kind]}"
-    if out.exists() and not force:
-        raise AlexNetError(f"{out}: exists; --force replaces it")
     if out.is_symlink() or (out.exists() and not (out.is_file() or out.is_dir())):
         raise AlexNetError(f"{out}: is a link or a device; choose another --out")
+    if out.exists() and not force:
+        raise AlexNetError(f"{out}: exists; --force replaces it")
     if out.is_dir() and not (out / _EXTRA / "card.json").is_file():  # which --force would delete
         raise AlexNetError(f"{out}: is a folder, and no export of ours; choose another --out")
     chosen = _spread(member.trained_on.of("val"), CHECKED)
@@ -135,14 +135,15 @@ def _write_onnx(whole: keras.Model, path: Path, form: str, card: dict[str, Any])
 
 
 def _write_litert(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
-    with tempfile.TemporaryDirectory() as folder:  # as Keras does, of which not all know LiteRT
-        whole.export(folder, format="tf_saved_model", verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if form != "float32":  # without a choice of types, weights become 8 bits wide
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if form == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        path.write_bytes(converter.convert())
+    # As Keras' own exporter to LiteRT does it, which Keras 3.12, the last for Python 3.10, lacks.
+    saved = str(path.with_name("saved"))
+    whole.export(saved, format="tf_saved_model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    if form != "float32":  # without a choice of types, weights become 8 bits wide
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if form == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the network, as is usual for such files
         for name, text in _texts(card).items():
             archive.writestr(name, text)

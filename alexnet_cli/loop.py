@@ -95,6 +95,7 @@ class Training:
         self.adopted: tuple[str, ...] = ()
         self.epoch, self.part = 0, Part()
         self.schedule = Schedule()
+        self.planned = recipe.epochs  # as last.npz has it
         self.history: list[EpochRow] = []
         self.findings: tuple[Finding, ...] = ()
         self.guess_loss = metrics.guess_loss(counts, recipe.label_smoothing, recipe.balance)
@@ -146,6 +147,8 @@ class Training:
                 self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
                 for finding in findings:
                     self.listener.found(finding)
+            if self.planned != self.recipe.epochs:  # it was to be longer, and has learnt enough
+                self._save_state(self.part)
             report = self._report() if self.devices.is_chief else None
             self.devices.total(np.zeros(1))  # nobody leaves before all are done
             return report
@@ -314,7 +317,7 @@ class Training:
             self.run.metrics.unlink(missing_ok=True)  # it speaks of fewer epochs
             state = get_state(self.model, self.optimizer)
             save_arrays(self.run.path / "last.npz", state, asdict(notes))
-        self.epoch, self.part = len(self.history), part
+        self.epoch, self.part, self.planned = len(self.history), part, self.recipe.epochs
 
     def restore(self, arrays: Arrays, notes: Notes) -> None:
         """Take up the state that `read_state` returned."""
@@ -332,6 +335,7 @@ class Training:
             raise AlexNetError(f"{path}: can't be resumed: {error}") from None
         self.epoch, self.part, self.schedule = notes.epoch, notes.part, notes.schedule
         self.history, self.findings = list(notes.history), notes.findings
+        self.planned = notes.planned
 
     def _heedful(self, tell: Progress) -> Progress:
         """Return `tell`, to which a signal to stop puts an end."""

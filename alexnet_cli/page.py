@@ -222,7 +222,9 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
         ),
         points=fidelity.report(run.recipe() if card else recipe),
         findings=run.findings() if card else (),
-        commands=tuple(_train_commands(card, member.trained_on, len(history))) if card else (),
+        commands=tuple(_train_commands(card, member.trained_on, run.recipe().epochs))
+        if card
+        else (),
     )
 
 

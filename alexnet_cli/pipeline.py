@@ -111,7 +111,7 @@ class ImageStore:
         if n_bytes <= memory_bytes:
             self.kept, self._pixels = "in memory", np.empty(shape, np.uint8)
         elif n_bytes <= disk_bytes:
-            with suppress(OSError), tempfile.TemporaryFile(dir=scratch) as file:
+            with suppress(OSError, AttributeError), tempfile.TemporaryFile(dir=scratch) as file:
                 # Not a hole: if the disk filled later, a write to the mapping would kill us.
                 os.posix_fallocate(file.fileno(), 0, n_bytes)
                 self.kept, self._pixels = "on disk", np.memmap(file, np.uint8, "r+", shape=shape)

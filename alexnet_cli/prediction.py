@@ -58,9 +58,9 @@ def predict(
             if isinstance(outcome, Rejected):
                 loaded.append(outcome)
             else:
-                file, crops = outcome
-                loaded.append((file, crops[0][:1]))
-                yield crops
+                file, by_member = outcome
+                loaded.append((file, by_member[0][:1]))
+                yield by_member
 
     for outputs in ensemble.probabilities(crops()):
         while isinstance(first := loaded.popleft(), Rejected):

@@ -67,7 +67,7 @@ class TrainingImages:
     def nearest(self, features: Float32Array, count: int) -> tuple[Neighbour, ...]:
         """Return the `count` training images nearest to `features` (units,), the nearest first.
 
-        An image that can't be read, or is no longer there, is passed over.
+        An image that could not be read then, or is no longer there, is passed over.
         """
         distances = euclidean(features, self.features)
         order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]

@@ -230,7 +230,7 @@ def foreign_splits(path: Path) -> dict[str, Path] | None:
         of_split = [by_name[name] for name in names if name in by_name]
         if of_split and _entries(of_split[0])[0]:
             found[split] = of_split[0]
-    if found.keys() == {"train", "test"} and len(folders) == 2:
+    if "train" in found and "val" not in found and by_name.keys() & _SPLIT_NAMES["test"]:
         raise AlexNetError(
             f"{path}: holds train and test but no val; `alexnet split {found['train']}` divides train"
         )

@@ -85,7 +85,7 @@ def write(
 
 
 def _check_target(out: Path, planned: Manifest, force: bool) -> None:
-    for folder in {planned.source, planned.root}:  # a split's images may be all there are by now
+    for folder in (planned.source, planned.root):  # a split's images may be all there are by now
         splitting.check_target(out, folder, force)
 
 
@@ -138,8 +138,12 @@ def _write_shards(
     for name, part in shards.items():
         for file, entry in zip(part, json.loads(_index(folder / name).read_bytes()), strict=True):
             if isinstance(entry, str):
-                original = planned.source.joinpath(*_name(file, planned).parts[1:])
-                rejected.append(Rejected(original, entry))
+                path = file.path
+                if (
+                    planned.root != planned.source
+                ):  # a split of ours, by the name that it had before
+                    path = planned.source.joinpath(*_name(file, planned).parts[1:])
+                rejected.append(Rejected(path, entry))
                 continue
             sha256, *place = entry
             path = out / _name(file, planned)

@@ -241,7 +241,7 @@ def _added(out: Path) -> Path | None:
     try:
         files = read_manifest(out / MANIFEST, out).files
     except AlexNetError as error:
-        what = f"{error}: what is part of it can't be told; delete {out} yourself"
+        what = f"{error}; or delete {out} yourself, as what is part of it can't be told"
         raise AlexNetError(what) from None
     listed = {file.holder for file in files} | {out / MANIFEST}
     for folder, folders, names in os.walk(out):
@@ -255,8 +255,11 @@ def _added(out: Path) -> Path | None:
 def _place(file: Path, target: Path, link: str) -> None:
     origin = file.resolve(strict=True)  # never a link to a link: it breaks when the first moves
     if link == "copy":
-        if target.exists():  # on a file system to which `a.JPG` is `a.jpg`
-            raise FileExistsError(errno.EEXIST, "differs from another in case only", str(file))
+        try:
+            target.touch(exist_ok=False)
+        except FileExistsError:  # on a file system to which `a.JPG` is `a.jpg`
+            what = "differs from another in case only"
+            raise FileExistsError(errno.EEXIST, what, str(file)) from None
         shutil.copyfile(origin, target)
     elif link == "hard":
         os.link(origin, target)

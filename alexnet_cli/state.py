@@ -25,7 +25,7 @@ class Part:
     n: int = 0  # of those done, the ones that count
     losses: float = 0.0
     hits: int = 0
-    worst: float = 0.0  # mean loss of a batch, which one of few images lifts no higher
+    worst: float = 0.0  # loss of a batch, over the size of a full one
     seconds: float = 0.0
 
     def after(self, count: int, n: int, loss: float, hits: int, seconds: float, full: int) -> Part:
@@ -38,7 +38,7 @@ class Part:
             n=self.n + n,
             losses=self.losses + loss,
             hits=self.hits + hits,
-            worst=max(self.worst, loss / max(count, full)),
+            worst=max(self.worst, loss / full),
             seconds=self.seconds + seconds,
         )
 
@@ -48,7 +48,7 @@ class Notes:
     """What last.npz tells beside its arrays."""
 
     epoch: int
-    planned: int  # epochs in all, which may be more than when the run began
+    planned: int  # epochs in all, which may be others than when the run began
     part: Part
     schedule: Schedule
     history: tuple[EpochRow, ...]

@@ -65,8 +65,10 @@ def vary(recipe: Recipe, variant: str) -> Recipe:
 
 def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
     """Vary a recipe, and override its constants by `NAME=VALUE`."""
-    # Once each, and conv3 removed last: it renumbers what comes after it.
-    for variant in sorted(dict.fromkeys(variants), key="no-conv3".__eq__):
+    # Once each. What depends on the layers comes after what changes them, and conv3 goes last, as
+    # that renumbers what comes after it.
+    last = {"sixth-conv": 1, "no-conv3": 2}
+    for variant in sorted(dict.fromkeys(variants), key=lambda name: last.get(name, 0)):
         recipe = vary(recipe, variant)
     pairs = [setting.partition("=") for setting in settings]
     for constant, equals, _ in pairs:

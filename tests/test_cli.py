@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -124,6 +125,19 @@ def test_the_four_commands(inside, alexnet):
     assert (code, err) == (0, "")
     assert [near["label"] for near in json.loads(out)[0]["neighbours"]] == ["red", "red"]
     assert (inside / "runs" / "latest" / "neighbours.png").exists()
+
+    replace_file = os.replace
+
+    def refuse(source, target):
+        if str(target).endswith("neighbours.png"):
+            raise OSError(errno.EROFS, "Read-only file system", str(target))
+        replace_file(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        code, out, err = alexnet("predict", "rose.jpg", "--neighbours", 2)
+    assert code == 0
+    assert err.endswith("Read-only file system; the neighbours are not drawn\n")
 
     code, out, err = alexnet("predict", "rose.jpg")
     assert (code, err) == (0, "")

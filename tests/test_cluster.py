@@ -365,10 +365,19 @@ def test_workers_that_see_different_images_say_so(photographs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "again"),
-    [(0, 0), (1, 0), (2, 0), (69, 1), (75, 1), (130, 0), (137, 1), (143, 0)],
+    ("code", "restarts", "again"),
+    [
+        (0, 0, 0),
+        (2, 0, 0),
+        (69, 0, 1),
+        (75, 19, 1),
+        (75, 20, 0),
+        (127, 0, 0),
+        (137, 0, 1),
+        (143, 0, 0),
+    ],
 )
-def test_slurms_script_goes_on_with_the_newest_run_and_tries_again(tmp_path, code, again):
+def test_slurms_script_goes_on_with_the_newest_run_and_tries_again(tmp_path, code, restarts, again):
     """Oracle: the calls that stand-ins for Slurm's programs note; the run that was written last."""
     for name, then in (("srun", f"exit {code}"), ("scontrol", "exit 0")):
         program = tmp_path / "bin" / name
@@ -382,7 +391,7 @@ def test_slurms_script_goes_on_with_the_newest_run_and_tries_again(tmp_path, cod
         os.utime(state, (1000 - number, 1000 - number))
     script = Path(__file__).parents[1] / "examples" / "cluster" / "train.slurm"
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    environment = {"PATH": path, "SLURM_JOB_ID": "7"}
+    environment = {"PATH": path, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
     done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, check=False)
     assert done.returncode == code
     first, *others = (tmp_path / "calls").read_text().splitlines()

@@ -386,6 +386,9 @@ def test_variants_of_the_convolutions_may_be_combined():
     sixth = compose(PAPER, ["tanh", "sixth-conv"], ()).convs[-1]
     assert (sixth.kernel, sixth.filters, sixth.then) == (3, 256, ("tanh",))
     assert compose(PAPER, ["sixth-conv", "tanh"], ()).convs[-1] == sixth
+    one = compose(PAPER, ["sixth-conv", "one-tower"], ()).convs
+    assert [(conv.filters, conv.towers) for conv in one[3:]] == [(192, 1), (256, 1), (256, 1)]
+    assert compose(PAPER, ["one-tower", "sixth-conv"], ()).convs == one
 
 
 @pytest.mark.parametrize(

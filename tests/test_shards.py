@@ -191,16 +191,26 @@ def test_a_split_that_may_be_all_there_is_is_not_prepared_over(photographs, tmp_
     assert sorted((path, path.stat().st_size) for path in tmp_path.rglob("*")) == before
 
 
-def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(photographs, tmp_path):
-    """Oracle: the photograph that was cut short, by its name in the source; the others are there."""
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(
+    photographs, tmp_path, ours
+):
+    """Oracle: the photograph that was cut short, by its name in the source; the others are there.
+
+    A split by another tool is its own source.
+    """
     plan = splitting.plan(scanning.scan(photographs))
     split = splitting.write(plan, tmp_path / "data")
+    if not ours:
+        (tmp_path / "data" / MANIFEST).unlink()
+        split = splitting.open_data(tmp_path / "data")
     bad = split.of("train")[1].path
     bad.write_bytes(bad.read_bytes()[:40])
     shards.write(split, tmp_path / "out")
     prepared = read_manifest(tmp_path / "out" / MANIFEST)
     (rejected,) = prepared.rejected
-    assert rejected.path == photographs / bad.relative_to(tmp_path / "data" / "train")
+    before = photographs / bad.relative_to(tmp_path / "data" / "train")
+    assert rejected.path == (before if ours else bad)
     assert len(prepared.files) == len(plan.files) - 1
 
 

@@ -296,6 +296,19 @@ def test_a_run_made_shorter_ends_where_it_was_last_meant_to(photographs, tmp_pat
     assert [row.epoch for row in RunFolder(report.run).history()] == [1, 2, 3]
 
 
+def test_a_run_may_end_with_the_epochs_that_it_has(photographs, tmp_path):
+    """Oracle: nothing is learnt, all is measured; and nobody goes on unasked."""
+    device = choose_devices(0, "float32")
+    with pytest.raises(Interrupted, match="Epoch 2 is safe"):
+        run(photographs, tmp_path, replace(QUICK, epochs=5), listener=_Leave(after=2))
+    weights = load_arrays(tmp_path / "latest" / "last.npz")["fc6/kernel"].copy()
+    report = training.resume(tmp_path / "latest", devices=device, epochs=2)
+    assert report.last.epoch == RunFolder(report.run).recipe().epochs == 2
+    np.testing.assert_array_equal(load_arrays(report.run / "last.npz")["fc6/kernel"], weights)
+    with pytest.raises(UsageError, match="all 2 epochs are done"):
+        training.resume(tmp_path / "latest", devices=device)
+
+
 def test_a_run_is_resumed_from_within_its_folder(photographs, tmp_path, monkeypatch):
     """Oracle: the run that `latest` leads to, and its last epoch."""
     one = run(photographs, tmp_path, replace(QUICK, epochs=1)).run

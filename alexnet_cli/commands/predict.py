@@ -72,8 +72,12 @@ def predict(
     if shown:
         from alexnet_cli import gallery
 
-        picture = gallery.draw_nearest(shown, model)
-        if not (json or csv):
-            render.say(console, f"drawn in {picture}")
+        try:
+            picture = gallery.draw_nearest(shown, model)
+        except OSError as error:  # a run that one may only read
+            complain(f"{error.filename}: {error.strerror}; the neighbours are not drawn")
+        else:
+            if not (json or csv):
+                render.say(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)

@@ -82,7 +82,7 @@ def train(
     ),
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue this run folder; --epochs may grow.", show_default=False),
+        typer.Option(help="Continue this run folder; --epochs may change.", show_default=False),
     ] = None,
 ) -> None:
     """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
