@@ -259,9 +259,10 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(photographs, tmp
     """
     options = ("--epochs", 2, "--variant", "no-dropout", "--set", "centroids=true")
     states, metrics = {}, {}
-    for count in (1, 2, 3):
-        out = tmp_path / str(count)
-        codes, errors = start_training(count, photographs, out, *options).finish()
+    outs = {count: tmp_path / str(count) for count in (1, 2, 3)}
+    jobs = {n: start_training(n, photographs, out, *options) for n, out in outs.items()}
+    for count, out in outs.items():
+        codes, errors = jobs[count].finish()
         assert codes == [0] * count, errors
         states[count] = load_arrays(out / "latest" / "last.npz")
         metrics[count] = json.loads((out / "latest" / "metrics.json").read_text())
@@ -304,11 +305,11 @@ def two_networks():
 def test_workers_on_two_networks_train_as_one_process(photographs, tmp_path, two_networks):
     """Oracle: one process. Loopback does not lead from one namespace to the other."""
     options = (*TINY_NETWORK, "--epochs", 1, "--variant", "no-dropout")
-    job = Job(2, photographs, *options, "--out", tmp_path / "two", hosts=two_networks)
-    codes, errors = job.finish()
-    assert codes == [0, 0], errors
-    codes, errors = Job(1, photographs, *options, "--out", tmp_path / "one").finish()
-    assert codes == [0], errors
+    both = Job(2, photographs, *options, "--out", tmp_path / "two", hosts=two_networks)
+    alone = Job(1, photographs, *options, "--out", tmp_path / "one")
+    for job in (both, alone):
+        codes, errors = job.finish()
+        assert codes == [0] * len(codes), errors
     one, two = (load_arrays(tmp_path / n / "latest" / "last.npz") for n in ("one", "two"))
     for name in one.keys() - {"notes"}:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=2e-6, err_msg=name)
@@ -336,8 +337,12 @@ def test_a_killed_worker_ends_all_and_the_job_continues_bit_identically(photogra
 
 def test_signals_end_every_worker(photographs, tmp_path):
     """Oracle: the exit codes of shells; the finished epoch is safe."""
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        job = start_training(2, photographs, tmp_path / str(code), "--epochs", 10_000)
+    numbers = {143: signal.SIGTERM, 130: signal.SIGINT}
+    jobs = {
+        n: start_training(2, photographs, tmp_path / str(n), "--epochs", 10_000) for n in numbers
+    }
+    for code, number in numbers.items():
+        job = jobs[code]
         job.wait_for_epoch(1)
         for process in job.processes:
             process.send_signal(number)
@@ -366,16 +371,7 @@ def test_workers_that_see_different_images_say_so(photographs, tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "restarts", "again"),
-    [
-        (0, 0, 0),
-        (2, 0, 0),
-        (69, 0, 1),
-        (75, 19, 1),
-        (75, 20, 0),
-        (127, 0, 0),
-        (137, 0, 1),
-        (143, 0, 0),
-    ],
+    [(0, 0, 0), (2, 0, 0), (75, 19, 1), (75, 20, 0), (137, 0, 1), (143, 0, 0)],
 )
 def test_slurms_script_goes_on_with_the_newest_run_and_tries_again(tmp_path, code, restarts, again):
     """Oracle: the calls that stand-ins for Slurm's programs note; the run that was written last."""

@@ -154,8 +154,7 @@ def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
-@pytest.mark.parametrize("kind", ["litert", "onnx"])
-@pytest.mark.parametrize("step", ["tanh", "batch_norm"])
+@pytest.mark.parametrize(("kind", "step"), [("onnx", "tanh"), ("litert", "batch_norm")])
 def test_networks_of_other_kinds_are_exported_too(photographs, tmp_path, kind, step):
     """Oracle: the run's own probabilities, within what float32 rounds."""
     if kind == "onnx":
