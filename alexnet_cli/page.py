@@ -207,8 +207,8 @@ def _photographs(chosen: Sequence[Judged], recipe: Recipe) -> list[Photograph]:
 
 
 def _model(member: Member, report: EvaluationReport) -> ModelPart:
-    recipe, card = member.classifier.recipe, member.card
-    run = RunFolder(member.path)
+    card, run = member.card, RunFolder(member.path)
+    recipe = run.recipe() if card else member.classifier.recipe
     history = run.history() if card else ()
     kernels = member.classifier.weights["conv1/kernel"]
     towers = max(conv.towers for conv in recipe.convs)
@@ -220,11 +220,9 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
             _data("png", Image.fromarray(figures.kernel_sheet(part)))
             for part in np.array_split(kernels, towers, axis=3)
         ),
-        points=fidelity.report(run.recipe() if card else recipe),
+        points=fidelity.report(recipe),
         findings=run.findings() if card else (),
-        commands=tuple(_train_commands(card, member.trained_on, run.recipe().epochs))
-        if card
-        else (),
+        commands=tuple(_train_commands(card, member.trained_on, recipe.epochs)) if card else (),
     )
 
 

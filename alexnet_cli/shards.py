@@ -138,12 +138,7 @@ def _write_shards(
     for name, part in shards.items():
         for file, entry in zip(part, json.loads(_index(folder / name).read_bytes()), strict=True):
             if isinstance(entry, str):
-                path = file.path
-                if (
-                    planned.root != planned.source
-                ):  # a split of ours, by the name that it had before
-                    path = planned.source.joinpath(*_name(file, planned).parts[1:])
-                rejected.append(Rejected(path, entry))
+                rejected.append(Rejected(_original(file, planned), entry))
                 continue
             sha256, *place = entry
             path = out / _name(file, planned)
@@ -179,6 +174,13 @@ def _name(file: ImageFile, planned: Manifest) -> PurePath:
     parts = file.path.relative_to(planned.root).parts
     in_a_split = parts[0] != file.label
     return PurePath(file.split, *parts[in_a_split:])
+
+
+def _original(file: ImageFile, planned: Manifest) -> Path:
+    """Name a file of a split of ours as it was in its source; others lie there still."""
+    if planned.root == planned.source:
+        return file.path
+    return planned.source.joinpath(*_name(file, planned).parts[1:])
 
 
 _Encoded = tuple[str, bytes]  # SHA-256 of the file, JPEG of the square

@@ -31,7 +31,7 @@ class Part:
     def after(self, count: int, n: int, loss: float, hits: int, seconds: float, full: int) -> Part:
         """Add a batch of `count` images, `n` of which count, with their losses and the time it took.
 
-        `full` is the size of most batches.
+        `full` is the size of all batches but the last of an epoch.
         """
         return Part(
             done=self.done + count,

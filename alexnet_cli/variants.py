@@ -65,8 +65,8 @@ def vary(recipe: Recipe, variant: str) -> Recipe:
 
 def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
     """Vary a recipe, and override its constants by `NAME=VALUE`."""
-    # Once each. What depends on the layers comes after what changes them, and conv3 goes last, as
-    # that renumbers what comes after it.
+    # Once each. A sixth convolution is like the last as all others have left it, and conv3 goes at
+    # the end, as the layers behind it are numbered anew.
     last = {"sixth-conv": 1, "no-conv3": 2}
     for variant in sorted(dict.fromkeys(variants), key=lambda name: last.get(name, 0)):
         recipe = vary(recipe, variant)

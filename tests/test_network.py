@@ -12,7 +12,7 @@ import reference
 import tensorflow as tf
 from conftest import TINY
 
-from alexnet_cli import recipes, variants
+from alexnet_cli import devices, recipes, variants
 from alexnet_cli.classifier import get_weights, set_weights
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.layers import LocalResponseNormalization, TowerConv2D
@@ -48,6 +48,14 @@ def test_lrn_gradient_agrees_with_finite_differences():
         up, down = (reference.normalize_locally(x + s) for s in (step, -step))
         numeric[index] = ((up - down) * weights).sum() / 2e-3
     np.testing.assert_allclose(tape.gradient(value, tensor), numeric, rtol=1e-3)
+
+
+def test_float32_is_float32_on_every_device():
+    """Oracle: TensorFlow's own word on TF32, by which GPUs round to 10 bits unless told not to."""
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    devices.start.cache_clear()
+    devices.start()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_lrn_refuses_a_window_without_a_middle():
