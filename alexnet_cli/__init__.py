@@ -1,3 +1,5 @@
 """The AlexNet of Krizhevsky, Sutskever and Hinton (2012), for any folder of images."""
 
-__version__ = "0.1.0"
+from alexnet_cli.version import __version__
+
+__all__ = ["__version__"]

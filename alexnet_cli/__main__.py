@@ -11,9 +11,9 @@ def main() -> None:
     code: int | str | None = 0
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of all that tidies up
-        from alexnet_cli import cli
+        from alexnet_cli.cli import app
 
-        cli.main()
+        app.main()
     except SystemExit as done:
         code = done.code
     except KeyboardInterrupt:  # while importing; later it is Typer's

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 
-from alexnet_cli import startup
+from alexnet_cli.system import startup
 
 startup.load_tensorflow()
 import keras  # noqa: E402
@@ -51,11 +51,11 @@ def best(function: Callable[..., tf.Tensor], *arguments: object) -> float:
 
 def main() -> None:
     """Time products and steps."""
-    from alexnet_cli.devices import choose_devices
-    from alexnet_cli.model import build_alexnet
-    from alexnet_cli.momentum import PaperMomentum
-    from alexnet_cli.recipes import PAPER
-    from alexnet_cli.step import compile_step
+    from alexnet_cli.network.model import build_alexnet
+    from alexnet_cli.recipes.recipes import PAPER
+    from alexnet_cli.training.devices import choose_devices
+    from alexnet_cli.training.momentum import PaperMomentum
+    from alexnet_cli.training.step import compile_step
 
     for precision in ("float32", "bfloat16"):
         devices = choose_devices(0, precision)

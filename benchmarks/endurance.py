@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli import startup
-from alexnet_cli.metrics import EpochRow
-from alexnet_cli.reports import Listener
+from alexnet_cli.inference.reports import Listener
+from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.system import startup
 from benchmarks.common import FLOWERS, line
 from benchmarks.kills import NARROW
 
 startup.load_tensorflow()
 
-from alexnet_cli import training  # noqa: E402
-from alexnet_cli.devices import choose_devices  # noqa: E402
+from alexnet_cli.training import training  # noqa: E402
+from alexnet_cli.training.devices import choose_devices  # noqa: E402
 
 
 def resident() -> int:

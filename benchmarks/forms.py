@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli import scanning, shards, splitting, startup
-from alexnet_cli.manifest import Manifest
-from alexnet_cli.pipeline import load_image
-from alexnet_cli.recipes import PAPER
+from alexnet_cli.data import scanning, shards, splitting
+from alexnet_cli.data.manifest import Manifest
+from alexnet_cli.data.pipeline import load_image
+from alexnet_cli.recipes.recipes import PAPER
+from alexnet_cli.system import startup
 from benchmarks.common import folder_of_photographs, line
 
 

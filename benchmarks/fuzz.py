@@ -30,7 +30,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image, features
 
-from alexnet_cli import images
+from alexnet_cli.data import images
 from alexnet_cli.errors import ImageError
 
 LIMIT = 10  # seconds for one input

@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.arrays import load_arrays, load_notes
-from alexnet_cli.artifacts import RunFolder
-from alexnet_cli.cluster import Cluster, meet
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.metrics import EpochRow
-from alexnet_cli.recipes import PAPER
-from alexnet_cli.reports import Listener, TrainPlan
+from alexnet_cli.inference.reports import Listener, TrainPlan
+from alexnet_cli.recipes.recipes import PAPER
+from alexnet_cli.runs.arrays import load_arrays, load_notes
+from alexnet_cli.runs.artifacts import RunFolder
+from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.training.cluster import Cluster, meet
 from benchmarks.common import FLOWERS
 
 # Quick to compile and to run, with files of some megabytes; the best epoch changes often.
@@ -73,8 +73,8 @@ class _Teller(Listener):
 
 def work(parent: Connection, cluster: Cluster | None, place: Path, epochs: int | None) -> None:
     """Train as one worker: resume the run at `place`, or begin one in it."""
-    from alexnet_cli import training
-    from alexnet_cli.devices import choose_devices
+    from alexnet_cli.training import training
+    from alexnet_cli.training.devices import choose_devices
 
     if cluster:
         meet(cluster)
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    _SERVER.set_forkserver_preload(["alexnet_cli.training"])
+    _SERVER.set_forkserver_preload(["alexnet_cli.training.training"])
     draw, began, n = random.Random(arguments.seed), time.monotonic(), arguments.workers
     moments: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

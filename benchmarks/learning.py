@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_cli.metrics import wilson_interval
+from alexnet_cli.runs.metrics import wilson_interval
 from benchmarks.ablations import Job, begin, run, sizes
 
 COUNTS = (20, 50, 100, 200, None)  # photographs of a class; None is all

@@ -17,13 +17,13 @@ TRAIN = """
 import math, resource, sys
 from dataclasses import replace
 from pathlib import Path
-from alexnet_cli import startup
+from alexnet_cli.system import startup
 startup.load_tensorflow()
-from alexnet_cli import training
-from alexnet_cli.devices import choose_devices
-from alexnet_cli.model import build_alexnet
-from alexnet_cli.recipes import PAPER
-from alexnet_cli.reports import Listener
+from alexnet_cli.training import training
+from alexnet_cli.training.devices import choose_devices
+from alexnet_cli.network.model import build_alexnet
+from alexnet_cli.recipes.recipes import PAPER
+from alexnet_cli.inference.reports import Listener
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

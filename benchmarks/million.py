@@ -32,18 +32,18 @@ def mark(what):
 
 tree, out = map(Path, sys.argv[2:])
 if sys.argv[1] == "plan":
-    from alexnet_cli import scanning, splitting
+    from alexnet_cli.data import scanning, splitting
     scan = scanning.scan(tree, scanning.Reading(check=False))
     mark("folders listed")
     plan = splitting.plan(scan)
     mark("split planned")
 else:
-    from alexnet_cli import startup
+    from alexnet_cli.system import startup
     startup.load_tensorflow()
-    from alexnet_cli import training
-    from alexnet_cli.devices import choose_devices
-    from alexnet_cli.recipes import PAPER
-    from alexnet_cli.reports import Listener
+    from alexnet_cli.training import training
+    from alexnet_cli.training.devices import choose_devices
+    from alexnet_cli.recipes.recipes import PAPER
+    from alexnet_cli.inference.reports import Listener
     mark("TensorFlow imported")
 
     class Few(Listener):

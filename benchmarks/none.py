@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alexnet_cli import evaluation, prediction
-from alexnet_cli.reports import Prediction
+from alexnet_cli.inference import evaluation, prediction
+from alexnet_cli.inference.reports import Prediction
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet_cli import startup
+from alexnet_cli.system import startup
 from benchmarks.common import folder_of_photographs
 
 
@@ -23,12 +23,12 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
     startup.load_tensorflow()
     import tensorflow as tf
 
-    from alexnet_cli import training
-    from alexnet_cli.devices import choose_devices
-    from alexnet_cli.model import build_alexnet
-    from alexnet_cli.momentum import PaperMomentum
-    from alexnet_cli.recipes import PAPER
-    from alexnet_cli.step import compile_step
+    from alexnet_cli.network.model import build_alexnet
+    from alexnet_cli.recipes.recipes import PAPER
+    from alexnet_cli.training import training
+    from alexnet_cli.training.devices import choose_devices
+    from alexnet_cli.training.momentum import PaperMomentum
+    from alexnet_cli.training.step import compile_step
 
     devices, batch = choose_devices(), PAPER.batch_size
     from_disk: list[float] = []

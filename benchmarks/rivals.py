@@ -20,12 +20,12 @@ OURS = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from alexnet_cli import startup
+from alexnet_cli.system import startup
 startup.load_tensorflow()
-from alexnet_cli import training
-from alexnet_cli.devices import choose_devices
-from alexnet_cli.recipes import RECIPES
-from alexnet_cli.reports import Listener
+from alexnet_cli.training import training
+from alexnet_cli.training.devices import choose_devices
+from alexnet_cli.recipes.recipes import RECIPES
+from alexnet_cli.inference.reports import Listener
 
 class Enough(Exception): pass
 
@@ -109,7 +109,7 @@ print(128 * steps / (time.perf_counter() - began))
 
 NOTEBOOK = """
 import sys, time
-from alexnet_cli import startup
+from alexnet_cli.system import startup
 startup.load_tensorflow()
 import keras
 from keras import layers

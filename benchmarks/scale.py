@@ -17,8 +17,8 @@ from benchmarks.common import line
 
 WORKER = """
 import os, sys, time
-from alexnet_cli import startup
-from alexnet_cli.cluster import Cluster, meet
+from alexnet_cli.system import startup
+from alexnet_cli.training.cluster import Cluster, meet
 index, addresses, batch = int(sys.argv[1]), tuple(sys.argv[2].split(",")), int(sys.argv[3])
 cluster = Cluster(addresses, index) if len(addresses) > 1 else None
 if cluster:
@@ -26,11 +26,11 @@ if cluster:
 startup.load_tensorflow()
 import numpy as np
 import tensorflow as tf
-from alexnet_cli.devices import choose_devices
-from alexnet_cli.model import build_alexnet
-from alexnet_cli.momentum import PaperMomentum
-from alexnet_cli.recipes import PAPER
-from alexnet_cli.step import compile_step
+from alexnet_cli.training.devices import choose_devices
+from alexnet_cli.network.model import build_alexnet
+from alexnet_cli.training.momentum import PaperMomentum
+from alexnet_cli.recipes.recipes import PAPER
+from alexnet_cli.training.step import compile_step
 
 devices = choose_devices(0, "float32", cluster)
 strategy = devices.strategy

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from alexnet_cli.metrics import wilson_interval
+from alexnet_cli.runs.metrics import wilson_interval
 from benchmarks.ablations import Job, begin, run, sizes
 
 

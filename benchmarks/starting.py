@@ -61,8 +61,9 @@ def twist(paths: list[Path], folder: Path) -> list[Path]:
 
 def bench_agreement(data: Path, model: Path) -> None:
     """Compare what NumPy makes of up to 300 photographs with what TensorFlow does."""
-    from alexnet_cli import ensemble, prediction
-    from alexnet_cli.reports import Prediction
+    from alexnet_cli.inference import prediction
+    from alexnet_cli.inference.reports import Prediction
+    from alexnet_cli.runs import ensemble
 
     paths = sorted(data.rglob("*.jpg"))
     paths = twist(random.Random(0).sample(paths, min(300, len(paths))), model.parent)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_cli import recipes, startup
+from alexnet_cli.recipes import recipes
+from alexnet_cli.system import startup
 
 # The paper's network with every kind of layer, and every width and size as small as it can be.
 _WIDTHS = (8, 12, 8, 8, 8)

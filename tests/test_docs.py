@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from alexnet_cli import recipes
-from alexnet_cli.cli import app
-from alexnet_cli.model import build_alexnet
+from alexnet_cli.cli.app import app
+from alexnet_cli.network.model import build_alexnet
+from alexnet_cli.recipes import recipes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,12 +27,12 @@ def test_the_readme_has_every_option_and_no_other(name):
     assert documented == declared
 
 
-def test_the_readme_has_every_recipe_and_every_module():
+def test_the_readme_has_every_recipe_and_every_package():
     for name in recipes.RECIPES:
         assert f"`{name}` is " in README
     tree = README[README.index("## The code") :]
-    modules = {path.name for path in (ROOT / "alexnet_cli").glob("[a-z]*.py")}
-    assert set(re.findall(r"\w+\.py", tree)) - {"reference.py"} == modules
+    packages = {path.parent.name for path in (ROOT / "alexnet_cli").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == packages
 
 
 def test_what_the_readme_points_at_is_there():

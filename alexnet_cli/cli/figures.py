@@ -1,0 +1,33 @@
+"""`alexnet figures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def figures(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders; several are compared.  [default: the newest]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where they go.  [default: RUN/figures]", file_okay=False, show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""
+    from rich.console import Console
+
+    from alexnet_cli.cli import render
+    from alexnet_cli.reports import gallery
+
+    console = Console()
+    with render.progress_bar(console, "looking at the training images") as progress:
+        pictures = gallery.draw(runs, out, progress)
+    for picture in pictures:
+        render.say(console, str(picture))

@@ -1,0 +1,351 @@
+"""Decoding and resizing: every kind of file against the pixels that were put into it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from alexnet_cli.data.images import load, open_rgb, prepare
+from alexnet_cli.errors import ImageError
+
+# Six flat tiles of 16×16 in two rows of three: no two corners alike, so that a picture that was
+# turned or mirrored differs, and JPEG's 8×8 blocks hold one colour each.
+TILES = np.array(
+    [
+        [(200, 40, 40), (40, 180, 60), (40, 60, 200)],
+        [(230, 220, 70), (120, 120, 120), (20, 160, 170)],
+    ],
+    np.uint8,
+)
+PICTURE = TILES.repeat(16, axis=0).repeat(16, axis=1)
+GRAY = np.array([[20, 90, 160], [230, 60, 128]], np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+SHARP_JPEG = {"quality": 95, "subsampling": 0}
+
+
+def encode(image: Image.Image, file_format: str, **options) -> BytesIO:
+    """`image` as a file in memory, at its beginning."""
+    file = BytesIO()
+    image.save(file, file_format, **options)
+    file.seek(0)
+    return file
+
+
+def decode(file) -> np.ndarray:
+    """`open_rgb` as signed numbers."""
+    return np.asarray(open_rgb(file)).astype(int)
+
+
+def needs(codec: str):
+    return pytest.mark.skipif(not features.check(codec), reason=f"this Pillow lacks {codec}")
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options", "tolerance"),
+    [
+        ("JPEG", SHARP_JPEG, 2),
+        ("JPEG", {**SHARP_JPEG, "progressive": True}, 2),
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("PPM", {}, 0),
+        pytest.param("WEBP", {"lossless": True}, 0, marks=needs("webp")),
+        pytest.param("AVIF", {"quality": 100, "subsampling": "4:4:4"}, 2, marks=needs("avif")),
+        pytest.param("JPEG2000", {"irreversible": False}, 0, marks=needs("jpg_2000")),
+    ],
+)
+@pytest.mark.parametrize("pixels", [PICTURE, GRAY], ids=["RGB", "gray"])
+def test_formats_give_the_pixels_put_in(pixels, file_format, options, tolerance):
+    """Oracle: the pixels themselves; gray has three equal channels."""
+    expected = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+    found = decode(encode(Image.fromarray(pixels), file_format, **options))
+    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+
+
+def test_cmyk_jpeg():
+    """Oracle: Pillow's CMYK is 255 − RGB without black, so the colours must come back."""
+    file = encode(Image.fromarray(PICTURE).convert("CMYK"), "JPEG", **SHARP_JPEG)
+    assert Image.open(file).mode == "CMYK"
+    np.testing.assert_allclose(decode(file), PICTURE, atol=3)
+
+
+def test_the_content_decides_not_the_suffix(tmp_path):
+    """Oracle: the pixels of the PNG that is named .jpeg."""
+    path = tmp_path / "photograph.jpeg"
+    path.write_bytes(encode(Image.fromarray(PICTURE), "PNG").getvalue())
+    np.testing.assert_array_equal(decode(path), PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("GIF", {}),
+        ("PNG", {}),
+        ("MPO", {"quality": 95}),
+        ("TIFF", {}),
+        pytest.param("WEBP", {"lossless": True}, marks=needs("webp")),
+    ],
+)
+def test_the_first_frame_is_taken(file_format, options):
+    """Oracle: the first of three flat frames, red; the others are green and blue."""
+    first, *others = (Image.new("RGB", (16, 16), c) for c in ("red", "lime", "blue"))
+    file = encode(first, file_format, save_all=True, append_images=others, **options)
+    assert getattr(Image.open(file), "n_frames", 1) == 3
+    np.testing.assert_allclose(decode(file), np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=2)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_16_bit_gray_keeps_its_upper_8_bits(file_format, order):
+    """Oracle: v // 256 by hand; Pillow's own conversion would clip all but 0 and 255 to white."""
+    values = np.array([[0, 255, 256, 511], [32768, 40000, 65279, 65535]])
+    file = encode(Image.fromarray(values.astype(order)), file_format)
+    expected = [[0, 0, 1, 1], [128, 156, 254, 255]]
+    for channel in range(3):
+        np.testing.assert_array_equal(decode(file)[..., channel], expected)
+
+
+def _palette(transparency: int | bytes) -> tuple[Image.Image, dict]:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 128, 0])
+    image.putdata([0, 1])
+    return image, {"transparency": transparency}
+
+
+def _row(mode: str, *pixels) -> Image.Image:
+    image = Image.new(mode, (len(pixels), 1))
+    image.putdata(pixels)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "expected"),
+    [
+        # α·colour + (1 − α)·255 with α = 51/255 = 0.2, then 0 and 1
+        (
+            _row("RGBA", (100, 50, 200, 51), (9, 9, 9, 0), (1, 2, 3, 255)),
+            {},
+            [(224, 214, 244), (255, 255, 255), (1, 2, 3)],
+        ),
+        # 0.8 of black leaves 0.2 of white
+        (_row("LA", (0, 204), (7, 0), (7, 255)), {}, [(51,) * 3, (255,) * 3, (7,) * 3]),
+        (*_palette(0), [(255, 255, 255), (0, 128, 0)]),
+        (*_palette(b"\x33\xff"), [(255, 204, 204), (0, 128, 0)]),  # red at 0.2
+        # A colour that stands for transparent
+        (_row("RGB", (1, 2, 3), (3, 2, 1)), {"transparency": (1, 2, 3)}, [(255,) * 3, (3, 2, 1)]),
+        (_row("L", 5, 6), {"transparency": 5}, [(255,) * 3, (6,) * 3]),
+    ],
+    ids=["RGBA", "LA", "palette", "palette with alpha", "RGB key", "gray key"],
+)
+def test_transparency_is_composited_on_white(image, options, expected):
+    """Oracle: blends by hand."""
+    np.testing.assert_array_equal(decode(encode(image, "PNG", **options))[0], expected)
+
+
+# EXIF's table: which sides of the upright picture are the stored row 0 and column 0
+ORIENTATIONS = {
+    1: lambda up: up,  # top, left
+    2: lambda up: up[:, ::-1],  # top, right
+    3: lambda up: up[::-1, ::-1],  # bottom, right
+    4: lambda up: up[::-1],  # bottom, left
+    5: lambda up: up.swapaxes(0, 1),  # left, top
+    6: lambda up: up[:, ::-1].swapaxes(0, 1),  # right, top
+    7: lambda up: up[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda up: up[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+@pytest.mark.parametrize(("file_format", "tolerance"), [("JPEG", 2), ("PNG", 0), ("TIFF", 0)])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_exif_orientation_is_undone(orientation, file_format, tolerance):
+    """Oracle: the upright picture, stored as EXIF's table says."""
+    stored = Image.fromarray(np.ascontiguousarray(ORIENTATIONS[orientation](PICTURE)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = SHARP_JPEG if file_format == "JPEG" else {}
+    found = decode(encode(stored, file_format, exif=exif, **options))
+    np.testing.assert_allclose(found, PICTURE, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x99", b"x"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as `images` tells Pillow at import
+def test_damaged_exif_turns_nothing(file_format, exif):
+    """Oracle: the picture as it lies."""
+    options = {"exif": exif} if file_format != "TIFF" else {"tiffinfo": {0x0112: 99}}
+    if file_format in ("JPEG", "WEBP"):
+        options |= SHARP_JPEG if file_format == "JPEG" else {"lossless": True}
+    found = decode(encode(Image.fromarray(PICTURE), file_format, **options))
+    np.testing.assert_allclose(found, PICTURE, atol=2, rtol=0)
+
+
+def test_16_bit_gray_that_stands_for_transparent_is_white():
+    """Oracle: a PNG with a tRNS chunk of the value 40000, written by hand."""
+    rows = b"".join(b"\0" + struct.pack(">2H", *row) for row in ((40000, 256), (65535, 40000)))
+
+    def chunk(kind, data):
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 0, 0, 0, 0))
+    body = chunk(b"tRNS", struct.pack(">H", 40000)) + chunk(b"IDAT", zlib.compress(rows))
+    png = b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(BytesIO(png))[..., 0], [[255, 1], [255, 255]])
+
+
+# What is refused
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that ends after saying how large it is: only its header can be judged."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 0) + b"IDAT"
+
+
+def half_a_jpeg() -> bytes:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = encode(Image.fromarray(noise), "JPEG").getvalue()
+    return whole[: len(whole) // 2]
+
+
+FLOATS = encode(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF").getvalue()
+LONGS = encode(Image.fromarray(np.full((2, 2), 70_000, np.int32)), "TIFF").getvalue()
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "^is empty$"),
+        (b"The cat sat on the mat.\n" * 9, "^is not an image$"),
+        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "^is not an image$"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "^is not an image$"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^is not an image$"),
+        (HEIC, "^is HEIC, which can't be read: save it as JPEG$"),
+        (half_a_jpeg(), "^does not decode: .*truncated"),
+        (HEIC.replace(b"ftypheic", b"ftyphevx"), "^is HEIC"),
+        (FLOATS, "^holds floating-point pixels"),
+        (LONGS, "^holds 32-bit pixels"),
+        (png_header(65_000, 65_000), r"^does not decode: .*\(4225000000 pixels\)"),
+        (png_header(14_913_081, 6), "^claims 14913081x6 pixels, too many to read$"),
+    ],
+)
+# As `images` tells Pillow at import; pytest makes all warnings errors again.
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_is_no_whole_image_is_refused_with_the_reason(tmp_path, content, message):
+    """Oracle: the reason by name. The last two have sizes, but no pixels: the header must do."""
+    path = tmp_path / "image.jpg"
+    path.write_bytes(content)
+    for file in (path, BytesIO(content)):
+        with pytest.raises(ImageError, match=message):
+            open_rgb(file)
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_they_are_read():
+    """Oracle: the count of scans put in; a hundred scans more take no room, but a pass each."""
+    file = encode(Image.fromarray(GRAY), "JPEG", progressive=True).getvalue()
+    *rest, last = file.split(b"\xff\xda\0")
+    scan = b"\xff\xda\0" + last.removesuffix(b"\xff\xd9")
+    for n, refused in ((90, False), (1000, True)):
+        many = BytesIO(b"\xff\xda\0".join(rest) + n * scan + b"\xff\xd9")
+        if refused:
+            with pytest.raises(ImageError, match=f"^has {n + len(rest) - 1:,} scans, too many"):
+                open_rgb(many)
+        else:
+            np.testing.assert_allclose(decode(many)[..., 0], GRAY, atol=4)
+
+
+def test_a_file_that_cannot_be_opened_is_an_os_error_with_its_name(tmp_path):
+    """Oracle: Python's own errors, which tell a missing file from a broken image."""
+    for path, error in (
+        (tmp_path / "absent.jpg", FileNotFoundError),
+        (tmp_path / ("long" * 99), OSError),
+    ):
+        with pytest.raises(error, match=path.name):
+            open_rgb(path)
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (20, 21)])
+def test_the_shorter_side_sets_the_scale_and_the_centre_stays(shape):
+    """Oracle: at scale 1 the result is the middle 20×20 pixels, bit for bit."""
+    pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    top, left = ((side - 20) // 2 for side in shape)
+    expected = pixels[top : top + 20, left : left + 20]
+    if shape == (20, 21):  # the middle lies half a pixel off: the mean of two neighbours
+        expected = (pixels[:, :-1].astype(int) + pixels[:, 1:] + 1) // 2
+    np.testing.assert_array_equal(prepare(Image.fromarray(pixels), 20), expected)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_squash_keeps_everything_where_the_centre_cut_keeps_the_middle(wide):
+    """Oracle: counting, in an image of 30 blue, 60 yellow and 30 blue columns (or rows).
+
+    The cut keeps the yellow square; the filter blends its outermost columns alone. Squashed from
+    120 columns to 20, they are 5 blue, 10 yellow and 5 blue, blended where they meet.
+    """
+    blue, yellow = (20, 30, 220), (240, 230, 20)
+    pixels = np.full((60, 120, 3), blue, np.uint8)
+    pixels[:, 30:90] = yellow
+    image = Image.fromarray(pixels if wide else np.ascontiguousarray(pixels.swapaxes(0, 1)))
+    cut, squashed = (prepare(image, 20, squash=squash) for squash in (False, True))
+    if not wide:
+        cut, squashed = cut.swapaxes(0, 1), squashed.swapaxes(0, 1)
+    assert (cut[:, 1:-1] == yellow).all()
+    assert (squashed[:, 6:14] == yellow).all()
+    assert (squashed[:, [0, 1, 2, 3, 16, 17, 18, 19]] == blue).all()
+
+
+def test_small_images_are_enlarged():
+    """Oracle: between the centres of two pixels, linear interpolation by hand: 8 from 2.
+
+    Output i lies at (i + ½)/4 − ½ input pixels: −⅜, −⅛, ⅛, ⅜, ⅝, ⅞, 9/8, 11/8.
+    """
+    image = Image.fromarray(np.array([[0, 200], [0, 200]], np.uint8)).convert("RGB")
+    row = np.array([0, 0, 25, 75, 125, 175, 200, 200])
+    np.testing.assert_array_equal(prepare(image, 8), np.broadcast_to(row[:, None], (8, 8, 3)))
+
+
+def test_halving_weighs_four_pixels_by_a_triangle():
+    """Oracle: bilinear with antialiasing written out in NumPy, within 1 level of rounding.
+
+    The triangle is as wide as the scale: ±2 input pixels. Output i has its centre between inputs
+    2i and 2i + 1, so inputs 2i − 1 … 2i + 2 lie 1.5, 0.5, 0.5 and 1.5 from it and weigh 1, 3, 3
+    and 1 eighths. At the edge of the centre cut the filter sees what lies beyond the cut.
+    """
+
+    def halve(x):  # axis 0; not the first and the last output, whose windows leave the image
+        return (x[1:-4:2] + 3 * x[2:-3:2] + 3 * x[3:-2:2] + x[4:-1:2]) / 8
+
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    halved = halve(halve(pixels.astype(float)).swapaxes(0, 1)).swapaxes(0, 1)
+    assert halved.shape == (18, 28, 3)
+    found = prepare(Image.fromarray(pixels), 20)
+    np.testing.assert_allclose(found[1:-1], halved[:, 4:24], atol=1, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("squash", "digest"),
+    [
+        (False, "d501486761a1706f5881cdf2721c11f142f1ddee2985e8e15e33812128c8a60b"),
+        (True, "744da865795d3ff6681455afb2d34ea2a6906becdfe8611416ae0bd31fe95dd1"),
+    ],
+    ids=["cut", "squashed"],
+)
+def test_golden_pixels(squash, digest):
+    """Oracle: pinned with Pillow 13.0.0. Who changes them changes what trained models see."""
+    y, x = np.mgrid[:90, :131]
+    pixels = np.stack([x * y % 256, (x * x + 3 * y) % 256, x * 255 // 130], axis=-1)
+    file = encode(Image.fromarray(pixels.astype(np.uint8)), "PNG")
+    assert hashlib.sha256(load(file, 64, squash=squash).tobytes()).hexdigest() == digest

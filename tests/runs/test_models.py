@@ -1,0 +1,322 @@
+"""Ensembles, weights to start from, and Caffe's weights."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from conftest import TINY
+from PIL import Image
+from test_training import QUICK, run
+
+from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data.manifest import ImageFile
+from alexnet_cli.data.pipeline import load_image
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference import evaluation, prediction
+from alexnet_cli.inference.reports import Listener
+from alexnet_cli.network.caffe import MEAN, read_caffe
+from alexnet_cli.network.classifier import read_weights
+from alexnet_cli.recipes.recipes import CAFFE
+from alexnet_cli.recipes.variants import vary
+from alexnet_cli.runs.arrays import load_arrays
+from alexnet_cli.runs.ensemble import load_caffe
+
+RANDOM = np.random.default_rng(11)
+
+
+@pytest.fixture(scope="module")
+def members(photographs, tmp_path_factory):
+    """Three runs of two epochs: two seeds, and one that squashes images into a smaller square."""
+    folder = tmp_path_factory.mktemp("members")
+    data, out = folder / "data", folder / "runs"
+    splitting.write(splitting.plan(scanning.scan(photographs)), data)
+    short = replace(QUICK, epochs=2)
+    small = replace(short, stored_size=64, crop_size=64, squash=True)
+    return [
+        run(data, out, short, seed=0).run,
+        run(data, out, short, seed=1).run,
+        run(data, out, small, seed=0).run,
+    ]
+
+
+# Ensembles
+
+
+@pytest.mark.parametrize("ten_crop", [False, True])
+def test_an_ensemble_is_the_mean_of_its_members(members, photographs, ten_crop):
+    """Oracle: each member's own probabilities, averaged by NumPy."""
+    paths = sorted(photographs.rglob("*.png"))[::5]
+
+    def by_class(models):
+        outcomes = prediction.predict(paths, models=models, ten_crop=ten_crop)
+        return [dict(zip(o.classes, o.probabilities)) for o in outcomes]
+
+    alone = [by_class([model]) for model in members]
+    for together, *each in zip(by_class(members), *alone):
+        for name, probability in together.items():
+            mean = np.mean([one[name] for one in each])
+            assert probability == pytest.approx(mean, abs=1e-6)
+
+
+def test_an_evaluation_shows_each_member(members):
+    """Oracle: each member evaluated alone."""
+    report = evaluation.evaluate(models=members, split="train", ten_crop=True)
+    for member, path in zip(report.members, members):
+        alone = evaluation.evaluate(models=[path], split="train", ten_crop=True)
+        assert member.path == path
+        assert member.one_crop.loss == pytest.approx(alone.one_crop.loss, rel=1e-5)
+        assert member.ten_crop.top1 == alone.ten_crop.top1
+    assert report.matrix.sum() == report.one_crop.n
+    # -log is convex: the loss of the mean is at most the mean of the losses
+    assert report.one_crop.loss <= np.mean([m.one_crop.loss for m in report.members])
+
+
+def test_an_ensemble_of_different_classes_is_refused(members, photographs, tmp_path):
+    for name in ("blue", "mauve"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(2):
+            image = (photographs / "blue" / f"{number}.png").read_bytes()
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(image + name.encode())
+    other = run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1))
+    with pytest.raises(AlexNetError, match="has other classes than"):
+        list(prediction.predict([photographs], models=[members[0], other.run]))
+
+
+# Weights to start from
+
+
+def test_training_starts_from_the_weights_of_a_run(members, photographs, tmp_path):
+    """Oracle: at rate 0 everything stays: all layers as in the other run, the last as drawn."""
+    still = replace(QUICK, epochs=1, learning_rate=1e-30)
+    told = []
+
+    class Hear(Listener):
+        def started(self, plan):
+            told.append(plan.adopted)
+
+    initial = read_weights(members[0])
+    after = run(photographs, tmp_path, still, initial=initial, seed=5, listener=Hear())
+    fresh = run(photographs, tmp_path, still, seed=5)
+    found, drawn = (load_arrays(r.run / "last.npz") for r in (after, fresh))
+    origin = load_arrays(members[0] / "best.npz")
+    kernels = [name for name in origin if name.endswith(("kernel", "bias"))]
+    assert len(kernels) == 22
+    for name in kernels:
+        expected = drawn if name.startswith("fc8/") else origin
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-25, err_msg=name)
+    assert told == [("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")]
+    assert initial.recipe == replace(QUICK, epochs=2)
+
+
+def test_weights_of_another_network_are_refused_by_the_first_layer(members, photographs, tmp_path):
+    recipe = vary(QUICK, "sixth-conv")
+    with pytest.raises(AlexNetError, match=r"conv6/tower1/kernel are missing; train the network"):
+        run(photographs, tmp_path, recipe, initial=read_weights(members[0]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pre_training_carries_the_sixth_convolution(photographs, tmp_path):
+    """Oracle: the weights of the first run, bit for bit at rate 0."""
+    recipe = replace(vary(QUICK, "sixth-conv"), epochs=1, learning_rate=1e-30)
+    first = run(photographs, tmp_path, recipe)
+    initial = read_weights(first.run)
+    second = run(photographs, tmp_path, initial.recipe, initial=initial, seed=3)
+    a, b = (load_arrays(r.run / "last.npz") for r in (first, second))
+    np.testing.assert_allclose(a["conv6/tower2/kernel"], b["conv6/tower2/kernel"], atol=1e-25)
+    assert not np.array_equal(a["fc8/kernel"], b["fc8/kernel"])
+
+
+# Caffe's weights
+
+SHAPES = {
+    "conv1": (11, 11, 3, 96),
+    "conv2": (5, 5, 48, 256),
+    "conv3": (3, 3, 256, 384),
+    "conv4": (3, 3, 192, 384),
+    "conv5": (3, 3, 192, 256),
+    "fc6": (9216, 4096),
+    "fc7": (4096, 4096),
+    "fc8": (4096, 1000),
+}
+
+
+def random_layers(shapes):
+    """The dictionary of bvlc_alexnet.npy with random values at which no layer dies."""
+    layers = {}
+    for name, shape in shapes.items():
+        fan_in = np.prod(shape[:-1])
+        kernel = RANDOM.standard_normal(shape, np.float32) * np.float32((2 / fan_in) ** 0.5)
+        layers[name] = [kernel, RANDOM.standard_normal(shape[-1], np.float32) * np.float32(0.3)]
+    return layers
+
+
+def save(path, layers):
+    np.save(path, layers, allow_pickle=True)
+    return path
+
+
+def converted(layers):
+    """What caffe-tensorflow makes of Caffe's dense layers: fc6 counts rows, columns, channels.
+
+    Its transposed matrices lie in memory, and so in the file, by columns.
+    """
+    channels = layers["conv5"][0].shape[-1]
+    kernel, bias = layers["fc6"]
+    side = round((len(kernel) / channels) ** 0.5)
+    caffes = np.ascontiguousarray(kernel.T).reshape(-1, channels, side, side)  # as Caffe keeps it
+    new = {**layers, "fc6": [caffes.transpose(2, 3, 1, 0).reshape(kernel.shape), bias]}
+    for name in ("fc7", "fc8"):
+        caffes = np.ascontiguousarray(layers[name][0].T)
+        new[name] = [caffes.transpose(1, 0), layers[name][1]]
+        assert new[name][0].__reduce__()[2][3], "by columns"
+    return new
+
+
+def caffe_probabilities(layers, rgb):
+    """Caffe's arithmetic in NumPy: BGR, k = 1, α over n, channels before rows in fc6."""
+
+    def grouped(x, name):
+        kernel, bias = layers[name]
+        kernels, biases = np.split(kernel, 2, axis=3), np.split(bias, 2)
+        return reference.relu(reference.convolve_in_towers(x, kernels, biases))
+
+    def normalized(x):
+        return reference.pool(reference.normalize_locally(x, k=1, n=5, alpha=1e-4 / 5))
+
+    x = (rgb - np.array(MEAN))[..., ::-1]
+    x = normalized(reference.relu(reference.convolve(x, *layers["conv1"], stride=4)))
+    x = normalized(grouped(x, "conv2"))
+    x = reference.relu(reference.convolve(x, *layers["conv3"]))
+    x = reference.pool(grouped(grouped(x, "conv4"), "conv5"))
+    x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    for name in ("fc6", "fc7"):
+        x = reference.relu(x @ layers[name][0] + layers[name][1])
+    return reference.softmax(x @ layers["fc8"][0] + layers["fc8"][1])
+
+
+def test_caffes_network_of_full_size(tmp_path):
+    """Oracle: Caffe's arithmetic in NumPy on the centre 227×227 of a photograph of 256×256."""
+    layers = random_layers(SHAPES)
+    path = save(tmp_path / "bvlc_alexnet.npy", converted(layers))
+    pixels = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((256, 256)).save(tmp_path / "photo.png")
+    (found,) = prediction.predict([tmp_path / "photo.png"], models=[path], top=1000)
+    image = load_image(ImageFile(tmp_path / "photo.png"), CAFFE).astype(float)
+    expected = caffe_probabilities(layers, image[None, 14:241, 14:241])[0]
+    assert len(found.classes) == 1000
+    by_number = dict(zip(found.classes, found.probabilities))
+    ours = [by_number[f"class {number}"] for number in range(1000)]
+    np.testing.assert_allclose(ours, expected, rtol=2e-3, atol=1e-6)
+    assert np.max(expected) > 3 / 1000  # there was something to find
+    (tmp_path / "bvlc_alexnet.txt").write_text("\n".join(f"n{number}" for number in range(1000)))
+    member = load_caffe(path)
+    assert member.classes[:2] == ("n0", "n1")
+
+
+NARROW = replace(
+    CAFFE,
+    stored_size=72,
+    crop_size=67,
+    convs=tuple(replace(a, filters=b.filters) for a, b in zip(CAFFE.convs, TINY.convs)),
+    dense=tuple(replace(layer, units=16) for layer in CAFFE.dense),
+)
+NARROW_SHAPES = {
+    "conv1": (11, 11, 3, 8),
+    "conv2": (5, 5, 4, 12),
+    "conv3": (3, 3, 12, 8),
+    "conv4": (3, 3, 4, 8),
+    "conv5": (3, 3, 4, 8),
+    "fc6": (8, 16),
+    "fc7": (16, 16),
+    "fc8": (16, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers.pop("fc7"), "fc7 is missing"),
+        (lambda layers: layers.update(fc9=[]), "fc9 is not a layer of AlexNet"),
+        (lambda layers: layers["conv3"].pop(), r"conv3 is not \[weights, biases\]"),
+        (
+            lambda layers: layers.update(conv2=random_layers({"conv2": (5, 5, 8, 12)})["conv2"]),
+            r"conv2/tower1/kernel: expected float32 \(5, 5, 4, 6\)",
+        ),
+        (
+            lambda layers: layers.update(fc6=random_layers({"fc6": (9, 16)})["fc6"]),
+            r"fc6/kernel: expected float32 \(8, 16\)",
+        ),
+        (
+            lambda layers: layers.update(fc7=[np.zeros((16, 16)), np.zeros(16)]),
+            "fc7 is not .*expected <f4. Received: <f8",
+        ),
+        (lambda layers: layers["fc8"][1].fill(np.inf), "fc8/bias: .*not finite"),
+    ],
+)
+def test_a_file_of_another_structure_is_refused_by_its_first_difference(tmp_path, change, message):
+    layers = random_layers(NARROW_SHAPES)
+    load_caffe(save(tmp_path / "good.npy", layers), NARROW)
+    change(layers)
+    with pytest.raises(AlexNetError, match=message):
+        load_caffe(save(tmp_path / "bad.npy", layers), NARROW)
+
+
+def test_a_file_that_python_2_wrote(tmp_path):
+    """Oracle: the same weights from a pickle of protocol 2, where strings are bytes."""
+    layers = converted(random_layers(NARROW_SHAPES))
+    new = save(tmp_path / "new.npy", layers)
+    old = tmp_path / "old.npy"
+    with old.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|O", "fortran_order": False, "shape": ()}
+        )
+        pickle.dump(np.array(layers, dtype=object), file, protocol=2)
+    a, b = read_caffe(new, NARROW), read_caffe(old, NARROW)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+class Attack:
+    """Unpickles as a call of the test's own function, which would leave a trace."""
+
+    def __reduce__(self):
+        return (open, ("attacked", "w"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"conv1": Attack()},
+        Attack(),
+        [1, 2],
+        {"conv1": [1, 2]},
+        np.zeros(3, np.float32),
+    ],
+)
+def test_no_file_runs_code_and_each_gets_our_own_error(tmp_path, monkeypatch, content):
+    """Oracle: no trace of the call; one line."""
+    monkeypatch.chdir(tmp_path)
+    np.save("evil.npy", np.array(content, dtype=object), allow_pickle=True)
+    with pytest.raises(AlexNetError, match=r"evil\.npy"):
+        read_caffe(tmp_path / "evil.npy", NARROW)
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello", b"\x93NUMPY\x01\x00\xff\xff{"])
+def test_a_file_that_is_none_is_refused(tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(AlexNetError, match="not the weights of Caffe's AlexNet"):
+        read_caffe(tmp_path / "x.npy")
+
+
+def test_towers_and_colours_of_caffes_weights(tmp_path):
+    """Oracle: Caffe's own kernels by hand: RGB for BGR, the second half for the second tower."""
+    layers = random_layers(NARROW_SHAPES)
+    arrays = read_caffe(save(tmp_path / "bvlc.npy", layers), NARROW)
+    np.testing.assert_array_equal(arrays["conv1/kernel"], layers["conv1"][0][:, :, ::-1])
+    np.testing.assert_array_equal(arrays["conv4/tower2/kernel"], layers["conv4"][0][..., 4:])

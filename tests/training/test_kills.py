@@ -1,0 +1,139 @@
+"""Whatever moment a training is killed at, it goes on as if nothing had happened.
+
+`benchmarks/kills.py` kills processes at random; here every moment of writing is tried in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_training import QUICK, assert_same_run, run
+
+from alexnet_cli.data import scanning, splitting
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.inference.reports import Listener
+from alexnet_cli.runs.arrays import load_arrays
+from alexnet_cli.system.stopping import Interrupted
+from alexnet_cli.training import training
+from alexnet_cli.training.devices import choose_devices
+
+PLAIN = replace(  # compiles sooner
+    QUICK,
+    convs=tuple(replace(c, then=("relu", "pool")) for c in (*QUICK.convs[:2], QUICK.convs[4])),
+    learning_rate=3e-4,
+    epochs=3,
+)
+WRITTEN = ["best.npz", "last.npz", "history.csv", "report.md", "latest"]
+AT_THE_END = ["curves.png", "metrics.json"]
+
+
+@pytest.fixture(scope="module")
+def moments(photographs, tmp_path_factory):
+    """An undisturbed run, and the run folder as it was before each file got its place.
+
+    That, temporary file included, is what SIGKILL would leave then. Two lists of them, by whether
+    an epoch had been saved; of those after it only the last for each file.
+    """
+    place, real = tmp_path_factory.mktemp("killed"), os.replace
+    before, after = {}, {}
+
+    def copy_and_replace(source, target):
+        name = Path(target).name
+        if name in WRITTEN + AT_THE_END:
+            (path,) = (path for path in (place / "whole").iterdir() if not path.is_symlink())
+            saved = (path / "last.npz").exists()
+            copy = place / f"{saved}-{name}" / "run"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(path, copy, symlinks=True)
+            (after if saved else before)[name] = copy
+        real(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", copy_and_replace)
+        whole = run(photographs, place / "whole", PLAIN).run
+    assert list(before) == WRITTEN[:2]
+    assert sorted(after) == sorted(WRITTEN + AT_THE_END)
+    return whole, before, after
+
+
+def test_killed_before_anything_was_saved_it_says_to_begin_anew(moments):
+    """Oracle: the file that is missing."""
+    _, before, _ = moments
+    for killed in before.values():
+        with pytest.raises(AlexNetError, match=r"last\.npz is missing; train again"):
+            training.resume(killed, devices=choose_devices(0))
+
+
+@pytest.mark.parametrize("name", WRITTEN + AT_THE_END)
+def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moments, name):
+    """Oracle: the run that nobody killed: states bit for bit, metrics, and no other file."""
+    whole, _, after = moments
+    killed = after[name]
+    assert len(list(killed.glob(".*"))) == 1  # what was being written
+    training.resume(killed, devices=choose_devices(0))
+    assert_same_run(killed, whole)
+    best = [load_arrays(path / "best.npz") for path in (killed, whole)]
+    assert {n: a.tobytes() for n, a in best[0].items()} == {
+        n: a.tobytes() for n, a in best[1].items()
+    }
+    found, expected = (json.loads((path / "metrics.json").read_text()) for path in (killed, whole))
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+    assert (killed.parent / "latest").resolve() == killed
+    with pytest.raises(UsageError, match="epochs are done"):
+        training.resume(killed, devices=choose_devices(0))
+
+
+@pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
+def test_a_split_killed_while_it_replaces_another_leaves_nothing_once_repeated(
+    photographs, tmp_path, moment
+):
+    """Oracle: the moments when neither is in place, and when both are; the folder in the end."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from alexnet_cli.data import scanning, splitting
+out = Path({str(tmp_path / "out")!r})
+plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), val=0.5)
+splitting.write(plan, out)
+def strike(event, arguments):
+    if event == {moment!r} and Path(out.parent, ".out.alexnet-old", "train").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(strike)
+splitting.write(plan, out, force=True)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    left = {".out.alexnet-old", ".out.alexnet-partial" if moment == "os.rename" else "out"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    splitting.write(splitting.plan(scanning.scan(photographs)), tmp_path / "out", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(splitting.open_data(tmp_path / "out").files) == 36
+
+
+def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
+    """Oracle: as above; and figures of fewer epochs are not taken for those of more."""
+    whole, _, _ = moments
+    shutil.copytree(whole, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.json"
+    old = json.loads(metrics.read_text())
+
+    class Stop(Listener):
+        def scoring(self, done, total):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="Epoch 4 is safe; continue with") as stopped:
+        training.resume(tmp_path / "run", devices=choose_devices(0), epochs=4, listener=Stop())
+    assert stopped.value.exit_code == 143
+    assert not metrics.exists()
+    report = training.resume(tmp_path / "run", devices=choose_devices(0))
+    assert (old["last"]["epoch"], report.last.epoch) == (3, 4)
+    assert json.loads(metrics.read_text())["last"]["epoch"] == 4
