@@ -12,9 +12,9 @@ import math
 import time
 from collections.abc import Callable
 
-from alexnet_cli.system import startup
+from alexnet_cli.system import tensorflow_startup
 
-startup.load_tensorflow()
+tensorflow_startup.load_tensorflow()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
@@ -51,10 +51,10 @@ def best(function: Callable[..., tf.Tensor], *arguments: object) -> float:
 
 def main() -> None:
     """Time products and steps."""
-    from alexnet_cli.network.model import build_alexnet
-    from alexnet_cli.recipes.recipes import PAPER
+    from alexnet_cli.network.architecture import build_alexnet
+    from alexnet_cli.recipes.presets import PAPER
     from alexnet_cli.training.devices import choose_devices
-    from alexnet_cli.training.momentum import PaperMomentum
+    from alexnet_cli.training.optimizer import PaperMomentum
     from alexnet_cli.training.step import compile_step
 
     for precision in ("float32", "bfloat16"):

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.inference.reports import Listener
+from alexnet_cli.inference.results import Listener
 from alexnet_cli.runs.metrics import EpochRow
-from alexnet_cli.system import startup
+from alexnet_cli.system import tensorflow_startup
 from benchmarks.common import FLOWERS, line
 from benchmarks.kills import NARROW
 
-startup.load_tensorflow()
+tensorflow_startup.load_tensorflow()
 
-from alexnet_cli.training import training  # noqa: E402
+from alexnet_cli.training import start_and_resume  # noqa: E402
 from alexnet_cli.training.devices import choose_devices  # noqa: E402
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     recipe = replace(recipe, dense=tuple(replace(layer, units=64) for layer in recipe.dense))
     sampler = Sampler()
     with tempfile.TemporaryDirectory() as out:
-        training.train(
+        start_and_resume.train(
             FLOWERS, recipe=recipe, devices=choose_devices(0), out=Path(out), listener=sampler
         )
     samples = np.array(sampler.samples, float)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data import scanning, shards, splitting
+from alexnet_cli.data import scanning, splitting, tfrecords
 from alexnet_cli.data.manifest import Manifest
-from alexnet_cli.data.pipeline import load_image
-from alexnet_cli.recipes.recipes import PAPER
-from alexnet_cli.system import startup
+from alexnet_cli.data.store import load_image
+from alexnet_cli.recipes.presets import PAPER
+from alexnet_cli.system import tensorflow_startup
 from benchmarks.common import folder_of_photographs, line
 
 
@@ -32,11 +32,11 @@ def rate(data: Manifest) -> float:
 
 def main() -> None:
     """Compare both forms."""
-    startup.load_tensorflow()
+    tensorflow_startup.load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         plan = splitting.plan(scanning.scan(folder_of_photographs()))
         began = time.perf_counter()
-        prepared = shards.write(plan, Path(folder, "prepared"))
+        prepared = tfrecords.write(plan, Path(folder, "prepared"))
         seconds = time.perf_counter() - began
         n = len(plan.files)
         n_bytes = sum(file.path.stat().st_size for file in plan.files) / n

@@ -15,8 +15,8 @@ from benchmarks.common import alexnet, folder_of_photographs, line, run
 PREDICT = """
 import resource, sys, time
 from pathlib import Path
-from alexnet_cli.system import startup
-startup.load_tensorflow()
+from alexnet_cli.system import tensorflow_startup
+tensorflow_startup.load_tensorflow()
 from alexnet_cli.inference import prediction
 photographs = sorted(Path(sys.argv[1]).rglob("*.jpg"))
 wanted = int(sys.argv[3])
@@ -31,14 +31,14 @@ print(n / (time.perf_counter() - began), resource.getrusage(resource.RUSAGE_SELF
 
 def bench(data: Path) -> None:
     """Train an epoch, then time the forward pass alone and what the commands make of it."""
-    from alexnet_cli.system import startup
+    from alexnet_cli.system import tensorflow_startup
 
-    startup.load_tensorflow()
+    tensorflow_startup.load_tensorflow()
     import numpy as np
 
     from alexnet_cli.inference import evaluation
-    from alexnet_cli.runs.artifacts import RunFolder
-    from alexnet_cli.runs.ensemble import load_member
+    from alexnet_cli.runs.models import load_member
+    from alexnet_cli.runs.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "runs")

@@ -29,11 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.reports import Listener, TrainPlan
-from alexnet_cli.recipes.recipes import PAPER
-from alexnet_cli.runs.arrays import load_arrays, load_notes
-from alexnet_cli.runs.artifacts import RunFolder
+from alexnet_cli.inference.results import Listener, TrainPlan
+from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.runs.weights_file import load_arrays, load_notes
 from alexnet_cli.training.cluster import Cluster, meet
 from benchmarks.common import FLOWERS
 
@@ -73,7 +73,7 @@ class _Teller(Listener):
 
 def work(parent: Connection, cluster: Cluster | None, place: Path, epochs: int | None) -> None:
     """Train as one worker: resume the run at `place`, or begin one in it."""
-    from alexnet_cli.training import training
+    from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
 
     if cluster:
@@ -81,10 +81,12 @@ def work(parent: Connection, cluster: Cluster | None, place: Path, epochs: int |
     devices, listener = choose_devices(0, "float32", cluster), _Teller(parent)
     try:
         if (place / "model.json").exists():
-            training.resume(place, devices=devices, epochs=epochs, listener=listener)
+            start_and_resume.resume(place, devices=devices, epochs=epochs, listener=listener)
         else:
             recipe = replace(NARROW, epochs=epochs or NARROW.epochs)
-            training.train(FLOWERS, recipe=recipe, devices=devices, out=place, listener=listener)
+            start_and_resume.train(
+                FLOWERS, recipe=recipe, devices=devices, out=place, listener=listener
+            )
     except AlexNetError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -191,7 +193,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    _SERVER.set_forkserver_preload(["alexnet_cli.training.training"])
+    _SERVER.set_forkserver_preload(["alexnet_cli.training.start_and_resume"])
     draw, began, n = random.Random(arguments.seed), time.monotonic(), arguments.workers
     moments: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,13 +17,13 @@ TRAIN = """
 import math, resource, sys
 from dataclasses import replace
 from pathlib import Path
-from alexnet_cli.system import startup
-startup.load_tensorflow()
-from alexnet_cli.training import training
+from alexnet_cli.system import tensorflow_startup
+tensorflow_startup.load_tensorflow()
+from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.network.model import build_alexnet
-from alexnet_cli.recipes.recipes import PAPER
-from alexnet_cli.inference.reports import Listener
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.recipes.presets import PAPER
+from alexnet_cli.inference.results import Listener
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -42,7 +42,7 @@ at_rest = resident()
 try:
     recipe = replace(PAPER, batch_size=batch)
     out = Path(sys.argv[3])
-    training.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Few())
+    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Few())
 except Enough:
     pass
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

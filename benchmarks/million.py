@@ -38,12 +38,12 @@ if sys.argv[1] == "plan":
     plan = splitting.plan(scan)
     mark("split planned")
 else:
-    from alexnet_cli.system import startup
-    startup.load_tensorflow()
-    from alexnet_cli.training import training
+    from alexnet_cli.system import tensorflow_startup
+    tensorflow_startup.load_tensorflow()
+    from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
-    from alexnet_cli.recipes.recipes import PAPER
-    from alexnet_cli.inference.reports import Listener
+    from alexnet_cli.recipes.presets import PAPER
+    from alexnet_cli.inference.results import Listener
     mark("TensorFlow imported")
 
     class Few(Listener):
@@ -61,7 +61,7 @@ else:
                 raise SystemExit
 
     devices, listener = choose_devices(0), Few()
-    training.train(tree, recipe=PAPER, devices=devices, out=out, check=False, listener=listener)
+    start_and_resume.train(tree, recipe=PAPER, devices=devices, out=out, check=False, listener=listener)
 """
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from alexnet_cli.inference import evaluation, prediction
-from alexnet_cli.inference.reports import Prediction
+from alexnet_cli.inference.results import Prediction
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet_cli.system import startup
+from alexnet_cli.system import tensorflow_startup
 from benchmarks.common import folder_of_photographs
 
 
@@ -20,21 +20,21 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
 
     Epochs of both take turns, so that whatever else the machine does meets both alike.
     """
-    startup.load_tensorflow()
+    tensorflow_startup.load_tensorflow()
     import tensorflow as tf
 
-    from alexnet_cli.network.model import build_alexnet
-    from alexnet_cli.recipes.recipes import PAPER
-    from alexnet_cli.training import training
+    from alexnet_cli.network.architecture import build_alexnet
+    from alexnet_cli.recipes.presets import PAPER
+    from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
-    from alexnet_cli.training.momentum import PaperMomentum
+    from alexnet_cli.training.optimizer import PaperMomentum
     from alexnet_cli.training.step import compile_step
 
     devices, batch = choose_devices(), PAPER.batch_size
     from_disk: list[float] = []
     from_memory: list[float] = []
 
-    class Turns(training.Listener):
+    class Turns(start_and_resume.Listener):
         def started(self, plan):
             self.n_images = plan.n_images["train"]
             with devices.strategy.scope():
@@ -56,7 +56,9 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         recipe = replace(PAPER, epochs=epochs + 1)
-        training.train(data, recipe=recipe, devices=devices, out=Path(folder), listener=Turns())
+        start_and_resume.train(
+            data, recipe=recipe, devices=devices, out=Path(folder), listener=Turns()
+        )
     disk, memory = (statistics.median(rates[1:]) for rates in (from_disk, from_memory))
     print(f"step from one tensor        {memory:6.1f} images/s in {devices.precision}")
     print(f"alexnet train, disk to step {disk:6.1f} images/s   {disk / memory:.3f} (goal: 0.9)")

@@ -20,12 +20,12 @@ OURS = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from alexnet_cli.system import startup
-startup.load_tensorflow()
-from alexnet_cli.training import training
+from alexnet_cli.system import tensorflow_startup
+tensorflow_startup.load_tensorflow()
+from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.recipes.recipes import RECIPES
-from alexnet_cli.inference.reports import Listener
+from alexnet_cli.recipes.presets import RECIPES
+from alexnet_cli.inference.results import Listener
 
 class Enough(Exception): pass
 
@@ -43,7 +43,7 @@ steps, recipe = int(sys.argv[2]), RECIPES[sys.argv[4]]
 devices = choose_devices(0, sys.argv[3])
 try:
     out = Path(sys.argv[5])
-    training.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Clock())
+    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Clock())
 except Enough:
     pass
 """
@@ -109,8 +109,8 @@ print(128 * steps / (time.perf_counter() - began))
 
 NOTEBOOK = """
 import sys, time
-from alexnet_cli.system import startup
-startup.load_tensorflow()
+from alexnet_cli.system import tensorflow_startup
+tensorflow_startup.load_tensorflow()
 import keras
 from keras import layers
 from keras.src.legacy.preprocessing.image import ImageDataGenerator

@@ -17,19 +17,19 @@ from benchmarks.common import line
 
 WORKER = """
 import os, sys, time
-from alexnet_cli.system import startup
+from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.training.cluster import Cluster, meet
 index, addresses, batch = int(sys.argv[1]), tuple(sys.argv[2].split(",")), int(sys.argv[3])
 cluster = Cluster(addresses, index) if len(addresses) > 1 else None
 if cluster:
     meet(cluster)
-startup.load_tensorflow()
+tensorflow_startup.load_tensorflow()
 import numpy as np
 import tensorflow as tf
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.network.model import build_alexnet
-from alexnet_cli.training.momentum import PaperMomentum
-from alexnet_cli.recipes.recipes import PAPER
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.training.optimizer import PaperMomentum
+from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.training.step import compile_step
 
 devices = choose_devices(0, "float32", cluster)

@@ -62,18 +62,18 @@ def twist(paths: list[Path], folder: Path) -> list[Path]:
 def bench_agreement(data: Path, model: Path) -> None:
     """Compare what NumPy makes of up to 300 photographs with what TensorFlow does."""
     from alexnet_cli.inference import prediction
-    from alexnet_cli.inference.reports import Prediction
-    from alexnet_cli.runs import ensemble
+    from alexnet_cli.inference.results import Prediction
+    from alexnet_cli.runs import models
 
     paths = sorted(data.rglob("*.jpg"))
     paths = twist(random.Random(0).sample(paths, min(300, len(paths))), model.parent)
     found = []
-    for ensemble.FEW in (len(paths), 0):
+    for models.FEW in (len(paths), 0):
         began = time.perf_counter()
         outcomes = list(prediction.predict(paths, models=[model], top=1000))
         seconds = time.perf_counter() - began
         found.append([o for o in outcomes if isinstance(o, Prediction)])
-        name = "NumPy" if ensemble.FEW else "TensorFlow, its import included"
+        name = "NumPy" if models.FEW else "TensorFlow, its import included"
         line(f"{len(paths)} photographs by {name}", f"{seconds:.2f} s")
     same = sum(a.classes == b.classes for a, b in zip(*found))
     apart = max(

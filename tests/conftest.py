@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_cli.recipes import recipes
-from alexnet_cli.system import startup
+from alexnet_cli.recipes import presets
+from alexnet_cli.system import tensorflow_startup
 
 # The paper's network with every kind of layer, and every width and size as small as it can be.
 _WIDTHS = (8, 12, 8, 8, 8)
 TINY = replace(
-    recipes.PAPER,
+    presets.PAPER,
     name="tiny",
     stored_size=72,
     crop_size=64,
-    convs=tuple(replace(c, filters=w) for c, w in zip(recipes.PAPER.convs, _WIDTHS)),
-    dense=tuple(replace(d, units=16) for d in recipes.PAPER.dense),
+    convs=tuple(replace(c, filters=w) for c, w in zip(presets.PAPER.convs, _WIDTHS)),
+    dense=tuple(replace(d, units=16) for d in presets.PAPER.dense),
     batch_size=8,
     epochs=2,
 )
-startup.load_tensorflow()  # before any test module imports it aloud
+tensorflow_startup.load_tensorflow()  # before any test module imports it aloud
 
 COLOURS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
 

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from alexnet_cli.cli.app import app
-from alexnet_cli.network.model import build_alexnet
-from alexnet_cli.recipes import recipes
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.recipes import presets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -28,7 +28,7 @@ def test_the_readme_has_every_option_and_no_other(name):
 
 
 def test_the_readme_has_every_recipe_and_every_package():
-    for name in recipes.RECIPES:
+    for name in presets.RECIPES:
         assert f"`{name}` is " in README
     tree = README[README.index("## The code") :]
     packages = {path.parent.name for path in (ROOT / "alexnet_cli").glob("*/__init__.py")}
@@ -59,7 +59,7 @@ def test_the_example_credits_exactly_its_photographs():
 
 def test_the_scale_on_paper_is_what_its_formulas_give():
     """Oracle: the formulas, with the parameters of the network itself."""
-    parameters, speed = build_alexnet(recipes.PAPER, 1000).count_params(), 100e12
+    parameters, speed = build_alexnet(presets.PAPER, 1000).count_params(), 100e12
     flop = 2 * (3 * 724_406_816 - 96 * 363 * 55 * 55)
     text = (ROOT / "docs" / "scale.md").read_text()
     assert f"{parameters:,} parameters" in text

@@ -38,10 +38,10 @@ def evaluate(
     """Measure a trained network: scores, classes, confusions."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
+    from alexnet_cli.cli import tables
     from alexnet_cli.inference import evaluation
-    from alexnet_cli.reports import figures, page
-    from alexnet_cli.system.files import write_json
+    from alexnet_cli.reports import html_report, plots
+    from alexnet_cli.system.atomic_files import write_json
 
     console = Console()
     for file in filter(None, (report, json)):  # before the long wait
@@ -51,7 +51,7 @@ def evaluate(
             raise typer.BadParameter(f"{file}: is a folder; name a file")
         if file.is_symlink() or (file.exists() and not file.is_file()):  # /dev/stdout, /dev/null
             raise typer.BadParameter(f"{file}: is a link or a device; name a file")
-    with render.progress_bar(console, "evaluating") as progress:
+    with tables.progress_bar(console, "evaluating") as progress:
         found = evaluation.evaluate(
             data,
             models=model,
@@ -60,17 +60,17 @@ def evaluate(
             none_below=none_below,
             progress=progress,
         )
-    render.show_evaluation(console, found, none_below)  # first, as files may fail to be written
+    tables.show_evaluation(console, found, none_below)  # first, as files may fail to be written
     if json is not None:
-        write_json(json, render.evaluation_json(found))
+        write_json(json, tables.evaluation_json(found))
     if report is not None:
-        page.write(found, report)
-        render.say(console, f"page written to {report}")
+        html_report.write(found, report)
+        tables.say(console, f"page written to {report}")
     first = found.members[0].path
     folder = data.resolve().name[:50] if data else None
     part = None if split == "val" else split
     name = "-".join(filter(None, ("confusion", folder, part)))
     picture = (first if first.is_dir() else first.parent) / f"{name}.png"
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
-    figures.draw_confusion(found.matrix, found.classes, picture, title)
-    render.say(console, f"confusion matrix drawn in {picture}")
+    plots.draw_confusion(found.matrix, found.classes, picture, title)
+    tables.say(console, f"confusion matrix drawn in {picture}")

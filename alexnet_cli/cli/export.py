@@ -37,12 +37,12 @@ def export(
     """Write a trained network for other programs, and check it against the run."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
-    from alexnet_cli.system import startup
+    from alexnet_cli.cli import tables
+    from alexnet_cli.system import tensorflow_startup
 
     console = Console()
-    startup.load_tensorflow()
+    tensorflow_startup.load_tensorflow()
     from alexnet_cli.inference import exporting
 
     report = exporting.export(run, format.value, out, form=form, licence=licence, force=force)
-    render.show_export(console, report)
+    tables.show_export(console, report)

@@ -23,11 +23,11 @@ def figures(
     """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
-    from alexnet_cli.reports import gallery
+    from alexnet_cli.cli import tables
+    from alexnet_cli.reports import paper_figures
 
     console = Console()
-    with render.progress_bar(console, "looking at the training images") as progress:
-        pictures = gallery.draw(runs, out, progress)
+    with tables.progress_bar(console, "looking at the training images") as progress:
+        pictures = paper_figures.draw(runs, out, progress)
     for picture in pictures:
-        render.say(console, str(picture))
+        tables.say(console, str(picture))

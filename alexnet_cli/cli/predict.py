@@ -31,10 +31,10 @@ def predict(
     """Say what photographs show."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
+    from alexnet_cli.cli import tables
     from alexnet_cli.data.manifest import Rejected
     from alexnet_cli.inference import prediction
-    from alexnet_cli.inference.reports import Prediction
+    from alexnet_cli.inference.results import Prediction
 
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
@@ -43,7 +43,7 @@ def predict(
 
     def outcomes() -> Any:
         nonlocal failures
-        with render.progress_bar(console, "looking at the training images") as progress:
+        with tables.progress_bar(console, "looking at the training images") as progress:
             found = prediction.predict(
                 images,
                 models=model,
@@ -57,28 +57,28 @@ def predict(
         for outcome in chain([first] if first else [], found):
             if isinstance(outcome, Rejected):
                 failures += 1
-                complain(render.rejection(outcome))
+                complain(tables.rejection(outcome))
             elif outcome.neighbours:
                 shown.append(outcome)
             yield outcome
 
     if json:
-        print(render.prediction_json(list(outcomes())))
+        print(tables.prediction_json(list(outcomes())))
     elif csv:
-        render.write_prediction_csv(sys.stdout, outcomes())
+        tables.write_prediction_csv(sys.stdout, outcomes())
     else:
         for outcome in outcomes():
             if isinstance(outcome, Prediction):
-                render.show_prediction(console, outcome)
+                tables.show_prediction(console, outcome)
     if shown:
-        from alexnet_cli.reports import gallery
+        from alexnet_cli.reports import paper_figures
 
         try:
-            picture = gallery.draw_nearest(shown, model)
+            picture = paper_figures.draw_nearest(shown, model)
         except OSError as error:  # a run that one may only read
             complain(f"{error.filename}: {error.strerror}; the neighbours are not drawn")
         else:
             if not (json or csv):
-                render.say(console, f"drawn in {picture}")
+                tables.say(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)

@@ -16,15 +16,15 @@ def recipes(
     """List the recipes, or hold one against the paper, constant by constant."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
-    from alexnet_cli.recipes.recipes import RECIPES, find_recipe
-    from alexnet_cli.runs.artifacts import RunFolder
+    from alexnet_cli.cli import tables
+    from alexnet_cli.recipes.presets import RECIPES, find_recipe
+    from alexnet_cli.runs.run_folder import RunFolder
 
     console = Console()
     if name is None:
-        render.show_recipes(console)
+        tables.show_recipes(console)
     else:
         is_run = name not in RECIPES and Path(name).is_dir()
         run = RunFolder.find(Path(name)) if is_run else None
-        render.show_fidelity(console, run.recipe() if run else find_recipe(name))
-        render.show_findings(console, run.findings() if run else ())
+        tables.show_fidelity(console, run.recipe() if run else find_recipe(name))
+        tables.show_findings(console, run.findings() if run else ())

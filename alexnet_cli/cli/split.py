@@ -38,9 +38,9 @@ def split(
     """Divide a folder of class folders into training, validation and test images."""
     from rich.console import Console
 
-    from alexnet_cli.cli import render
-    from alexnet_cli.data import journal, scanning, shards, splitting
-    from alexnet_cli.system import startup
+    from alexnet_cli.cli import tables
+    from alexnet_cli.data import scan_cache, scanning, splitting, tfrecords
+    from alexnet_cli.system import tensorflow_startup
 
     console = Console()
     divided = prepare and scanning.is_split(source)
@@ -50,17 +50,17 @@ def split(
     if prepare and is_typed(context, "link"):
         raise typer.BadParameter("--prepare writes new images: leave out --link")
     splitting.check_target(out, scanning.require_folder(source), force)  # before the long wait
-    with render.progress_bar(console, "checking images") as progress:
-        reading = scanning.Reading(not no_check, journal.beside(out), progress)
+    with tables.progress_bar(console, "checking images") as progress:
+        reading = scanning.Reading(not no_check, scan_cache.beside(out), progress)
         if divided:
             planned = splitting.open_data(source, reading=reading)
         else:
             scan = scanning.scan(source, reading)
             planned = splitting.plan(scan, val=val, test=test, seed=seed)
-    with render.progress_bar(console, "writing") as progress:
+    with tables.progress_bar(console, "writing") as progress:
         if prepare:
-            startup.load_tensorflow()
-            written = shards.write(planned, out, force=force, progress=progress)
+            tensorflow_startup.load_tensorflow()
+            written = tfrecords.write(planned, out, force=force, progress=progress)
         else:
             written = splitting.write(planned, out, link=link.value, force=force, progress=progress)
-    render.show_split(console, written, out)
+    tables.show_split(console, written, out)

@@ -88,10 +88,10 @@ def train(
     """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
     from rich.console import Console
 
-    from alexnet_cli.cli import screen
-    from alexnet_cli.recipes.recipes import DEFAULT, find_recipe
+    from alexnet_cli.cli import training_view
+    from alexnet_cli.recipes.presets import DEFAULT, find_recipe
     from alexnet_cli.recipes.variants import compose
-    from alexnet_cli.system import startup
+    from alexnet_cli.system import tensorflow_startup
     from alexnet_cli.training.cluster import find_cluster, meet
 
     given = [name for name in _FIXED if is_typed(context, name)]
@@ -106,9 +106,9 @@ def train(
     cluster = find_cluster(workers, worker, os.environ)
     if cluster:
         meet(cluster)
-    startup.load_tensorflow()
-    from alexnet_cli.network.classifier import read_weights
-    from alexnet_cli.training import training
+    tensorflow_startup.load_tensorflow()
+    from alexnet_cli.network.keras_network import read_weights
+    from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
 
     console = Console()
@@ -116,11 +116,13 @@ def train(
     initial = read_weights(weights) if weights else None
     base = initial.recipe if initial and recipe is None else find_recipe(recipe or DEFAULT)
     chosen = compose(base, variant or (), settings)
-    with screen.open_screen(console, cluster) as listener:
+    with training_view.open_screen(console, cluster) as listener:
         if resume is not None:
-            report = training.resume(resume, devices=devices, epochs=epochs, listener=listener)
+            report = start_and_resume.resume(
+                resume, devices=devices, epochs=epochs, listener=listener
+            )
         else:
-            report = training.train(
+            report = start_and_resume.train(
                 data,
                 recipe=chosen,
                 devices=devices,
@@ -131,4 +133,4 @@ def train(
                 listener=listener,
             )
     if report:
-        screen.show_training(console, report)
+        training_view.show_training(console, report)

@@ -14,8 +14,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.system import strict
-from alexnet_cli.system.files import atomic_write, open_file
+from alexnet_cli.system import strict_json
+from alexnet_cli.system.atomic_files import atomic_write, open_file
 
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.jsonl"
@@ -187,7 +187,7 @@ def is_ours(folder: Path) -> bool:
 
 def _entry(line: bytes) -> dict[str, Any]:
     try:
-        entry = strict.loads(line, _LONGEST_HEADER)
+        entry = strict_json.loads(line, _LONGEST_HEADER)
     except ValueError as error:
         raise ValueError(f"is not JSON as we write it: {error}") from None
     if not isinstance(entry, dict):

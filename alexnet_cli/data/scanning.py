@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path
 
 from alexnet_cli.data import images
-from alexnet_cli.data.journal import Verdict, judge
 from alexnet_cli.data.manifest import ImageFile, Progress, Rejected, is_ours
+from alexnet_cli.data.scan_cache import Verdict, judge
 from alexnet_cli.errors import AlexNetError, ImageError
 
 _SPLIT_NAMES = {

@@ -17,7 +17,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePath
 
-from alexnet_cli.data import journal
+from alexnet_cli.data import scan_cache
 from alexnet_cli.data.manifest import (
     MANIFEST,
     SPLITS,
@@ -40,8 +40,8 @@ from alexnet_cli.data.scanning import (
     scan,
 )
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.files import hold
-from alexnet_cli.system.parallel import for_each
+from alexnet_cli.system.atomic_files import hold
+from alexnet_cli.system.workers import for_each
 
 LINKS = ("copy", "hard", "symbolic")
 
@@ -197,7 +197,7 @@ def write(
             write_manifest(written, partial / MANIFEST)
             check_target(out, planned.source, force)  # copying takes long: has anyone been here?
             swap(partial, out)
-            journal.forget(out)
+            scan_cache.forget(out)
     except OSError as error:
         raise AlexNetError(failure(error, out)) from error
     return written

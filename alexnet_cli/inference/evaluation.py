@@ -9,13 +9,13 @@ import numpy as np
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest
-from alexnet_cli.data.pipeline import LeftOut
+from alexnet_cli.data.store import LeftOut
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.reports import EvaluationReport, Judged, MemberScore
+from alexnet_cli.inference.results import EvaluationReport, Judged, MemberScore
 from alexnet_cli.runs import metrics
-from alexnet_cli.runs.ensemble import Ensemble, Member
 from alexnet_cli.runs.metrics import Score
-from alexnet_cli.system.parallel import in_order, keeping
+from alexnet_cli.runs.models import Ensemble, Member
+from alexnet_cli.system.workers import in_order, keeping
 
 SHOWN = 12  # of the worst and of the most doubtful images
 # Probabilities below which an image may be called none of the classes.

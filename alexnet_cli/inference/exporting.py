@@ -17,16 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_cli.data.manifest import ImageFile
-from alexnet_cli.data.pipeline import Float32Array, LeftOut, load_image
+from alexnet_cli.data.store import Float32Array, LeftOut, load_image
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.reports import ExportReport
-from alexnet_cli.network.classifier import Classifier
+from alexnet_cli.inference.results import ExportReport
+from alexnet_cli.network.keras_network import Classifier
 from alexnet_cli.network.layers import Centre, LocalResponseNormalization
-from alexnet_cli.runs.artifacts import RunFolder
-from alexnet_cli.runs.ensemble import Member, load_member
-from alexnet_cli.system.names import plain
-from alexnet_cli.system.parallel import in_order, keeping
-from alexnet_cli.system.startup import quiet_stderr
+from alexnet_cli.runs.models import Member, load_member
+from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.system.safe_names import plain
+from alexnet_cli.system.tensorflow_startup import quiet_stderr
+from alexnet_cli.system.workers import in_order, keeping
 
 FORMS = {"savedmodel": ("float32",), "onnx": ("float32",), "litert": ("float32", "float16", "int8")}
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}

@@ -15,12 +15,12 @@ from alexnet_cli.data.manifest import (
     is_ours,
     read_manifest,
 )
-from alexnet_cli.data.pipeline import Float32Array
+from alexnet_cli.data.store import Float32Array
 from alexnet_cli.errors import AlexNetError, BadFile, UsageError
-from alexnet_cli.inference.reports import Neighbour, Prediction
-from alexnet_cli.inference.retrieval import TrainingImages
-from alexnet_cli.runs.ensemble import Ensemble
-from alexnet_cli.system.parallel import in_order
+from alexnet_cli.inference.neighbors import TrainingImages
+from alexnet_cli.inference.results import Neighbour, Prediction
+from alexnet_cli.runs.models import Ensemble
+from alexnet_cli.system.workers import in_order
 
 
 def predict(

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes.recipe import Conv, Dense, Recipe, differences
-from alexnet_cli.recipes.recipes import choose, each, hidden_biases
+from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, differences
+from alexnet_cli.recipes.presets import choose, each, hidden_biases
 
 
 def _without(recipe: Recipe, step: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.startup import quiet_stderr
+from alexnet_cli.system.tensorflow_startup import quiet_stderr
 from alexnet_cli.training.cluster import Cluster
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.metrics import EpochRow
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from alexnet_cli.training.momentum import PaperMomentum
+from alexnet_cli.training.optimizer import PaperMomentum
 
 # Below 6e-8 float16 knows only 0, which is where the gradients of a mean over 128 images may lie:
 # the loss is multiplied by this, and the gradients, float32 by then, are divided by it.

@@ -17,13 +17,13 @@ from PIL import Image
 from test_training import QUICK
 
 from alexnet_cli.cli.app import main
-from alexnet_cli.recipes import recipes, variants
+from alexnet_cli.recipes import presets, variants
 
 
 @pytest.fixture
 def alexnet(capfd, monkeypatch):
     """Run a command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.setitem(recipes.RECIPES, "quick", QUICK)
+    monkeypatch.setitem(presets.RECIPES, "quick", QUICK)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments):
@@ -255,7 +255,7 @@ def test_recipes_are_listed_and_explained(alexnet):
     code, said, err = alexnet("recipes")
     assert (code, err) == (0, "")
     first_words = {line.split()[0] for line in said.splitlines() if line}
-    assert {*recipes.RECIPES, *variants.VARIANTS} - {"quick"} <= first_words
+    assert {*presets.RECIPES, *variants.VARIANTS} - {"quick"} <= first_words
     code, said, err = alexnet("recipes", "caffe")
     assert (code, err) == (0, "")
     lines = said.splitlines()

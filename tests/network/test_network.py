@@ -13,13 +13,13 @@ import tensorflow as tf
 from conftest import TINY
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network.classifier import get_weights, set_weights
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.network.keras_network import get_weights, set_weights
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
-from alexnet_cli.network.model import build_alexnet
-from alexnet_cli.recipes import recipes, variants
+from alexnet_cli.recipes import presets, variants
 from alexnet_cli.runs.metrics import balancing_weights
 from alexnet_cli.training import devices
-from alexnet_cli.training.momentum import PaperMomentum
+from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.step import compile_step
 
 RANDOM = np.random.default_rng(7)
@@ -90,8 +90,8 @@ def test_a_tower_sees_only_its_own_channels():
 @pytest.mark.parametrize(
     ("recipe", "n_parameters"),
     [
-        *((r, 60_965_224) for r in (recipes.PAPER, recipes.RELEASED, recipes.CAFFE)),
-        (recipes.NOTEBOOK, 62_379_752),
+        *((r, 60_965_224) for r in (presets.PAPER, presets.RELEASED, presets.CAFFE)),
+        (presets.NOTEBOOK, 62_379_752),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -132,11 +132,11 @@ def narrowed(recipe, crop_size):
 @pytest.mark.parametrize(
     ("recipe", "crop_size", "logits"),
     [
-        (recipes.PAPER, 64, reference.paper_logits),
-        (recipes.PAPER, 67, reference.paper_logits),
-        (recipes.RELEASED, 64, reference.released_logits),
-        (recipes.CAFFE, 67, reference.caffe_logits),
-        (recipes.NOTEBOOK, 67, reference.notebook_logits),
+        (presets.PAPER, 64, reference.paper_logits),
+        (presets.PAPER, 67, reference.paper_logits),
+        (presets.RELEASED, 64, reference.released_logits),
+        (presets.CAFFE, 67, reference.caffe_logits),
+        (presets.NOTEBOOK, 67, reference.notebook_logits),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -161,7 +161,7 @@ def test_the_forward_pass(recipe, crop_size, logits):
 )
 def test_the_forward_pass_of_a_variant(monkeypatch, variant, function, instead):
     """Oracle: the paper's network in NumPy, with one of its functions replaced."""
-    model = build_alexnet(variants.vary(narrowed(recipes.PAPER, 64), variant), 7)
+    model = build_alexnet(variants.vary(narrowed(presets.PAPER, 64), variant), 7)
     weights = _random_weights(model)
     set_weights(model, weights)
     x = RANDOM.uniform(-120, 135, (2, 64, 64, 3))
@@ -191,12 +191,12 @@ def test_parameters_of_a_variant(variant, convs):
     """Oracle: kernels counted by hand; the dense layers see 6×6×256 whatever the variant."""
     expected = sum(size**2 * seen * kernels + kernels for size, seen, kernels in convs)
     expected += (9216 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
-    assert build_alexnet(variants.vary(recipes.PAPER, variant), 1000).count_params() == expected
+    assert build_alexnet(variants.vary(presets.PAPER, variant), 1000).count_params() == expected
 
 
 def test_sizes_that_do_not_fit_are_one_error():
     with pytest.raises(AlexNetError, match="recipe paper makes no network: "):
-        build_alexnet(variants.override(recipes.PAPER, {"crop_size": "20"}), 3)
+        build_alexnet(variants.override(presets.PAPER, {"crop_size": "20"}), 3)
 
 
 def test_dropout_halves_fc6_and_fc7_in_training():
@@ -211,7 +211,7 @@ def test_dropout_halves_fc6_and_fc7_in_training():
 
 def test_initial_weights_are_the_recipe():
     """Oracle: N(0, 0.01²), the sample's spread within five standard errors; exact biases."""
-    model = build_alexnet(recipes.PAPER, 10, seed=1)
+    model = build_alexnet(presets.PAPER, 10, seed=1)
     for name, values in get_weights(model).items():
         if name.endswith("kernel"):
             error = 0.01 / np.sqrt(2 * values.size)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.recipes import fidelity
-from alexnet_cli.recipes.recipe import Recipe, constants
-from alexnet_cli.recipes.recipes import (
+from alexnet_cli.recipes import paper_comparison
+from alexnet_cli.recipes.hyperparameters import Recipe, constants
+from alexnet_cli.recipes.presets import (
     CAFFE,
     LITERAL,
     MODERN,
@@ -242,7 +242,7 @@ def test_a_recipe_differs_from_the_paper_where_its_source_does(recipe, network, 
 def test_the_report_names_each_difference_and_its_reason(recipe):
     """Oracle: the constants themselves, compared one by one."""
     papers, ours = constants(LITERAL), constants(recipe)
-    points = {point.name: point for point in fidelity.report(recipe)}
+    points = {point.name: point for point in paper_comparison.report(recipe)}
     assert points.keys() == papers.keys() | ours.keys()
     for name, point in points.items():
         assert point.differs == (name not in papers or papers[name] != ours.get(name))
@@ -252,7 +252,7 @@ def test_the_report_names_each_difference_and_its_reason(recipe):
 
 def test_the_report_in_words():
     """Oracle: the paper and Caffe's readme."""
-    points = {point.name: point for point in fidelity.report(PAPER)}
+    points = {point.name: point for point in paper_comparison.report(PAPER)}
     assert points["conv2.bias"].paper == "1"
     assert points["conv2.bias"].recipe == "0.1"
     assert points["conv2.bias"].because.startswith("Caffe")
@@ -367,7 +367,7 @@ def test_override_changes_what_is_given_and_nothing_else(name, text, value):
     changed = override(CAFFE, {name: text})
     before, after = constants(CAFFE), constants(changed)
     assert {key: after[key] for key in after if after[key] != before[key]} == {name: value}
-    (point,) = (point for point in fidelity.report(changed) if point.name == name)
+    (point,) = (point for point in paper_comparison.report(changed) if point.name == name)
     assert point.because == ("set on the command line" if point.differs else "")
 
 

@@ -25,17 +25,17 @@ from alexnet_cli.data.images import open_rgb
 from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import prediction
-from alexnet_cli.network.caffe import read_caffe
-from alexnet_cli.network.classifier import read_weights
-from alexnet_cli.network.model import build_alexnet
-from alexnet_cli.network.sizes import count_weights
-from alexnet_cli.recipes.recipes import PAPER, RECIPES
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.network.caffe_weights import read_caffe
+from alexnet_cli.network.keras_network import read_weights
+from alexnet_cli.network.shapes import count_weights
+from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.recipes.variants import VARIANTS, vary
-from alexnet_cli.reports import gallery
-from alexnet_cli.runs.arrays import load_arrays, load_notes, save_arrays
-from alexnet_cli.runs.artifacts import RunFolder
-from alexnet_cli.runs.ensemble import load_member
-from alexnet_cli.training import training
+from alexnet_cli.reports import paper_figures
+from alexnet_cli.runs.models import load_member
+from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
+from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 
 
@@ -68,10 +68,10 @@ def little_memory():
 READERS = {
     "predict": load_member,
     "evaluate": lambda path: load_member(path).trained_on,
-    "resume": lambda path: training.resume(path, devices=choose_devices(0), epochs=9),
+    "resume": lambda path: start_and_resume.resume(path, devices=choose_devices(0), epochs=9),
     "weights": read_weights,
     "recipes": lambda path: (RunFolder.find(path).recipe(), RunFolder.find(path).findings()),
-    "figures": lambda path: gallery.draw([path, path]),
+    "figures": lambda path: paper_figures.draw([path, path]),
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from test_training import assert_same_run
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.runs.arrays import load_arrays
+from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training.cluster import Cluster, PeerMissing, find_cluster, meet
 
 THREE = ("a:1", "b:2", "c:3")

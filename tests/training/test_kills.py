@@ -19,10 +19,10 @@ from test_training import QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.reports import Listener
-from alexnet_cli.runs.arrays import load_arrays
-from alexnet_cli.system.stopping import Interrupted
-from alexnet_cli.training import training
+from alexnet_cli.inference.results import Listener
+from alexnet_cli.runs.weights_file import load_arrays
+from alexnet_cli.system.signals import Interrupted
+from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 
 PLAIN = replace(  # compiles sooner
@@ -69,7 +69,7 @@ def test_killed_before_anything_was_saved_it_says_to_begin_anew(moments):
     _, before, _ = moments
     for killed in before.values():
         with pytest.raises(AlexNetError, match=r"last\.npz is missing; train again"):
-            training.resume(killed, devices=choose_devices(0))
+            start_and_resume.resume(killed, devices=choose_devices(0))
 
 
 @pytest.mark.parametrize("name", WRITTEN + AT_THE_END)
@@ -78,7 +78,7 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
     whole, _, after = moments
     killed = after[name]
     assert len(list(killed.glob(".*"))) == 1  # what was being written
-    training.resume(killed, devices=choose_devices(0))
+    start_and_resume.resume(killed, devices=choose_devices(0))
     assert_same_run(killed, whole)
     best = [load_arrays(path / "best.npz") for path in (killed, whole)]
     assert {n: a.tobytes() for n, a in best[0].items()} == {
@@ -89,7 +89,7 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
     assert (killed.parent / "latest").resolve() == killed
     with pytest.raises(UsageError, match="epochs are done"):
-        training.resume(killed, devices=choose_devices(0))
+        start_and_resume.resume(killed, devices=choose_devices(0))
 
 
 @pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
@@ -131,9 +131,11 @@ def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="Epoch 4 is safe; continue with") as stopped:
-        training.resume(tmp_path / "run", devices=choose_devices(0), epochs=4, listener=Stop())
+        start_and_resume.resume(
+            tmp_path / "run", devices=choose_devices(0), epochs=4, listener=Stop()
+        )
     assert stopped.value.exit_code == 143
     assert not metrics.exists()
-    report = training.resume(tmp_path / "run", devices=choose_devices(0))
+    report = start_and_resume.resume(tmp_path / "run", devices=choose_devices(0))
     assert (old["last"]["epoch"], report.last.epoch) == (3, 4)
     assert json.loads(metrics.read_text())["last"]["epoch"] == 4

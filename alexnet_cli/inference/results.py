@@ -1,0 +1,161 @@
+"""What the tasks return and tell while they work: plain data, for `render` or any program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli.data.manifest import ImageFile, Rejected
+from alexnet_cli.runs.metrics import ClassScore, EpochRow, Refusal, Score
+from alexnet_cli.runs.run_folder import Card
+from alexnet_cli.training.diagnostics import Finding
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What a training will do, known before its first step."""
+
+    run: Path
+    card: Card
+    n_images: dict[str, int]  # by split
+    n_parameters: int
+    devices: tuple[str, ...]
+    workers: tuple[str, ...]  # the addresses of a cluster; else empty
+    first_epoch: int
+    done: int  # images of it that were learnt from already
+    adopted: tuple[str, ...]  # layers that start from the weights of another model
+    kept: str | None  # where the decoded training images are kept, if they are
+    rejected: tuple[Rejected, ...] = ()  # left out when this training divided the images
+    changed: tuple[str, ...] = ()  # what is another than when the run began
+
+
+@dataclass(frozen=True)
+class FinalScore:
+    """One set of weights, measured without augmentation or dropout over every image."""
+
+    epoch: int
+    train: Score
+    val: Score
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a finished training found."""
+
+    run: Path
+    best: FinalScore
+    last: FinalScore
+    seconds: float
+    findings: tuple[Finding, ...]  # what went wrong with its learning, if anything did
+    left_out: tuple[Rejected, ...] = ()  # images that have gone bad since they were divided
+
+
+class Listener:
+    """What a training tells while it runs; this one keeps it to itself."""
+
+    def reading(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` images have been decoded."""
+
+    def left_out(self, rejected: Rejected) -> None:
+        """Hear that an image has gone bad since the split, and is left out; of each once.
+
+        This comes from any thread.
+        """
+
+    def started(self, plan: TrainPlan) -> None:
+        """Hear what is about to happen."""
+
+    def starting(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` towers have the kernels that they start from."""
+
+    def stepped(self, epoch: int, done: int, total: int) -> None:
+        """Hear that `done` of the epoch's `total` images have been learnt from."""
+
+    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+        """Hear the epoch's figures, its weights being on disk, and if they are the best so far."""
+
+    def found(self, finding: Finding) -> None:
+        """Hear that the run does not learn as it should; each kind of trouble once."""
+
+    def scoring(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` images have been measured with the finished weights."""
+
+
+@dataclass(frozen=True)
+class MemberScore:
+    """One model of an ensemble, measured alone."""
+
+    path: Path
+    epoch: int | None  # that the weights are from, if known
+    one_crop: Score
+    ten_crop: Score | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An image, and what the network says of it."""
+
+    file: ImageFile
+    predicted: str
+    probability: float  # of the class it predicts
+    true_probability: float
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What an evaluation found; every image counts once."""
+
+    members: tuple[MemberScore, ...]
+    data: str
+    split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
+    classes: tuple[str, ...]
+    one_crop: Score  # of the members' mean softmax
+    ten_crop: Score | None
+    top1_interval: tuple[float, float]  # 95 %, of what the matrix counts
+    matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
+    per_class: tuple[ClassScore, ...]
+    most_confused: tuple[tuple[str, str, int], ...]
+    worst: tuple[Judged, ...]  # mistakes, that it is surest of first
+    doubtful: tuple[Judged, ...]  # images of two best classes nearly alike, the nearest first
+    refusals: tuple[Refusal, ...]  # by rising `below`
+    rejected: tuple[Rejected, ...]  # files that should have been among the images
+    n_seen: int  # images whose content was trained on, where another split was asked for
+
+    @property
+    def score(self) -> Score:
+        """The score that interval, matrix and classes belong to."""
+        return self.ten_crop or self.one_crop
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image near to another."""
+
+    file: ImageFile
+    distance: float  # Euclidean, of fc7's outputs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, the best first, with their probabilities."""
+
+    file: ImageFile
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
+    refused: bool = False  # none of the classes: even the best is too unlikely
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how it compares with the run it is of, on real photographs."""
+
+    path: Path
+    n_images: int
+    apart: float  # the largest difference of a probability
+    same: int  # images that get the same class
+    top1: float  # of the run
+    top1_exported: float

@@ -1,0 +1,120 @@
+"""The trained network in NumPy: for a few photographs it is done before TensorFlow is imported.
+
+Every array is float32 of shape (batch, height, width, channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from alexnet_cli.data.augment import Cropper
+from alexnet_cli.data.store import Float32Array, Statistics
+from alexnet_cli.network.shapes import step_name, tower_names
+from alexnet_cli.recipes.hyperparameters import Conv, Recipe
+
+_EPSILON = 1e-3  # of Keras' batch normalization
+
+
+class NumPyClassifier:
+    """Crops in, probabilities out, for one network; the weights may lie in a mapped file."""
+
+    def __init__(
+        self, recipe: Recipe, statistics: Statistics, weights: Mapping[str, Float32Array]
+    ) -> None:
+        """Take weights by their names, which must fit `recipe`."""
+        self.recipe, self.statistics, self.weights = recipe, statistics, weights
+
+    def cropper(self, *, ten_crop: bool = False) -> Cropper:
+        """Return what cuts a stored image into the crops that `run` takes."""
+        return Cropper(self.recipe, self.statistics, ten=ten_crop)
+
+    def run(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
+        """Return the softmax outputs (k, classes) for each image's crops (k, size, size, 3)."""
+        return [self._probabilities(crops) for crops in batch]
+
+    def _probabilities(self, x: Float32Array) -> Float32Array:
+        for name, layer in self.recipe.layers().items():
+            if not isinstance(layer, Conv):
+                x = self._dense(x.reshape(len(x), -1), name)
+                x = np.tanh(x) if layer.activation == "tanh" else np.maximum(x, 0)
+                continue
+            x = self._convolve(x, name, layer)
+            for number, step in enumerate(layer.then):
+                x = self._step(x, step, step_name(name, layer, number))
+        logits = self._dense(x.reshape(len(x), -1), self.recipe.last_layer)
+        e: Float32Array = np.exp(logits - logits.max(axis=1, keepdims=True))
+        total: Float32Array = e.sum(axis=1, keepdims=True)
+        return e / total
+
+    def _dense(self, x: Float32Array, name: str) -> Float32Array:
+        product: Float32Array = x @ self.weights[f"{name}/kernel"]
+        return product + self.weights[f"{name}/bias"]
+
+    def _convolve(self, x: Float32Array, name: str, conv: Conv) -> Float32Array:
+        towers = tower_names(name, conv)
+        parts = [
+            convolve(part, self.weights[f"{tower}/kernel"], conv.stride)
+            + self.weights[f"{tower}/bias"]
+            for part, tower in zip(np.split(x, len(towers), axis=-1), towers)
+        ]
+        return np.concatenate(parts, axis=-1)
+
+    def _step(self, x: Float32Array, step: str, name: str) -> Float32Array:
+        recipe = self.recipe
+        if step == "relu":
+            return np.maximum(x, 0)
+        if step == "tanh":
+            return np.tanh(x)
+        if step == "pool":
+            return pool(x, recipe.pool_size, recipe.pool_stride)
+        if step == "lrn":
+            return normalize(x, recipe.lrn_k, recipe.lrn_n, recipe.lrn_alpha, recipe.lrn_beta)
+        gamma, beta, mean, variance = (
+            self.weights[f"{name}/{part}"]
+            for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        scale: Float32Array = gamma / np.sqrt(variance + np.float32(_EPSILON))
+        return (x - mean) * scale + beta
+
+
+def convolve(x: Float32Array, kernel: Float32Array, stride: int) -> Float32Array:
+    """Cross-correlate `x` with `kernel` (size, size, channels, filters), as `Conv` has the edges."""
+    size, side = kernel.shape[0], x.shape[1]
+    n_out = side if stride == 1 else 1 - (size - side) // stride
+    before = (size - 1) // 2 if stride == 1 else 0
+    after = (n_out - 1) * stride + size - side - before
+    x = np.pad(x, ((0, 0), (before, max(after, 0)), (before, max(after, 0)), (0, 0)))
+    image, row, column, number = x.strides
+    # A window's rows, each as long as `size` pixels: one matrix product does for all windows.
+    shape = (len(x), n_out, n_out, size, size * x.shape[3])
+    windows = as_strided(x, shape, (image, row * stride, column * stride, row, number))
+    product: Float32Array = windows.reshape(len(x) * n_out**2, -1) @ kernel.reshape(
+        -1, kernel.shape[3]
+    )
+    return product.reshape(len(x), n_out, n_out, -1)
+
+
+def pool(x: Float32Array, size: int, stride: int) -> Float32Array:
+    """Take the maximum of each window (section 3.4)."""
+    n_out = (x.shape[1] - size) // stride + 1
+    reach = (n_out - 1) * stride + 1
+    rows = x[:, :reach:stride]
+    for top in range(1, size):
+        rows = np.maximum(rows, x[:, top : top + reach : stride])
+    out = rows[:, :, :reach:stride]
+    for left in range(1, size):
+        out = np.maximum(out, rows[:, :, left : left + reach : stride])
+    return out
+
+
+def normalize(x: Float32Array, k: float, n: int, alpha: float, beta: float) -> Float32Array:
+    """Damp a unit by its neighbours in adjacent channels (section 3.3)."""
+    padded = np.pad(x * x, ((0, 0), (0, 0), (0, 0), (n // 2, n // 2)))
+    channels = x.shape[-1]
+    total = sum(padded[..., i : i + channels] for i in range(n))
+    scale: Float32Array = np.float32(k) + np.float32(alpha) * total
+    damped: Float32Array = x * scale ** np.float32(-beta)
+    return damped

@@ -1,0 +1,205 @@
+"""The recipes. Each overrides only what differs from the paper; `because` says from where and why.
+
+`fidelity` turns that into the report of what is faithful and what is not.
+
+Sources: "Released" is the authors' program, released by the Computer History Museum in 2025.
+"Caffe" is the bvlc_alexnet replication. "Notebook" is the `alexnet.ipynb` of
+archit-lahiri/Alexnet_Implementation. "Measured" is in benchmarks/LOG.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from alexnet_cli.errors import UsageError
+from alexnet_cli.recipes.hyperparameters import Conv, Recipe
+
+
+def each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
+    """Replace `values` in every one of `layers`."""
+    return tuple(replace(layer, **values) for layer in layers)
+
+
+def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
+    """Set the biases that the paper starts at 1: those of conv2, conv4, conv5 and dense layers."""
+    convs = tuple(replace(c, bias=bias if c.bias else 0.0) for c in recipe.convs)
+    return {"convs": convs, "dense": each(recipe.dense, bias=bias)}
+
+
+# With biases of 1 every unit of fc7 starts at about 1 for every image: fc8's input has a common
+# part of squared length 7,600, and the loss curves along it by that times twice p(1 − p), p the
+# share of a class. Momentum is stable below a rate of 3.8 over the curvature: 0.0016 with 5
+# classes, 0.25 with ImageNet's 1000. At 0.01 the loss jumps to 38 within four steps, and by the
+# tenth no unit of fc7 is alive. With 0.1 in the dense layers alone the squared length is 840, the
+# rate at the edge of what is stable, and three quarters of conv5 die; with 0.1 everywhere it is 90.
+LITERAL = Recipe("literal", "the 2012 paper to the letter: learns with many classes, not with few")
+PAPER = Recipe(
+    name="paper",
+    summary="the 2012 paper; hidden biases start at 0.1 in place of 1",
+    **hidden_biases(LITERAL, 0.1),
+    because={"bias": "Caffe: with 1 the loss stays flat; here too, if classes are few"},
+)
+
+_conv1, _conv2, *_conv3to5 = LITERAL.convs
+_LOG = "released, log in layer-params-145.cfg"
+RELEASED = Recipe(
+    name="released-2012",
+    summary="what the program that won in 2012 does where the paper says otherwise",
+    subtract="centre",
+    shared_crop=32,
+    noise_divisor=1.1,
+    noise_until=66 / 91,
+    convs=(
+        replace(_conv1, then=("lrn", "pool", "relu")),
+        replace(_conv2, then=("relu", "lrn", "lrn", "pool")),
+        *each(_conv3to5[:2], stddev=0.03),
+        replace(_conv3to5[2], stddev=0.03, then=("pool", "relu")),
+    ),
+    lrn_alpha=1e-4 / 5,
+    epochs=91,
+    bias_rate=2.0,
+    drop_at=(25 / 91, 51 / 91, 79 / 91),
+    slow_from=66 / 91,
+    freeze_from=75 / 91,
+    because={
+        "subtract": "released, convdata_jpeg.py: one crop of the mean serves all",
+        "shared_crop": "released, convdata_jpeg.py: one draw for each chunk of 32",
+        "noise_divisor": "released, convdata_jpeg.py: keeps the scale of pixels, 1 + 0.1",
+        "noise_until": f"{_LOG}: switched off at about epoch 66 of 91",
+        "conv1.then": "released, layers-145.cfg: no ReLU before LRN, one after pooling",
+        "conv2.then": "released, layers-145.cfg: normalized twice",
+        "conv5.then": "released, layers-145.cfg: max and ReLU commute",
+        "stddev": "released, layers-145.cfg: initW=0.03 in conv3 to conv5",
+        "lrn_alpha": "released, layer.py: the scale 1e-4 is divided by the size, 5",
+        "epochs": f"{_LOG}: killed at epoch 91",
+        "bias_rate": "released, layer-params-145.cfg: epsB=0.02 beside epsW=0.01",
+        "drop_at": f"{_LOG}: ÷10 at epochs 25, 51 and 79 of 91",
+        "slow_from": f"{_LOG}: slowed at about epoch 66 of 91; a tenth is ours",
+        "freeze_from": f"{_LOG}: frozen at about epoch 75 of 91",
+    },
+)
+
+CAFFE = Recipe(
+    name="caffe",
+    summary="Caffe's bvlc_alexnet, the best-known replication",
+    crop_size=227,
+    colour_noise=0.0,
+    convs=hidden_biases(LITERAL, 0.1)["convs"],
+    dense=each(LITERAL.dense, bias=0.1, stddev=0.005),
+    lrn_k=1.0,
+    lrn_alpha=1e-4 / 5,
+    batch_size=256,
+    bias_rate=2.0,
+    drop_at=(1 / 4.5, 2 / 4.5, 3 / 4.5, 4 / 4.5),
+    because={
+        "crop_size": "Caffe, train_val.prototxt: floor arithmetic gives 55 from 227",
+        "colour_noise": "Caffe, readme.md: no relighting",
+        "bias": "Caffe, readme.md: initialization to 1 gave flat loss",
+        "stddev": "Caffe, train_val.prototxt: 0.005 in fc6 and fc7",
+        "lrn_k": "Caffe, LRN layer: k is 1 unless said otherwise",
+        "lrn_alpha": "Caffe, LRN layer: 1e-4 is divided by the size, 5",
+        "batch_size": "Caffe, train_val.prototxt",
+        "bias_rate": "Caffe, train_val.prototxt: lr_mult of 2",
+        "drop_at": "Caffe, solver.prototxt: every 100,000 of 450,000 iterations",
+    },
+)
+
+# A plain Keras network, as its author wrote it.
+NOTEBOOK = Recipe(
+    name="notebook",
+    summary="the Keras notebook: batch norm, no towers, pixels ÷ 255, plain SGD",
+    stored_size=227,
+    squash=True,
+    crop_size=227,
+    subtract="none",
+    scale=1 / 255,
+    flip=False,
+    colour_noise=0.0,
+    convs=(
+        Conv(96, 11, stride=4, stddev=None, then=("relu", "batch_norm", "pool")),
+        Conv(256, 5, stddev=None, then=("relu", "batch_norm", "pool")),
+        Conv(384, 3, stddev=None),
+        Conv(384, 3, stddev=None),
+        Conv(256, 3, stddev=None, then=("relu", "pool")),
+    ),
+    dense=each(LITERAL.dense, bias=0.0, stddev=None),
+    output_stddev=None,
+    batch_size=32,
+    epochs=50,
+    learning_rate=0.001,
+    momentum=0.0,
+    weight_decay=0.0,
+    rate_drops=0,
+    because={
+        "stored_size": "Notebook: no crops, so none larger than the input",
+        "squash": "Notebook: resized to 227×227, whatever its shape",
+        "crop_size": "Notebook: the whole image",
+        "subtract": "Notebook: no mean",
+        "scale": "Notebook: rescale=1/255",
+        "flip": "Notebook: no augmentation",
+        "colour_noise": "Notebook: no augmentation",
+        "then": "Notebook: batch normalization, as many after 2015",
+        "towers": "Notebook: full convolutions",
+        "bias": "Notebook: Keras' defaults",
+        "stddev": "Notebook: Keras' defaults (Glorot uniform)",
+        "output_stddev": "Notebook: Keras' defaults (Glorot uniform)",
+        "batch_size": "Notebook",
+        "epochs": "Notebook",
+        "learning_rate": "Notebook: SGD(0.001)",
+        "momentum": "Notebook: plain SGD",
+        "weight_decay": "Notebook: plain SGD",
+        "rate_drops": "Notebook: a fixed rate",
+    },
+)
+
+# The paper's network, to the weight. What was tried, and what it brought, is in benchmarks/LOG.md.
+MODERN = replace(
+    PAPER,
+    name="modern",
+    summary="the paper's network, trained with what has been learnt since, for few photographs",
+    squash=True,
+    subtract="channel",
+    crop_area=0.35,
+    jitter=0.3,
+    cutmix=0.3,
+    centroids=True,
+    batch_size=32,
+    learning_rate=0.005,
+    label_smoothing=0.1,
+    warmup=0.05,
+    cosine=True,
+    rate_drops=0,
+    because={
+        **PAPER.because,
+        "squash": "Measured: the whole photograph is seen, not its centre",
+        "subtract": "Simonyan and Zisserman 2014: the mean of each channel; crops lie at no one place",
+        "crop_area": "Szegedy et al. 2014: objects of many sizes and shapes",
+        "jitter": "Howard 2013: light and exposure differ from one photograph to the next",
+        "cutmix": "Yun et al. 2019: fewer photographs learnt by heart",
+        "centroids": "Krähenbühl et al. 2016: few photographs teach edges slowly",
+        "batch_size": "Measured: of few photographs an epoch then has four times the steps",
+        "learning_rate": "Measured, for batches of 32",
+        "label_smoothing": "Szegedy et al. 2015, section 7",
+        "warmup": "Goyal et al. 2017: a start at the full rate kills units",
+        "cosine": "Loshchilov and Hutter 2016: no epoch to guess at which the rate should drop",
+        "rate_drops": "Loshchilov and Hutter 2016",
+    },
+)
+
+DEFAULT = MODERN.name  # whoever comes with some photographs wants the fewest mistakes on them
+RECIPES = {recipe.name: recipe for recipe in (PAPER, MODERN, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
+
+
+def choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
+    """Return the choice of that name; raises `UsageError` that lists the names there are."""
+    if name not in choices:
+        raise UsageError(f"no {kind} named {name!r}: choose from {', '.join(choices)}")
+    return choices[name]
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name; raises `UsageError` that lists the names there are."""
+    recipe: Recipe = choose("recipe", name, RECIPES)
+    return recipe

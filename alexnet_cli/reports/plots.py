@@ -1,0 +1,247 @@
+"""Pictures of a run, drawn by matplotlib, which is imported only when one is drawn."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli.data.images import UInt8Array
+from alexnet_cli.data.store import Float32Array
+from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.system.atomic_files import atomic_write
+from alexnet_cli.system.safe_names import plain
+
+TRAIN, VAL = "#1f77b4", "#d95f02"
+LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
+SHEET_COLUMNS = 16  # kernels in a row
+MOST_CELLS = 250  # on a side of a matrix; with more, single ones can't be seen
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator[Any]:
+    # The object-oriented interface: pyplot would look for a screen and keep figures alive.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    yield figure
+    with atomic_write(path) as file, warnings.catch_warnings():
+        # a class name in letters that the font lacks: boxes are drawn, and nobody can do more
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(file, format="png")
+
+
+def rate_drops(history: Sequence[EpochRow]) -> list[int]:
+    """Name the epochs at which the learning rate drops, having stood still before."""
+    rates = [row.learning_rate for row in history]
+    falls = zip(history[2:], rates, rates[1:], rates[2:])
+    return [row.epoch for row, before, last, now in falls if before == last > now]
+
+
+def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
+    """Draw loss and top-1 accuracy by epoch, train and validation, with the rate's drops."""
+    epochs = [row.epoch for row in history]
+    drops = rate_drops(history)
+    best = max(history, key=lambda row: (row.val_top1, -row.val_loss))
+    with _figure(path, 9, 3.6) as figure:
+        loss, accuracy = figure.subplots(1, 2)
+        loss.plot(epochs, [row.train_loss for row in history], color=TRAIN, label="train")
+        loss.plot(epochs, [row.val_loss for row in history], color=VAL, label="validation")
+        loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
+        accuracy.plot(epochs, [row.train_top1 for row in history], color=TRAIN, label="train")
+        accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
+        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5)
+        accuracy.annotate(
+            f"best {best.val_top1:.3f}",
+            (best.epoch, best.val_top1),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            color=VAL,
+        )
+        accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))
+        for axes in (loss, accuracy):
+            for number, epoch in enumerate(drops):
+                label = "learning rate drops" if number == 0 else None
+                axes.axvline(epoch - 0.5, color="0.6", linewidth=0.8, linestyle=":", label=label)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="0.92")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(frameon=False)
+
+
+def draw_confusion(
+    matrix: npt.NDArray[np.int64], classes: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw a confusion matrix: rows are true classes, shades are shares of their images.
+
+    Of very many classes a cell stands for the most confused of several neighbours, and few mistakes
+    in many images still show.
+    """
+    from matplotlib.colors import PowerNorm
+
+    n = len(classes)
+    shares = shares_of(matrix)
+    cells = condense(shares)
+    side = 3.5 + 0.32 * min(n, LABELLED_CLASSES)
+    with _figure(path, side + 0.8, side) as figure:
+        axes = figure.subplots()
+        edges = (-0.5, n - 0.5, n - 0.5, -0.5)
+        shades = PowerNorm(1 if n <= LABELLED_CLASSES else 0.35, 0, 1)
+        picture = axes.imshow(
+            cells, cmap="Blues", norm=shades, interpolation="nearest", extent=edges
+        )
+        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+        if n <= LABELLED_CLASSES:
+            axes.set_xticks(range(n), [_plain(name) for name in classes], rotation=45, ha="right")
+            axes.set_yticks(range(n), [_plain(name) for name in classes])
+        if n <= LABELLED_CLASSES // 2:
+            for row, column in np.ndindex(n, n):
+                colour = "white" if shares[row, column] > 0.5 else "0.2"
+                axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+
+
+def shares_of(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide each row by its sum, the images of that class."""
+    shares: npt.NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def condense(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Let the largest of several neighbours stand for all, so that no side is above `MOST_CELLS`."""
+    starts = np.arange(0, len(shares), -(-len(shares) // MOST_CELLS))
+    rows = np.maximum.reduceat(shares, starts, axis=0)
+    cells: npt.NDArray[np.float64] = np.maximum.reduceat(rows, starts, axis=1)
+    return cells
+
+
+def _plain(name: str, longest: int = 24) -> str:
+    """Shorten a class name for an axis, and keep matplotlib from reading it as mathematics."""
+    name = plain(name)
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+# The paper's figures
+
+
+def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw Figure 1: the training error of several runs against epochs, and where each passes 25 %."""
+    with _figure(path, 6.4, 4.2) as figure:
+        axes = figure.subplots()
+        for number, (name, values) in enumerate(errors.items()):
+            axes.plot(
+                range(1, len(values) + 1),
+                values,
+                color=f"C{number}",
+                linestyle=("-", "--", "-.", ":")[number % 4],
+                label=_plain(name, longest=40),
+            )
+        axes.axhline(0.25, color="0.6", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(1, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="0.92")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+
+
+def colour_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
+    """Return for each kernel of (h, w, 3, kernels) the share of its energy that gray lacks.
+
+    0: all three channels are alike; 1: they cancel out at every place.
+    """
+    weights = kernels.astype(np.float64)
+    gray = weights.mean(axis=2, keepdims=True)
+    energy = (weights**2).sum(axis=(0, 1, 2))
+    coloured = ((weights - gray) ** 2).sum(axis=(0, 1, 2))
+    shares: npt.NDArray[np.float64] = coloured / np.maximum(energy, np.finfo(float).tiny)
+    return shares
+
+
+def kernel_sheet(kernels: Float32Array) -> UInt8Array:
+    """Lay out kernels (h, w, 3, kernels), `SHEET_COLUMNS` in a row: RGBA, clear between them.
+
+    Each is scaled by its own largest weight; gray is 0.
+    """
+    height, width, _, n = kernels.shape
+    largest = np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+    shown = (127.5 + kernels * (127.5 / largest)).round().astype(np.uint8)
+    rows = -(-n // SHEET_COLUMNS)
+    sheet = np.zeros((rows * (height + 1) + 1, SHEET_COLUMNS * (width + 1) + 1, 4), np.uint8)
+    for index in range(n):
+        row, column = divmod(index, SHEET_COLUMNS)
+        top, left = 1 + row * (height + 1), 1 + column * (width + 1)
+        cell = sheet[top : top + height, left : left + width]
+        cell[..., :3], cell[..., 3] = shown[..., index], 255
+    return sheet
+
+
+def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
+    """Draw Figure 3: the first layer's kernels, the towers apart, and how much colour each sees.
+
+    `kernels`: (h, w, 3, kernels). Each is scaled by its own largest weight; gray is 0.
+    """
+    n = kernels.shape[3]
+    rows = -(-n // towers // SHEET_COLUMNS)
+    selectivity = colour_selectivity(kernels)
+    with _figure(path, 9, towers * (0.46 * rows + 0.35)) as figure:
+        grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[5, 1])
+        for number, (axes, strip) in enumerate(grid):
+            chosen = np.arange(number * n // towers, (number + 1) * n // towers)
+            axes.imshow(kernel_sheet(kernels[..., chosen]), interpolation="nearest")
+            axes.axis("off")
+            mean = selectivity[chosen].mean()
+            axes.set_title(f"tower {number + 1}" if towers > 1 else "one tower", loc="left")
+            strip.hist(selectivity[chosen], bins=12, range=(0, 1), color="C4")
+            strip.set_title(f"colour: mean {mean:.2f}", fontsize=9)
+            strip.set(xlim=(0, 1), yticks=[], xticks=[0, 1], xticklabels=["gray", "colour"])
+            strip.spines[["top", "right", "left"]].set_visible(False)
+
+
+def draw_predictions(
+    shown: Sequence[tuple[UInt8Array, str, Sequence[tuple[str, float]]]], path: Path
+) -> None:
+    """Draw Figure 4, left: images with their true class and bars of the likeliest ones.
+
+    `shown`: (pixels, true class, [(class, probability), …] the likeliest first) of each image.
+    """
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with _figure(path, 2.3 * columns, 3.5 * rows) as figure:
+        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.2, 1] * rows)
+        for axes in grid.flat:
+            axes.axis("off")
+        for number, (pixels, label, bars) in enumerate(shown):
+            row, column = divmod(number, columns)
+            picture, chart = grid[2 * row, column], grid[2 * row + 1, column]
+            picture.imshow(pixels)
+            picture.set_title(_plain(label), fontsize=10)
+            chart.set(xlim=(0, 1), ylim=(4.6, -0.6))
+            for place, (name, probability) in enumerate(bars):
+                colour = "#e08080" if name == label else "#9db7d5"
+                chart.barh(place, probability, height=0.86, color=colour)
+                chart.text(0.02, place, _plain(name), va="center", fontsize=8)
+
+
+def draw_neighbours(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
+    """Draw Figure 4, right: an image in the first column, then the training images nearest to it."""
+    columns = 1 + max(len(neighbours) for _, neighbours in rows)
+    with _figure(path, 1.35 * columns + 0.3, 1.35 * len(rows) + 0.2) as figure:
+        # a narrow empty column sets the images apart from their neighbours
+        ratios = [1, 0.12, *[1] * (columns - 1)]
+        grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=ratios)
+        for axes in grid.flat:
+            axes.axis("off")
+        for line, (pixels, neighbours) in zip(grid, rows):
+            line[0].imshow(pixels)
+            for axes, neighbour in zip(line[2:], neighbours):
+                axes.imshow(neighbour)
+        grid[0, 0].set_title("image", fontsize=9)
+        if columns > 1:
+            grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")

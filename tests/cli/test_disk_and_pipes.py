@@ -1,0 +1,275 @@
+"""Full disks, locks and closed pipes: one line, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from test_training import QUICK, assert_same_run, run
+
+from alexnet_cli.data import scanning, splitting, tfrecords
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference.results import Listener
+from alexnet_cli.system.atomic_files import hold
+from alexnet_cli.training import start_and_resume
+from alexnet_cli.training.devices import choose_devices
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own with room for 4 MB, where the machine lets us mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine mounts no file systems for us")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk):
+    """Leave no room; returns the file to delete for some."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
+
+
+def alexnet(*arguments, **options):
+    command = [sys.executable, "-m", "alexnet_cli", *map(str, arguments)]
+    return subprocess.run(command, text=True, timeout=120, check=False, **options)
+
+
+def tree(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+# Full disks
+
+
+@pytest.mark.parametrize("form", ["files", "shards"])
+def test_a_split_that_does_not_fit_leaves_the_earlier_one(photographs, disk, form):
+    """Oracle: every byte of the earlier split, and nothing beside it once the shards are gone."""
+    write = splitting.write if form == "files" else tfrecords.write
+    write(splitting.plan(scanning.scan(photographs), val=0.3), disk / "data")
+    before = tree(disk / "data")
+    filler = fill(disk)
+    other = splitting.plan(scanning.scan(photographs), val=0.2, seed=1)
+    with pytest.raises(AlexNetError, match=r"No space left on device; .*data is as it was"):
+        write(other, disk / "data", force=True)
+    assert tree(disk / "data") == before
+    filler.unlink()
+    write(other, disk / "data", force=True)
+    assert sorted(path.name for path in disk.iterdir()) == ["data"]
+    assert splitting.open_data(disk / "data").seed == 1
+
+
+def test_a_disk_that_fills_within_a_shard_gets_one_line(photographs, disk):
+    """Oracle: the system's reason by way of TensorFlow's writer; and the same plan, once there is room."""
+    plan = splitting.plan(scanning.scan(photographs))
+    fillers = []
+
+    def progress(done, total):
+        if done == 2:
+            fillers.append(fill(disk))
+
+    with pytest.raises(AlexNetError, match=r"No space left on device; .*data is as it was"):
+        tfrecords.write(plan, disk / "data", progress=progress)
+    assert not (disk / "data").exists()
+    fillers[0].unlink()
+    assert len(tfrecords.write(plan, disk / "data").files) == 36
+    assert [path.name for path in disk.iterdir()] == ["data"]
+
+
+def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp_path):
+    """Oracle: a run that was never disturbed, once there is room again."""
+    fillers = []
+
+    class Filler(Listener):
+        def epoch_ended(self, row, best):
+            if row.epoch == 2:
+                fillers.append(fill(disk))
+
+    with pytest.raises(AlexNetError, match=r"No space left .* Epoch 2 is safe; continue with"):
+        run(photographs, disk / "runs", QUICK, listener=Filler())
+    fillers[0].unlink()
+    assert len(list((disk / "runs").iterdir())) == 2
+    cut = (disk / "runs" / "latest").resolve()
+    start_and_resume.resume(cut, devices=choose_devices(0))
+    whole = run(photographs, tmp_path / "runs", QUICK).run
+    assert_same_run(cut, whole)
+
+
+def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photographs, disk):
+    """Oracle: the kernel's own refusal, and the bytes of the last good state."""
+    kept = {}
+
+    class Remounter(Listener):
+        def epoch_ended(self, row, best):
+            if row.epoch == 2:
+                kept.update(tree(disk))
+                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    try:
+        with pytest.raises(
+            AlexNetError, match=r"Read-only file system\. Epoch 2 is safe; continue"
+        ):
+            run(photographs, disk / "runs", QUICK, listener=Remounter())
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert tree(disk) == kept
+
+
+def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(photographs, tmp_path):
+    class Deleter(Listener):
+        def epoch_ended(self, row, best):
+            shutil.rmtree((tmp_path / "latest").resolve())
+
+    with pytest.raises(AlexNetError, match=r"No such file .* The run folder is gone, and all that"):
+        run(photographs, tmp_path, QUICK, listener=Deleter())
+
+
+def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(photographs, disk):
+    filler = fill(disk)
+    with pytest.raises(AlexNetError, match="No space left on device"):
+        run(photographs, disk / "runs", QUICK)
+    filler.unlink()
+    assert not list(disk.rglob("*.*"))
+
+
+def test_figures_that_do_not_fit_get_one_line(trained, disk):
+    """Oracle: the exit code, one line, and no half file."""
+    filler = fill(disk)
+    done = alexnet("evaluate", "--model", trained, "--json", disk / "x.json", capture_output=True)
+    filler.unlink()
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].endswith("No space left on device")
+    assert "Traceback" not in done.stderr
+    assert list(disk.iterdir()) == []
+
+
+def test_output_to_a_full_device_gets_one_line():
+    with open("/dev/full", "w") as full:
+        done = alexnet("recipes", "paper", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "alexnet: output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", [["recipes", "paper"], ["predict", "{photo}", "--csv"]])
+def test_a_reader_who_has_had_enough_gets_no_traceback(trained, photographs, command):
+    """Oracle: a pipe that closes at once; by way of Rich and by way of print."""
+    photo = next(photographs.rglob("*.png"))
+    words = [word.format(photo=photo) for word in command]
+    words += ["--model", str(trained)] if words[0] == "predict" else []
+    command = [sys.executable, "-m", "alexnet_cli", *words]
+    # Without the variable that this process has set and that asks TensorFlow to speak.
+    quiet = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, bufsize=0, env=quiet) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+# Locks
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    return run(photographs, tmp_path_factory.mktemp("runs"), QUICK).run
+
+
+def test_two_trainings_of_one_run_do_not_mix(photographs, tmp_path):
+    """Oracle: a second process that resumes what the first is training."""
+    seen = []
+
+    class Rival(Listener):
+        def epoch_ended(self, row, best):
+            if row.epoch == 1:
+                path = next(p for p in tmp_path.iterdir() if not p.is_symlink())
+                seen.append(alexnet("train", "--resume", path, "--gpus", 0, capture_output=True))
+
+    run(photographs, tmp_path, QUICK, listener=Rival())
+    assert seen[0].returncode == 1
+    assert "another alexnet is training this run" in seen[0].stderr
+
+
+def test_a_split_is_not_replaced_under_a_training(photographs, tmp_path):
+    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+    splitting.write(plan, tmp_path / "data")
+    other = replace(plan, seed=9)
+    refused = []
+
+    class Replacer(Listener):
+        def epoch_ended(self, row, best):
+            with pytest.raises(AlexNetError, match="data: a training is reading it"):
+                splitting.write(other, tmp_path / "data", force=True)
+            refused.append(row.epoch)
+
+    run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1), listener=Replacer())
+    assert refused == [1]
+    splitting.write(other, tmp_path / "data", force=True)
+    assert splitting.open_data(tmp_path / "data").seed == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
+
+
+def test_two_splits_into_one_target_do_not_mix(photographs, tmp_path):
+    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+
+    def intrude(done, total):
+        if done == 1:
+            with pytest.raises(AlexNetError, match="another alexnet is writing out"):
+                splitting.write(plan, tmp_path / "out")
+
+    splitting.write(plan, tmp_path / "out", progress=intrude)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_split_left_is_cleared_by_the_next(photographs, tmp_path):
+    """Oracle: a process that dies in the middle; the counts of the next split."""
+    code = f"""
+import os
+from pathlib import Path
+from alexnet_cli.data import scanning, splitting
+plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), val=0.5)
+out = Path({str(tmp_path / "out")!r})
+splitting.write(plan, out, progress=lambda done, total: done < 9 or os._exit(9))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert [path.name for path in tmp_path.iterdir()] == [".out.alexnet-partial"]
+    splitting.write(splitting.plan(scanning.scan(photographs)), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sum(path.suffix == ".png" for path in (tmp_path / "out").rglob("*")) == 36
+
+
+def test_a_lock_goes_with_its_process(tmp_path):
+    """Oracle: held by a live process, and free as soon as it is killed."""
+    code = f"""
+from pathlib import Path
+from alexnet_cli.system.atomic_files import hold
+with hold(Path({str(tmp_path)!r}), "x"):
+    print("held", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(AlexNetError, match="mine"), hold(tmp_path, "mine"):
+            pass
+        process.kill()
+        process.wait()
+    with hold(tmp_path, "mine"):
+        pass
+    with hold(tmp_path, "a", shared=True), hold(tmp_path, "b", shared=True):
+        pass

@@ -1,0 +1,97 @@
+"""Wherever it runs: narrow screens, ASCII, no colours, closed streams; each is readable, none a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from alexnet_cli.cli import tables
+from alexnet_cli.data import scanning, splitting
+from alexnet_cli.system.safe_names import for_csv, plain
+
+
+@pytest.fixture(scope="module")
+def manifest(photographs):
+    return splitting.plan(scanning.scan(photographs))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_figures_are_whole_on_any_screen(manifest, width):
+    """Oracle: the counts of 36 photographs, 1 in 10 for validation, digit for digit."""
+    screen = StringIO()
+    tables.show_split(Console(file=screen, width=width), manifest, Path("data"))
+    assert "…" not in screen.getvalue()
+    figures = [re.findall(r"\d+", line) for line in screen.getvalue().splitlines()]
+    assert [row for row in figures if row] == [["11", "1", "12"]] * 3 + [["33", "3", "36"]]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_gets_the_same_figures(manifest, encoding):
+    """Oracle: as above, read back in that encoding; a strict stream refuses what it lacks."""
+    content = BytesIO()
+    stream = TextIOWrapper(content, encoding=encoding)
+    tables.show_split(Console(file=stream, width=80), manifest, Path("data"))
+    stream.flush()
+    figures = re.findall(r"\d+", content.getvalue().decode(encoding))
+    assert figures == ["11", "1", "12"] * 3 + ["33", "3", "36"]
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_who_wants_no_colours_gets_none(variable):
+    """Oracle: ECMA-48: a colour is an escape sequence that holds a number from 30 to 49 or 90 to 107."""
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=True, _environ={"TERM": "xterm", **variable})
+    tables.say(console, "warning", "yellow")
+    codes = re.findall(r"\x1b\[([\d;]*)m", shown.getvalue())
+    assert not {c for code in codes for c in code.split(";") if c and int(c) >= 30}
+    assert "warning" in shown.getvalue()
+
+
+CLOSED = [("stdout", ">&-", 0), ("stderr", "2>&-", 0), ("all", "<&- >&- 2>&-", 0)]
+
+
+@pytest.mark.parametrize(("name", "closing", "code"), CLOSED, ids=[c[0] for c in CLOSED])
+def test_closed_streams_do_no_harm(photographs, tmp_path, name, closing, code):
+    """Oracle: the exit code, no traceback, and a manifest that no message was written into."""
+    command = f'"$0" -m alexnet_cli split "$1" --out "$2" {closing}'
+    words = ["sh", "-c", command, sys.executable, photographs, tmp_path / "data"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert len(splitting.open_data(tmp_path / "data").files) == 36
+
+
+def test_a_name_that_the_locale_lacks_gets_one_line():
+    """Oracle: one line, with the name in ASCII, from a process whose file names are ASCII."""
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    code = "import sys; from pathlib import Path; from alexnet_cli.system import atomic_files\n"
+    code += r"files.open_file(Path('gr\xfcn/x'), 9)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=ascii_only, check=False)
+    assert done.stderr.splitlines()[-1].startswith("OSError: [Errno 84] can't be named in this loc")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "cell"),
+    [
+        ("=1+1", "=1+1", "'=1+1"),
+        ("+1", "+1", "'+1"),
+        ("-1", "-1", "'-1"),
+        ("@a", "@a", "'@a"),
+        ("\t=1", r"\t=1", r"\t=1"),
+        ("\r=1", r"\r=1", r"\r=1"),
+        ("a=1", "a=1", "a=1"),
+        ("\x9b31m", r"\x9b31m", r"\x9b31m"),
+        ("a\u2066b", r"a\u2066b", r"a\u2066b"),
+        ("Zürich ✓ 日本", "Zürich ✓ 日本", "Zürich ✓ 日本"),
+    ],
+)
+def test_names_on_screens_and_in_spreadsheets(name, shown, cell):
+    """Oracle: OWASP's list of what begins a formula; Unicode's controls and marks of direction."""
+    assert (plain(name), for_csv(name)) == (shown, cell)

@@ -1,0 +1,334 @@
+"""Prepared data sets: what a shard holds, who else can read it, and what an interruption costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY, paint
+from PIL import Image
+from typer.testing import CliRunner
+
+from alexnet_cli.cli.app import app
+from alexnet_cli.data import images, scanning, splitting, tfrecords
+from alexnet_cli.data.manifest import MANIFEST, ImageFile, read_manifest
+from alexnet_cli.data.store import load_image
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.recipes.presets import NOTEBOOK
+
+FLOWERS = Path(__file__).parents[2] / "examples" / "flowers"
+
+
+@pytest.fixture
+def plan(photographs, monkeypatch):
+    """36 photographs, at most 5 in a shard."""
+    monkeypatch.setattr(tfrecords, "PER_SHARD", 5)
+    return splitting.plan(scanning.scan(photographs), val=0.25, seed=3)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_tensorflow_reads_every_image_once(plan, tmp_path):
+    """Oracle: TFRecordDataset, which checks the checksums, and TensorFlow's JPEG decoder."""
+    written = tfrecords.write(plan, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.tfrecord"))
+    assert names == [f"train-{n:05d}-of-00006.tfrecord" for n in range(6)] + [
+        f"val-{n:05d}-of-00002.tfrecord" for n in range(2)
+    ]
+    features = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+        "image/class/text": tf.io.FixedLenFeature([], tf.string),
+        "image/filename": tf.io.FixedLenFeature([], tf.string),
+    }
+    seen = {}
+    for name in names:
+        for record in tf.data.TFRecordDataset(str(tmp_path / "out" / name)):
+            example = tf.io.parse_single_example(record, features)
+            label = example["image/class/text"].numpy().decode()
+            assert written.classes[int(example["image/class/label"])] == label
+            key = (name[: name.index("-")], label, example["image/filename"].numpy().decode())
+            assert key not in seen
+            seen[key] = tf.io.decode_jpeg(
+                example["image/encoded"], dct_method="INTEGER_ACCURATE"
+            ).numpy()
+    assert seen.keys() == {(file.split, file.label, file.path.name) for file in plan.files}
+    for file in written.files:
+        theirs = seen[file.split, file.label, file.path.name].astype(int)
+        ours = load_image(file, replace(TINY, stored_size=256)).astype(int)
+        assert np.abs(ours - theirs).max() <= 1
+
+
+def test_the_manifest_tells_what_a_split_would(plan, tmp_path):
+    """Oracle: the same plan, copied; and what was returned is what is read."""
+    prepared = tfrecords.write(plan, tmp_path / "prepared")
+    copied = splitting.write(plan, tmp_path / "copied")
+    assert splitting.open_data(tmp_path / "prepared") == prepared
+    for one, other in zip(prepared.files, copied.files, strict=True):
+        below = one.path.relative_to(tmp_path / "prepared")
+        assert below == other.path.relative_to(tmp_path / "copied")
+        assert (one.label, one.split, one.sha256) == (other.label, other.split, other.sha256)
+    os.rename(tmp_path / "prepared", tmp_path / "elsewhere")
+    moved = splitting.open_data(tmp_path / "elsewhere")
+    np.testing.assert_array_equal(load_image(moved.files[0], TINY).shape, (72, 72, 3))
+
+
+def test_a_record_is_the_square_within_what_jpeg_costs(tmp_path):
+    """Oracle: the square of the photograph itself; a mean difference of 3 of 255 is stated."""
+    source = tmp_path / "source"
+    for label in ("roses", "tulips"):
+        (source / label).mkdir(parents=True)
+        for path in sorted((FLOWERS / label).iterdir())[:6]:
+            os.link(path, source / label / path.name)
+    written = tfrecords.write(splitting.plan(scanning.scan(source)), tmp_path / "out")
+    for file in written.files:
+        original = images.load(source / file.label / file.path.name, 256).astype(int)
+        ours = load_image(file, replace(TINY, stored_size=256)).astype(int)
+        assert np.abs(ours - original).mean() < 3
+
+
+def test_the_order_within_shards_is_mixed(plan, tmp_path):
+    """Oracle: sorted by class, 27 images of three classes would change class twice."""
+    written = tfrecords.write(plan, tmp_path / "out")
+    train = sorted(written.of("train"), key=lambda file: (file.record.shard, file.record.offset))
+    labels = [file.label for file in train]
+    assert sum(a != b for a, b in pairwise(labels)) > 8
+
+
+def test_an_interrupted_preparation_goes_on_after_the_last_whole_shard(plan, tmp_path, monkeypatch):
+    """Oracle: byte for byte what an uninterrupted one writes; only what was missing is encoded."""
+    tfrecords.write(plan, tmp_path / "whole")
+
+    def interrupt(done, total):
+        if done == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tfrecords.write(plan, tmp_path / "out", progress=interrupt)
+    assert not (tmp_path / "out").exists()
+    told = []
+    tfrecords.write(plan, tmp_path / "out", progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 36) for n in range(16, 37)]  # three shards were whole
+    whole, again = tree(tmp_path / "whole"), tree(tmp_path / "out")
+    whole[MANIFEST] = whole[MANIFEST].replace(b"/whole", b"/out")
+    assert again == whole
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_killed_preparation_of_another_plan_is_begun_anew(photographs, tmp_path):
+    """Oracle: a process that dies in the middle; then another seed, as if nothing had been."""
+    code = f"""
+import os
+from pathlib import Path
+from alexnet_cli.data import scanning, tfrecords, splitting
+tfrecords.PER_SHARD = 5
+plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), seed=1)
+tfrecords.write(plan, Path({str(tmp_path / "out")!r}), progress=lambda d, t: d < 12 or os._exit(9))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
+    assert len(list((tmp_path / ".out.alexnet-preparing").glob("*.tfrecord"))) == 3
+    plan = splitting.plan(scanning.scan(photographs), seed=2)
+    tfrecords.write(plan, tmp_path / "out")
+    tfrecords.write(plan, tmp_path / "clean")
+    assert {n: c for n, c in tree(tmp_path / "out").items() if n != MANIFEST} == {
+        n: c for n, c in tree(tmp_path / "clean").items() if n != MANIFEST
+    }
+
+
+def test_two_preparations_of_one_target_do_not_mix(plan, tmp_path):
+    told = []
+
+    def intrude(done, total):
+        if not told:
+            told.append(done)
+            with pytest.raises(AlexNetError, match="another alexnet is preparing there"):
+                tfrecords.write(plan, tmp_path / "out")
+
+    tfrecords.write(plan, tmp_path / "out", progress=intrude)
+    assert told
+
+
+def test_what_does_not_decode_is_left_out_and_named(tmp_path):
+    """Oracle: a folder whose names were trusted, with a file that lies."""
+    source = paint(tmp_path / "source", per_class=6)
+    (source / "red" / "bad.jpg").write_text("no image")
+    plan = splitting.plan(scanning.scan(source, scanning.Reading(check=False)))
+    assert len(plan.files) == 19
+    written = tfrecords.write(plan, tmp_path / "out")
+    assert len(written.files) == 18
+    assert all(len(file.sha256) == 64 for file in written.files)
+    (rejected,) = written.rejected
+    assert (rejected.path.name, rejected.reason) == ("bad.jpg", "is not an image")
+    assert read_manifest(tmp_path / "out" / MANIFEST).rejected == written.rejected
+
+
+def test_a_split_that_may_be_all_there_is_is_not_prepared_over(photographs, tmp_path, monkeypatch):
+    """Oracle: every byte of the split, whose source is gone; by a relative name too."""
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "source"
+    shutil.copytree(photographs, source)
+    plan = splitting.plan(scanning.scan(source))
+    splitting.write(plan, tmp_path / "data")
+    shutil.rmtree(source)
+    before = sorted((path, path.stat().st_size) for path in tmp_path.rglob("*"))
+    for out in ("data", "data/prepared"):
+        done = CliRunner().invoke(app, ["split", "data", "--prepare", "--force", "--out", out])
+        assert "lies in the source" in str(done.exception)
+        with pytest.raises(AlexNetError, match="lies in the source"):
+            tfrecords.write(splitting.open_data(tmp_path / "data"), tmp_path / out, force=True)
+    assert sorted((path, path.stat().st_size) for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(
+    photographs, tmp_path, ours
+):
+    """Oracle: the photograph that was cut short, by its name in the source; the others are there.
+
+    A split by another tool is its own source.
+    """
+    plan = splitting.plan(scanning.scan(photographs))
+    split = splitting.write(plan, tmp_path / "data")
+    if not ours:
+        (tmp_path / "data" / MANIFEST).unlink()
+        split = splitting.open_data(tmp_path / "data")
+    bad = split.of("train")[1].path
+    bad.write_bytes(bad.read_bytes()[:40])
+    tfrecords.write(split, tmp_path / "out")
+    prepared = read_manifest(tmp_path / "out" / MANIFEST)
+    (rejected,) = prepared.rejected
+    before = photographs / bad.relative_to(tmp_path / "data" / "train")
+    assert rejected.path == (before if ours else bad)
+    assert len(prepared.files) == len(plan.files) - 1
+
+
+def test_a_flipped_bit_is_noticed(plan, tmp_path):
+    written = tfrecords.write(plan, tmp_path / "out")
+    file = written.files[4]
+    content = bytearray(file.record.shard.read_bytes())
+    content[file.record.offset + file.record.length // 2] ^= 1
+    file.record.shard.write_bytes(content)
+    with pytest.raises(AlexNetError, match=rf"{file.path.name}: is damaged in {file.split}-0"):
+        load_image(file, TINY)
+    load_image(written.files[5], TINY)
+    file.record.shard.unlink()
+    with pytest.raises(
+        AlexNetError, match=rf"No such file or directory: .*{file.split}-0.*tfrecord"
+    ):
+        load_image(file, TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"shard": "../x"}, "'shard' '../x' is no file beside the manifest"),
+        ({"shard": ".."}, "'shard' '..' is no file beside"),
+        ({"offset": -1}, r"'offset', 'length' and 'crc32' can't be \[-1, "),
+        ({"length": "9"}, "'length' can't be '9'"),
+    ],
+)
+def test_a_manifest_that_lies_about_a_shard_is_refused(plan, tmp_path, change, complaint):
+    tfrecords.write(plan, tmp_path / "out")
+    path = tmp_path / "out" / MANIFEST
+    header, first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([header, json.dumps({**json.loads(first), **change}), *rest]))
+    with pytest.raises(AlexNetError, match=rf"jsonl:2: {complaint}"):
+        read_manifest(path)
+
+
+def test_a_recipe_that_takes_more_than_the_square_is_refused(plan, tmp_path):
+    file = tfrecords.write(plan, tmp_path / "out").files[0]
+    for recipe in (NOTEBOOK, replace(TINY, stored_size=288)):
+        with pytest.raises(AlexNetError, match=f"prepared square of 256.* recipe {recipe.name}"):
+            load_image(file, recipe)
+
+
+def test_a_division_by_another_tool_is_kept(photographs, tmp_path):
+    """Oracle: which class folder of which split each file was put into."""
+    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+    splitting.write(plan, tmp_path / "theirs")
+    (tmp_path / "theirs" / MANIFEST).unlink()
+    arguments = ["split", str(tmp_path / "theirs"), "--prepare", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert "--recipe paper" in done.output.splitlines()[-1]  # the default takes no squares
+    ours = splitting.open_data(tmp_path / "out")
+    expected = splitting.open_data(tmp_path / "theirs")
+    assert [(f.path.parts[-3:], f.sha256) for f in ours.files] == [
+        (f.path.parts[-3:], f.sha256) for f in expected.files
+    ]
+    refused = CliRunner().invoke(app, [*arguments, "--seed", "1", "--force"])
+    assert refused.exit_code == 2
+    assert "leave out --seed" in refused.output
+    refused = CliRunner().invoke(app, [*arguments, "--link", "hard"])
+    assert refused.exit_code == 2
+    assert "leave out --link" in refused.output
+    with pytest.raises(AlexNetError, match="out: is prepared already"):
+        tfrecords.write(ours, tmp_path / "again")
+
+
+def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, monkeypatch):
+    """Oracle: the folder of files; probabilities within 0.02 of theirs, as JPEG changes pixels."""
+    from test_training import QUICK, run
+
+    from alexnet_cli.inference import evaluation, prediction
+
+    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+    copied = splitting.write(plan, tmp_path / "copied")
+    prepared = tfrecords.write(plan, tmp_path / "prepared")
+    trained = {}
+    for data in (copied, prepared):
+        report = run(data.root, tmp_path / f"runs-{data.root.name}", QUICK)
+        trained[data.root.name] = report
+        assert report.best.val.top1 == 1  # three colours
+    model = [trained["copied"].run]
+    one = evaluation.evaluate(copied.root, models=model)
+    other = evaluation.evaluate(prepared.root, models=model)
+    assert other.score.n == one.score.n
+    assert other.score.loss == pytest.approx(one.score.loss, abs=0.02)
+    ours = [*prediction.predict([prepared.root], models=model)]
+    theirs = {p.file.path.parts[-3:]: p for p in prediction.predict([copied.root], models=model)}
+    assert len(ours) == len(theirs) == 36
+    for p in ours:
+        expected = theirs[p.file.path.parts[-3:]]
+        chances = dict(zip(expected.classes, expected.probabilities))
+        for name, probability in zip(p.classes, p.probabilities):
+            assert probability == pytest.approx(chances[name], abs=0.02)
+
+
+def test_orientation_and_transparency_are_resolved_before(tmp_path):
+    """Oracle: `images.load` of the file itself."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = Image.fromarray(np.full((300, 400, 3), (200, 30, 30), np.uint8))
+    half.paste((30, 30, 200), (0, 0, 200, 300))
+    clear = half.convert("RGBA")
+    clear.putalpha(128)
+    for label in ("a", "b"):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        half.save(tmp_path / "source" / label / f"{label}turned.jpg", exif=exif, quality=95)
+        clear.save(tmp_path / "source" / label / f"{label}clear.png")
+    reading = scanning.Reading(check=False)
+    plan = splitting.plan(scanning.scan(tmp_path / "source", reading))
+    for file in tfrecords.write(plan, tmp_path / "out").files:
+        original = images.load(tmp_path / "source" / file.label / file.path.name, 256)
+        with Image.open(BytesIO(tfrecords.read(file.record))) as jpeg:
+            assert (jpeg.mode, jpeg.size) == ("RGB", (256, 256))
+            assert np.abs(np.asarray(jpeg).astype(int) - original).mean() < 3
+
+
+def test_an_image_without_record_is_read_where_it_lies(photographs):
+    path = next((photographs / "red").iterdir())
+    np.testing.assert_array_equal(load_image(ImageFile(path), TINY), images.load(path, 72))

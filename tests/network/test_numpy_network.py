@@ -1,0 +1,158 @@
+"""Predictions by NumPy: those of the network in TensorFlow, without TensorFlow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from reference import notebook_logits, paper_logits, released_logits, softmax
+from test_training import QUICK, run
+
+from alexnet_cli.data.store import Statistics
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference import prediction
+from alexnet_cli.network import shapes
+from alexnet_cli.network.architecture import build_alexnet
+from alexnet_cli.network.keras_network import make_classifier
+from alexnet_cli.network.numpy_network import NumPyClassifier
+from alexnet_cli.recipes.presets import NOTEBOOK, PAPER, RECIPES, RELEASED
+from alexnet_cli.recipes.variants import VARIANTS, vary
+from alexnet_cli.runs import models
+
+RANDOM = np.random.default_rng(5)
+WIDTHS = (8, 12, 8, 8, 8)
+
+
+def narrow(recipe):
+    """Few kernels and units; the layers, their order and all windows as they are."""
+    convs = tuple(replace(c, filters=w) for c, w in zip(recipe.convs, (*WIDTHS, 8)))
+    dense = tuple(replace(layer, units=16) for layer in recipe.dense)
+    return replace(recipe, stored_size=72, crop_size=67, convs=convs, dense=dense)
+
+
+def draw(recipe, n_classes=4):
+    """Weights that let the classes differ from image to image, and variances above 0."""
+    weights = {}
+    for name, shape in shapes.weight_shapes(recipe, n_classes).items():
+        fan_in = np.prod(shape[:-1]) / (1 if name.startswith("fc8") else 2)
+        values = RANDOM.normal(0, fan_in**-0.5 if len(shape) > 1 else 0.1, shape)
+        weights[name] = (np.exp(values) if name.endswith("variance") else values).astype(np.float32)
+    return weights
+
+
+def statistics(recipe):
+    size = recipe.stored_size
+    return Statistics(np.zeros((size, size, 3), np.float32), np.eye(3))
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
+def test_numpy_computes_what_tensorflow_computes(name):
+    """Oracle: the network of every recipe and variant in Keras; two batches, one of ten crops."""
+    recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
+    recipe = replace(recipe, lrn_alpha=1000 * recipe.lrn_alpha)  # as small activations need it
+    weights, mean = draw(recipe), statistics(recipe)
+    batch = [RANDOM.normal(0, 0.3, (n, 67, 67, 3)).astype(np.float32) for n in (1, 10)]
+    ours = NumPyClassifier(recipe, mean, weights).run(batch)
+    theirs = make_classifier(recipe, 4, weights, mean).run(batch)
+    for one, other in zip(ours, theirs):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+        np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(ours[1], axis=0).max() > 1e-3  # crops do make a difference
+
+
+@pytest.mark.parametrize(
+    ("recipe", "logits"),
+    [(PAPER, paper_logits), (RELEASED, released_logits), (NOTEBOOK, notebook_logits)],
+)
+def test_numpy_computes_what_the_paper_says(recipe, logits):
+    """Oracle: loops over windows in float64, written from the paper, the program and the notebook."""
+    recipe = narrow(recipe)
+    weights = draw(recipe)
+    x = RANDOM.normal(0, 20, (2, 67, 67, 3)).astype(np.float32)
+    (ours,) = NumPyClassifier(recipe, statistics(recipe), weights).run([x])
+    expected = softmax(logits(x.astype(np.float64), weights))
+    np.testing.assert_allclose(ours, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
+def test_the_shapes_of_weights_are_those_of_the_network(name):
+    """Oracle: Keras' own variables."""
+    recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
+    built = {v.path: tuple(v.shape) for v in build_alexnet(recipe, 4).weights}
+    assert shapes.weight_shapes(recipe, 4) == built
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    return run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Photographs of every kind: turned by EXIF, 16-bit, transparent, gray, large."""
+    pixels = RANDOM.integers(0, 256, (90, 140, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) << 8).save(tmp_path / "deep.png")
+    alpha = Image.fromarray(pixels).convert("RGBA")
+    alpha.putalpha(Image.fromarray(pixels[..., 1]))
+    alpha.save(tmp_path / "clear.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.jpg")
+    Image.fromarray(np.tile(pixels, (5, 4, 1))).save(tmp_path / "large.webp")
+    return tmp_path
+
+
+@pytest.mark.parametrize("ten_crop", [False, True])
+def test_both_ways_lead_to_the_same_classes_and_probabilities(
+    trained, mixed, monkeypatch, ten_crop
+):
+    """Oracle: TensorFlow, to which the same call comes when no number of crops is few."""
+    models, found = [trained, trained], []
+    for few in (10_000, 0):
+        monkeypatch.setattr(models, "FEW", few)
+        found.append(list(prediction.predict([mixed], models=models, ten_crop=ten_crop)))
+    assert len(found[0]) == 5
+    for one, other in zip(*found):
+        assert (one.file, one.classes) == (other.file, other.classes)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_a_few_photographs_are_classified_without_tensorflow(trained, photographs):
+    """Oracle: sys.modules of real processes; the positive control is one image beyond few."""
+    code = "import sys\nfrom alexnet_cli.runs import models\nfrom alexnet_cli.cli.app import main\n"
+    code += "ensemble.FEW = 2\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print('tensorflow' in sys.modules)"
+    photos = sorted((photographs / "red").iterdir())
+    for n, expected in ((2, "False"), (3, "True")):
+        command = ["predict", *map(str, photos[:n]), "--model", str(trained)]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected
+        assert done.stdout.count("%") == 3 * n
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_weights_that_do_not_fit_are_named_either_way(trained, few):
+    """Oracle: the name, and the shape or value that is wrong."""
+    recipe = narrow(PAPER)
+    for change, complaint in (
+        (lambda w: w.pop("conv2/tower2/bias"), "the weights conv2/tower2/bias are missing"),
+        (
+            lambda w: w.update({"fc7/kernel": w["fc7/kernel"].T[:3]}),
+            r"fc7/kernel: expected float32",
+        ),
+        (lambda w: w["conv1/kernel"].__setitem__((0, 0, 0, 0), np.inf), "conv1/kernel: holds valu"),
+    ):
+        weights = draw(recipe)
+        change(weights)
+        with pytest.raises(AlexNetError, match=f"x: {complaint}"):
+            models._network("x", recipe, 4, weights, statistics(recipe), few)

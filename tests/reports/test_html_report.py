@@ -1,0 +1,381 @@
+"""The page of an evaluation: what it says, that it holds all it needs, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_training import QUICK, run
+from typer.testing import CliRunner
+
+from alexnet_cli.cli import app
+from alexnet_cli.data import splitting
+from alexnet_cli.data.store import load_image
+from alexnet_cli.inference import evaluation
+from alexnet_cli.recipes.hyperparameters import constants
+from alexnet_cli.recipes.presets import RECIPES
+from alexnet_cli.recipes.variants import compose
+from alexnet_cli.reports import html_report
+from alexnet_cli.runs import metrics
+from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.runs.weights_file import load_arrays
+
+CHROMIUM = shutil.which("chromium")
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, tables as rows of texts, and all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text, self._rows, self._in_cell = "", [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "table":
+            self._rows = self.tables.setdefault(dict(attributes).get("id", ""), [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag):
+        self._in_cell &= tag not in ("td", "th")
+
+    def handle_data(self, data):
+        self.text += data
+        if self._in_cell:
+            self._rows[-1][-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def report(photographs, tmp_path_factory):
+    """The evaluation of a run of two epochs, over all its training images."""
+    trained = run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=2)).run
+    return evaluation.evaluate(models=[trained], split="train", ten_crop=True)
+
+
+def with_classes(report, names, seed=3):
+    """The report as if it were of other classes, with random counts."""
+    random = np.random.default_rng(seed)
+    matrix = random.poisson(0.005, (len(names),) * 2) + np.diag(random.integers(1, 9, len(names)))
+    return replace(
+        report,
+        classes=names,
+        matrix=matrix,
+        per_class=metrics.per_class(matrix, names),
+        most_confused=metrics.most_confused(matrix, names),
+        one_crop=metrics.Score(int(matrix.sum()), 1.0, np.trace(matrix) / matrix.sum(), 0.9),
+        ten_crop=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def written(report, tmp_path_factory):
+    """The page with three classes, and one with a thousand, many of which have hostile names."""
+    folder = tmp_path_factory.mktemp("pages")
+    names = tuple(f"{number} {HOSTILE} &{'long' * (number % 9)}" for number in range(1000))
+    many = with_classes(report, names)
+    html_report.write(report, folder / "few.html")
+    html_report.write(many, folder / "many.html")
+    return folder, many
+
+
+# What it says
+
+
+def test_the_page_holds_the_figures_of_the_evaluation(report, written):
+    """Oracle: the report itself, counted and rounded here."""
+    reader = Reader((written[0] / "few.html").read_text())
+    rows = reader.tables["matrix"][1:]
+    assert [[int(cell or 0) for cell in row[1:]] for row in rows] == report.matrix.tolist()
+    for row, one in zip(reader.tables["classes"][1:], report.per_class):
+        figures = (one.precision, one.recall, one.f1)
+        assert row[:5] == [one.name, str(one.support), *(f"{figure:.3f}" for figure in figures)]
+    low, high = report.top1_interval
+    assert f"{report.ten_crop.top1:.1%}" in reader.text
+    assert f"95 % interval {low:.1%} to {high:.1%}" in " ".join(reader.text.split())
+    assert len(reader.tables[""]) == 3 + 1 + 4 + 1 + len(constants(QUICK))  # epochs, costs, recipe
+
+
+def test_the_photographs_are_those_that_the_network_sees(report, written):
+    """Oracle: each decoded anew; JPEG keeps a channel of a smooth picture within some steps."""
+    reader = Reader((written[0] / "few.html").read_text())
+    shown = [a["src"] for tag, a in reader.tags if tag == "img" and "jpeg" in a["src"]]
+    judged = [*report.worst, *report.doubtful]
+    assert len(shown) == len(judged) > 0
+    for source, one in zip(shown, judged):
+        picture = Image.open(BytesIO(base64.b64decode(source.partition(",")[2])))
+        square = load_image(one.file, QUICK)
+        expected = Image.fromarray(square).resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
+        apart = np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean()
+        assert apart < 12  # of another photograph of another colour: 80 (tried)
+
+
+def test_the_kernels_are_those_of_the_first_layer(report, written):
+    """Oracle: the weights, scaled in NumPy by the largest of each kernel, where the sheet has them."""
+    weights = load_arrays(report.members[0].path / "best.npz")["conv1/kernel"]
+    reader = Reader((written[0] / "few.html").read_text())
+    towers = [a["src"] for _, a in reader.tags if a.get("class") == "kernels"]
+    assert len(towers) == 2
+    sheet = np.asarray(Image.open(BytesIO(base64.b64decode(towers[1].partition(",")[2]))))
+    kernel = weights[..., 4 + 2]  # of eight, the third of the second tower
+    expected = 127.5 + 127.5 * kernel / np.abs(kernel).max()
+    np.testing.assert_allclose(sheet[1:12, 25:36, :3], expected, atol=0.51)
+    assert (sheet[0, :, 3] == 0).all()
+
+
+def test_nothing_comes_from_elsewhere(written):
+    """Oracle: every address in the page is data within it or a place on it."""
+    for name in ("few.html", "many.html"):
+        html = (written[0] / name).read_text()
+        for tag, attributes in Reader(html).tags:
+            assert tag not in ("link", "iframe", "object", "embed")
+            for key in ("src", "href", "data", "poster", "action"):
+                assert attributes.get(key, "#").startswith(("data:image/", "#"))
+        assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_hostile_names_are_text(written):
+    """Oracle: an HTML parser finds the scripts of the template alone, and the name among the text."""
+    reader = Reader((written[0] / "many.html").read_text())
+    assert sum(tag == "script" for tag, _ in reader.tags) == 2
+    assert sum(HOSTILE in row[0] for row in reader.tables["classes"]) == 1000
+
+
+@pytest.mark.parametrize("settings", [(), ("lrn_k=1", "conv2.bias=1", "drop_at=0.5,0.8")])
+@pytest.mark.parametrize("variants", [(), ("no-lrn", "tanh")])
+def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variants):
+    """Oracle: what the command line makes of the options is the recipe, constant by constant."""
+    recipe = compose(RECIPES["modern"], variants, settings)
+    card = replace(RunFolder(report.members[0].path).card(), recipe=recipe)
+    (command,) = html_report._train_commands(card, None, card.recipe.epochs)
+    words = shlex.split(command)
+    options: dict[str, list[str]] = {}
+    for option, value in zip(words[3::2], words[4::2]):
+        options.setdefault(option, []).append(value)
+    base = RECIPES[options["--recipe"][0]]
+    again = compose(base, options.get("--variant", ()), options.get("--set", ()))
+    assert constants(again) == constants(recipe)
+
+
+def known(report):
+    """The card of the report's run, as if its recipe were one that has a name here."""
+    card = RunFolder(report.members[0].path).card()
+    return replace(card, recipe=replace(card.recipe, name="paper"))
+
+
+@pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
+def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_path, how):
+    """Oracle: the manifest that `split` with the same options wrote."""
+    split = ["split", str(photographs), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
+    (tmp_path / "one").mkdir()
+    assert CliRunner().invoke(app.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
+    manifest = splitting.open_data(tmp_path / "one")
+    card = known(report)
+    commands = html_report._train_commands(card, manifest, card.recipe.epochs)
+    again, _ = (shlex.split(command)[1:] for command in commands)
+    again[again.index("--out") + 1] = str(tmp_path / "two")
+    assert CliRunner().invoke(app.app, again).exit_code == 0
+    other = splitting.open_data(tmp_path / "two")
+    assert [(f.split, f.label, f.sha256) for f in other.files] == [
+        (f.split, f.label, f.sha256) for f in manifest.files
+    ]
+    assert any(f.record for f in other.files) == ("--prepare" in how)
+    in_place = splitting.open_data(photographs)
+    assert len([*html_report._train_commands(card, in_place, card.recipe.epochs)]) == 1
+
+
+def test_the_commands_tell_of_epochs_that_were_added(report):
+    """Oracle: the command by which they are added, written by hand."""
+    card = known(report)
+    first, second = html_report._train_commands(card, None, card.recipe.epochs + 2)
+    assert first.startswith("alexnet train ")
+    assert second == f"alexnet train --resume runs/latest --epochs {card.recipe.epochs + 2}"
+
+
+def test_a_recipe_that_this_version_does_not_know_is_not_repeated(report):
+    """Oracle: no command is better than one that trains something else."""
+    card = known(report)
+    for name in ("mine", "paper+no-such"):
+        other = replace(card, recipe=replace(card.recipe, name=name))
+        assert list(html_report._train_commands(other, None, card.recipe.epochs)) == []
+
+
+def test_the_command_writes_the_page(report, tmp_path):
+    """Oracle: the file is there whole, and the screen says where."""
+    out = tmp_path / "report.html"
+    command = ["evaluate", "--model", str(report.members[0].path), "--report", str(out)]
+    result = CliRunner().invoke(app.app, command, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert f"page written to {out}" in result.output
+    assert out.read_text().rstrip().endswith("</html>")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *quiet]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, written):
+    """Opens a page; at the end nothing else was asked for, and no script complained."""
+    requests, complaints, contexts = [], [], []
+
+    def opened(name, width=1200, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("dialog", lambda dialog: complaints.append(dialog.message))
+        tab.goto((written[0] / name).as_uri())
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in requests if url.startswith("file:")]) == len(contexts)
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("name", ["few.html", "many.html"])
+def test_nothing_overflows(visit, name, width, scheme):
+    """Oracle: the browser's own layout, with every detail opened, is no wider than the window."""
+    tab = visit(name, width, scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
+
+
+def _contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2.1, of two colours as CSS computes them."""
+
+    def luminance(colour):
+        channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(visit, scheme):
+    """Oracle: WCAG 2.1's formula and its 4.5 for text (AA), of what the browser computes."""
+    tab = visit("few.html", scheme=scheme)
+    colour = "getComputedStyle(document.querySelector('{}')).{}"
+    ground = tab.evaluate(colour.format("body", "backgroundColor"))
+    for selector in ("body", "p", ".bad, .good", "figcaption", ".cards dt", "footer"):
+        assert _contrast(tab.evaluate(colour.format(selector, "color")), ground) > 4.5, selector
+    light = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert light == (scheme == "light")
+    # A cell whose share is all: its shade lies half transparent on the ground.
+    tab.evaluate("document.querySelector('.matrix td').style.setProperty('--part', 1)")
+    *shade, part = map(
+        float, re.findall(r"[\d.]+", tab.evaluate(colour.format(".matrix td", "backgroundColor")))
+    )
+    below = map(int, re.findall(r"\d+", ground))
+    blended = [round(part * over + (1 - part) * under) for over, under in zip(shade, below)]
+    ink = tab.evaluate(colour.format(".matrix td", "color"))
+    assert _contrast(ink, "rgb({}, {}, {})".format(*blended)) > 4.5
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+@pytest.mark.parametrize(("column", "key"), [(1, "support"), (3, "recall"), (0, "name")])
+def test_the_table_sorts(visit, written, column, key, by):
+    """Oracle: Python's sort of the report's figures; the second time the other way round."""
+    tab = visit("many.html")
+    button = tab.locator("#classes thead button").nth(column)
+    for descending in (False, True):
+        if by == "mouse":
+            button.click()
+        else:
+            button.focus()
+            tab.keyboard.press("Enter")
+        cells = tab.locator(f"#classes tbody tr > :nth-child({column + 1})").all_inner_texts()
+        values = [round(getattr(one, key), 3) for one in written[1].per_class if key != "name"]
+        if values:
+            assert list(map(float, cells)) == sorted(values, reverse=descending)
+        else:
+            assert (cells[0] > cells[-1]) == descending
+            assert sorted(cells) == sorted(one.name for one in written[1].per_class)
+        sorted_by = tab.locator("#classes [aria-sort]")
+        expected = "descending" if descending else "ascending"
+        assert sorted_by.get_attribute("aria-sort") == expected
+        assert sorted_by.count() == 1
+
+
+def test_a_thousand_classes_can_be_asked_for_and_filtered(visit, written):
+    """Oracle: the matrix' row and column of a class, and Python's search in the names."""
+    tab, (_, report) = visit("many.html"), written
+    chosen = int(np.argmax((report.matrix > 0).sum(axis=1)))
+    tab.select_option("#class", str(chosen))
+    called, others = tab.locator("#story").inner_text().split(". Called ")
+    for story, counts in ((called, report.matrix[chosen]), (others, report.matrix[:, chosen])):
+        pairs = re.findall(r"(\d+) <script>[^,]* (\d+)", story.partition(": ")[2])
+        named = {int(number): int(count) for number, count in pairs}
+        named.pop(chosen, None)
+        expected = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if i != chosen}
+        assert named == expected
+    tab.fill("#filter", "99")
+    shown = tab.locator("#classes tbody tr:visible").count()
+    assert shown == sum("99" in name for name in report.classes)
+
+
+def test_print_is_dark_on_white(visit):
+    """Oracle: what the browser computes for print, of a page that is dark on the screen."""
+    tab = visit("few.html", scheme="dark")
+    tab.emulate_media(media="print", color_scheme="dark")
+    style = "getComputedStyle(document.body)"
+    assert tab.evaluate(f"{style}.backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.evaluate(f"{style}.color") == "rgb(0, 0, 0)"
+
+
+def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, tmp_path):
+    """Oracle: the figures of the evaluation, and an error that is not swallowed."""
+    copy = tmp_path / "run"
+    shutil.copytree(report.members[0].path, copy)
+    (copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
+    names = {"--json": tmp_path / "figures.json", "--report": tmp_path / "page.html"}
+    options = [word for name, path in names.items() for word in (name, str(path))]
+    result = CliRunner().invoke(
+        app.app, ["evaluate", "--split", report.split, "--model", str(copy), *options]
+    )
+    assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
+    assert json.loads(names["--json"].read_text())["one_crop"]["top1"] == report.one_crop.top1
+    assert f"{report.one_crop.top1:.1%}" in names["--report"].read_text()
+    assert isinstance(result.exception, OSError)

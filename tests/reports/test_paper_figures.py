@@ -1,0 +1,236 @@
+"""The paper's figures: what they show, and that it is what the network computes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from PIL import Image
+from test_training import QUICK, run
+
+from alexnet_cli.data.manifest import ImageFile
+from alexnet_cli.data.store import load_image
+from alexnet_cli.errors import BadFile, UsageError
+from alexnet_cli.inference import neighbors, prediction
+from alexnet_cli.inference.neighbors import TrainingImages
+from alexnet_cli.recipes.presets import RECIPES
+from alexnet_cli.recipes.variants import vary
+from alexnet_cli.reports import paper_figures, plots
+from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.models import load_member
+from alexnet_cli.runs.weights_file import load_arrays
+from alexnet_cli.training.schedule import Schedule
+
+RANDOM = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    """A run of one epoch."""
+    return run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+# Neighbours (Figure 4, right)
+
+
+def test_neighbours_are_nearest_by_fc7(trained):
+    """Oracle: fc7 in NumPy for every image, and a sort by Euclidean distance."""
+    member = load_member(trained)
+    weights = load_arrays(trained / "best.npz")
+    mean = member.classifier.statistics.mean_image
+
+    def fc7(path):
+        image = load_image(ImageFile(path), QUICK).astype(float) - mean
+        return reference.paper_fc7(image[None, 4:68, 4:68], weights)[0]
+
+    files = member.trained_on.of("train")[::3]
+    query = member.trained_on.of("val")[0].path
+    distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
+    (found,) = prediction.predict([query], models=[trained], neighbours=99)
+    by_path = {near.file.path: near.distance for near in found.neighbours}
+    assert len(found.neighbours) == 33
+    for path, distance in distances.items():
+        assert by_path[path] == pytest.approx(distance, rel=1e-3, abs=1e-3)
+    order = [near.distance for near in found.neighbours]
+    assert order == sorted(order)
+    assert all(near.file.path.parent.name == near.file.label for near in found.neighbours)
+
+
+def test_a_training_image_is_its_own_nearest(trained):
+    """Oracle: distance 0, as far as features kept in float16 tell; from memory and from disk."""
+    (trained / "fc7.npz").unlink(missing_ok=True)
+    member = load_member(trained)
+    for number in range(2):
+        told = []
+        training = TrainingImages(member, lambda done, total, told=told: told.append(done))
+        assert bool(told) == (number == 0)  # the second time they come from the run folder
+        file = training.files[7]
+        crop = member.classifier.cropper()(load_image(file, QUICK))
+        (features,) = member.classifier.features([crop])
+        nearest = training.nearest(features, 3)
+        assert nearest[0].file == file
+        assert nearest[0].distance < 0.2 * nearest[1].distance
+
+
+def test_of_very_many_training_images_a_sample_is_searched(trained, monkeypatch):
+    """Oracle: 33 images, at most 10: every fourth, 9 of them."""
+    monkeypatch.setattr("alexnet_cli.inference.neighbors.MOST", 10)
+    member = load_member(trained)
+    training = TrainingImages(member)
+    assert training.files == member.trained_on.of("train")[::4]
+    assert training.features.shape == (9, 32)
+
+
+def test_neighbours_of_two_models_are_refused(trained, photographs):
+    with pytest.raises(UsageError, match="--neighbours: works with one --model"):
+        list(prediction.predict([photographs], models=[trained, trained], neighbours=1))
+
+
+def test_training_images_that_are_gone_are_passed_over(trained, photographs):
+    """Oracle: the order with all of them, without the one that is gone since, or was before."""
+    training = TrainingImages(load_member(trained))
+    query = training.features[0]
+    before = training.nearest(query, 9)
+    gone = replace(before[1].file, path=photographs / "gone.png")
+    training.files = [gone if file == before[1].file else file for file in training.files]
+    assert training.nearest(query, 8) == (before[0], *before[2:])
+    again = training._compute(None)
+    np.testing.assert_array_equal(np.isinf(again).all(axis=1), [f is gone for f in training.files])
+
+
+def test_features_are_kept_though_an_image_was_gone(trained, tmp_path, monkeypatch):
+    """Oracle: the same again without the network; the missing one is never near, nor at infinity."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    (copy / "fc7.npz").unlink(missing_ok=True)
+    member = load_member(copy)
+    lost = member.trained_on.of("train")[0]
+    read = neighbors.load_image
+
+    def load_others(file, recipe):
+        if file == lost:
+            raise BadFile(file.path, "is gone")
+        return read(file, recipe)
+
+    monkeypatch.setattr(neighbors, "load_image", load_others)
+    query = TrainingImages(member).features[1]
+    monkeypatch.setattr(TrainingImages, "_compute", None)
+    near = TrainingImages(member).nearest(query, 99)
+    assert len(near) == len(member.trained_on.of("train")) - 1
+    assert lost not in [neighbour.file for neighbour in near]
+
+
+def test_a_run_that_can_not_be_written_to_has_neighbours_too(trained, tmp_path, monkeypatch):
+    """Oracle: those that a run which can be written to has."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    (copy / "fc7.npz").unlink(missing_ok=True)
+    expected = TrainingImages(load_member(trained))
+
+    def refuse(source, target):
+        raise OSError(errno.EROFS, "Read-only file system", target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    training = TrainingImages(load_member(copy))
+    np.testing.assert_allclose(training.features, expected.features, rtol=2e-3, atol=1e-3)
+
+
+def test_neighbours_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, monkeypatch):
+    """Oracle: the width of the picture, with all six, and with none."""
+    paper_figures.draw([trained], tmp_path)
+    whole = pixels(tmp_path / "neighbours.png").shape[1]
+
+    def load_others(file, recipe):
+        if file.split == "train":
+            raise BadFile(file.path, "is damaged")
+        return load_image(file, recipe)
+
+    monkeypatch.setattr(paper_figures, "load_image", load_others)
+    paper_figures.draw([trained], tmp_path)
+    assert pixels(tmp_path / "neighbours.png").shape[1] < whole / 3
+
+
+# Kernels (Figure 3)
+
+
+def test_colour_selectivity_by_hand():
+    """Oracle: gray has none; channels that cancel out have all; red alone has 2/3."""
+    gray = np.ones((2, 2, 3)) * RANDOM.normal(size=(2, 2, 1))
+    opposed = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 1.0, -2.0])
+    red = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 0.0, 0.0])
+    kernels = np.stack([gray, opposed, red, np.zeros((2, 2, 3))], axis=-1)
+    np.testing.assert_allclose(plots.colour_selectivity(kernels), [0, 1, 2 / 3, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_kernels_show_the_colours_that_they_have(tmp_path, coloured):
+    """Oracle: gray kernels leave the picture gray but for the bars of the histogram."""
+    kernels = RANDOM.normal(size=(11, 11, 1, 96)) * np.ones((1, 1, 3, 1))
+    if coloured:
+        kernels[..., 0, :] = 0
+    plots.draw_kernels(kernels, 2, tmp_path / "kernels.png")
+    left = pixels(tmp_path / "kernels.png")[:, :900]
+    assert (np.ptp(left, axis=2).max() > 100) == coloured
+    dark_rows = (left < 250).any(axis=(1, 2))
+    assert dark_rows.mean() > 0.5
+
+
+# The command
+
+
+def test_all_figures_of_a_run(trained, photographs, tmp_path):
+    """Oracle: names and order of the pictures; each has content; one folder as asked for."""
+    tanh = run(photographs, tmp_path / "runs", replace(vary(QUICK, "tanh"), epochs=1)).run
+    alone = paper_figures.draw([trained])
+    assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbours.png"]
+    assert {path.parent for path in alone} == {trained / "figures"}
+    both = paper_figures.draw([trained, tanh], tmp_path / "pictures")
+    assert next(path.name for path in both) == "training-error.png"
+    assert {path.parent for path in both} == {tmp_path / "pictures"}
+    for path in both:
+        assert (pixels(path) < 250).mean() > 0.005
+
+
+@pytest.mark.parametrize("n_classes", [2, 1000])
+def test_bars_are_as_long_as_probabilities(tmp_path, n_classes):
+    """Oracle: the width of the red bar, in a picture whose other bars are empty."""
+    for probability in (0.25, 1.0):
+        bars = [("true", probability), *((f"class {n}", 0.0) for n in range(min(n_classes, 5) - 1))]
+        image = np.zeros((64, 64, 3), np.uint8)
+        plots.draw_predictions([(image, "true", bars)], tmp_path / "bars.png")
+        shown = pixels(tmp_path / "bars.png")
+        red = ((shown[..., 0] - shown[..., 1]) > 60).any(axis=0).sum()
+        if probability == 0.25:
+            quarter = red
+    assert red == pytest.approx(4 * quarter, rel=0.03)
+
+
+def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
+    """Oracle: the picture without the mistake; 1 image of 50 of a class far from the other."""
+    matrix = np.eye(1000, dtype=np.int64) * 50
+    plots.draw_confusion(matrix, ["class"] * 1000, tmp_path / "without.png", "a")
+    matrix[990, 990], matrix[990, 10] = 49, 1
+    plots.draw_confusion(matrix, ["class"] * 1000, tmp_path / "with.png", "a")
+    changed = np.abs(pixels(tmp_path / "with.png") - pixels(tmp_path / "without.png")).sum(axis=2)
+    rows, columns = np.nonzero(changed > 100)  # of 765
+    assert len(rows) > 20
+    assert rows.min() > 0.85 * len(changed)
+    assert columns.max() < 0.1 * changed.shape[1]
+
+
+def test_curves_mark_where_a_rate_drops_and_not_where_it_glides():
+    """Oracle: the epochs of a schedule by hand; of warm-up and cosine none, however steep at the end."""
+    steps = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2
+    gliding = [Schedule().learning_rate(RECIPES["modern"], epoch) for epoch in range(1, 91)]
+    for rates, expected in ((steps, [5, 8]), (gliding, []), ([1e-2], [])):
+        rows = [EpochRow(n, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)]
+        assert plots.rate_drops(rows) == expected
