@@ -27,7 +27,7 @@ PAPER = {
     "no-lrn": "1.4",
     "no-overlap": "0.4",
     "one-tower": "1.7",
-    "no-colour-noise": "over 1",
+    "no-color-noise": "over 1",
     "no-conv3": "about 2",
     "no-conv4": "about 2",
     "no-dropout": "it over-fits substantially",
@@ -71,7 +71,7 @@ def sizes(recipe: str, size: int) -> tuple[str, ...]:
         crop = 227 * size // 224
     if recipe == "notebook":
         stored = crop = 227 * size // 224
-    return ("--set", f"stored_size={stored}", "--set", f"crop_size={crop}")
+    return ("--set", f"resize_size={stored}", "--set", f"crop_size={crop}")
 
 
 def plan(seeds: int, size: int) -> list[Job]:

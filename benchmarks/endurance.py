@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.system import tensorflow_startup
 from benchmarks.common import FLOWERS, line
@@ -36,7 +36,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Sampler(Listener):
+class Sampler(Callback):
     """Notes after each epoch what the process holds."""
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Sampler(Listener):
         self.steps = 0
         self.samples: list[tuple[int, int, int, int]] = []  # steps, bytes, files, threads
 
-    def stepped(self, epoch: int, done: int, total: int) -> None:
+    def on_batch_end(self, epoch: int, done: int, total: int) -> None:
         """Count."""
         self.steps += 1
 
-    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+    def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
         """Look."""
         gc.collect()  # what is left then is held
         n_files = len(os.listdir("/proc/self/fd"))
@@ -75,7 +75,7 @@ def main() -> None:
     sampler = Sampler()
     with tempfile.TemporaryDirectory() as out:
         start_and_resume.train(
-            FLOWERS, recipe=recipe, devices=choose_devices(0), out=Path(out), listener=sampler
+            FLOWERS, recipe=recipe, devices=choose_devices(0), out=Path(out), callback=sampler
         )
     samples = np.array(sampler.samples, float)
     warm = samples[len(samples) // 5 :]

@@ -44,13 +44,13 @@ def bench(data: Path) -> None:
         out = Path(folder, "runs")
         run(alexnet("train", data, "--epochs", 1, "--gpus", 0, "--out", out))
         model = RunFolder.find(out / "latest")
-        classifier = load_member(model.path).classifier
+        network = load_member(model.path).network
         crops = [np.zeros((1, 224, 224, 3), np.float32)] * 128
 
         def forward() -> float:
             began = time.perf_counter()
             for _ in range(4):
-                classifier.run(crops)
+                network.run(crops)
             return 4 * 128 / (time.perf_counter() - began)
 
         def evaluate(ten_crop: bool) -> float:

@@ -29,21 +29,21 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Listener, TrainPlan
+from alexnet_cli.inference.results import Callback, TrainPlan
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, load_notes
-from alexnet_cli.training.cluster import Cluster, meet
+from alexnet_cli.training.cluster import Cluster, wait_for_workers
 from benchmarks.common import FLOWERS
 
 # Quick to compile and to run, with files of some megabytes; the best epoch changes often.
 NARROW = replace(
     PAPER,
-    stored_size=72,
+    resize_size=72,
     crop_size=64,
     convs=tuple(
-        replace(conv, filters=16, stddev=None, then=("relu", "pool"))
+        replace(conv, filters=16, stddev=None, post_ops=("relu", "pool"))
         for conv in (PAPER.convs[0], PAPER.convs[1], PAPER.convs[4])
     ),
     dense=tuple(replace(layer, units=1024, stddev=None) for layer in PAPER.dense),
@@ -58,16 +58,16 @@ NARROW = replace(
 _SERVER = multiprocessing.get_context("forkserver")
 
 
-class _Teller(Listener):
+class _Teller(Callback):
     """Sends the run's folder, and then the number of each epoch that is on disk."""
 
     def __init__(self, parent: Connection) -> None:
         self.parent = parent
 
-    def started(self, plan: TrainPlan) -> None:
+    def on_train_begin(self, plan: TrainPlan) -> None:
         self.parent.send(plan.run)
 
-    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+    def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
         self.parent.send(row.epoch)
 
 
@@ -77,15 +77,15 @@ def work(parent: Connection, cluster: Cluster | None, place: Path, epochs: int |
     from alexnet_cli.training.devices import choose_devices
 
     if cluster:
-        meet(cluster)
-    devices, listener = choose_devices(0, "float32", cluster), _Teller(parent)
+        wait_for_workers(cluster)
+    devices, callback = choose_devices(0, "float32", cluster), _Teller(parent)
     try:
-        if (place / "model.json").exists():
-            start_and_resume.resume(place, devices=devices, epochs=epochs, listener=listener)
+        if (place / "config.json").exists():
+            start_and_resume.resume(place, devices=devices, epochs=epochs, callback=callback)
         else:
             recipe = replace(NARROW, epochs=epochs or NARROW.epochs)
             start_and_resume.train(
-                FLOWERS, recipe=recipe, devices=devices, out=place, listener=listener
+                FLOWERS, recipe=recipe, devices=devices, out=place, callback=callback
             )
     except AlexNetError as error:
         print(error, file=sys.stderr)

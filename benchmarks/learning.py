@@ -58,7 +58,7 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
     figure = Figure(figsize=(9, 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     curves = dict.fromkeys(curve for curve, _ in found)
-    for curve, colour in zip(curves, ("C1", "C0", "C0", "C2")):
+    for curve, color in zip(curves, ("C1", "C0", "C0", "C2")):
         counts = [count for other, count in found if other == curve]
         places = [count or 460 for count in counts]
         means = [statistics.mean(top1 for top1, _ in found[curve, count]) for count in counts]
@@ -67,7 +67,7 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
         spread = [[m - low for m, (low, _) in zip(means, bounds)]]
         spread += [[high - m for m, (_, high) in zip(means, bounds)]]
         axes = panels[curve.panel]
-        axes.errorbar(places, means, spread, color=colour, marker="o", capsize=3, label=curve.name)
+        axes.errorbar(places, means, spread, color=color, marker="o", capsize=3, label=curve.name)
         axes.set(xscale="log", xlabel="photographs per class", xlim=(17, 550), ylim=(0.2, 1))
         axes.set_title(f"{len(curve.classes)} classes" + (", new to it" if curve.panel else ""))
         axes.set_xticks(places, [str(count or "all") for count in counts])

@@ -23,16 +23,16 @@ from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import PAPER
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 class Enough(Exception): pass
 
-class Few(Listener):
+class Few(Callback):
     steps = 0
-    def stepped(self, epoch, done, total):
+    def on_batch_end(self, epoch, done, total):
         self.steps += 1
         if self.steps == 6 or done == total:
             raise Enough
@@ -42,7 +42,7 @@ at_rest = resident()
 try:
     recipe = replace(PAPER, batch_size=batch)
     out = Path(sys.argv[3])
-    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Few())
+    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, callback=Few())
 except Enough:
     pass
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -65,17 +65,17 @@ def main() -> None:
     least = int(found[1][1])
     width = 4 if found[batch][4] == "float32" else 2
 
-    def say(what: str, n_bytes: int) -> None:
+    def print_line(what: str, n_bytes: int) -> None:
         line(what, f"{n_bytes / 1e6:.0f} MB")
 
-    say(f"peak, batches of {batch}, {found[batch][4]}", peak)
-    say("  Python, TensorFlow, its threads", at_rest)
-    say("  weights, velocities, gradients, 4 bytes each", 3 * 4 * n_parameters)
-    say("  decoded images", n_images * 256 * 256 * 3)
-    say("  peak with batches of 1, the above included", least)
-    say(f"  {batch - 1} images more", peak - least)
-    say(f"    of it every layer's output once, {width} bytes", (batch - 1) * width * outputs)
-    say("    of it the crops, 4 batches ahead", 5 * (batch - 1) * 224 * 224 * 3 * 4)
+    print_line(f"peak, batches of {batch}, {found[batch][4]}", peak)
+    print_line("  Python, TensorFlow, its threads", at_rest)
+    print_line("  weights, velocities, gradients, 4 bytes each", 3 * 4 * n_parameters)
+    print_line("  decoded images", n_images * 256 * 256 * 3)
+    print_line("  peak with batches of 1, the above included", least)
+    print_line(f"  {batch - 1} images more", peak - least)
+    print_line(f"    of it every layer's output once, {width} bytes", (batch - 1) * width * outputs)
+    print_line("    of it the crops, 4 batches ahead", 5 * (batch - 1) * 224 * 224 * 3 * 4)
 
 
 if __name__ == "__main__":

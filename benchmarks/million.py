@@ -33,7 +33,7 @@ def mark(what):
 tree, out = map(Path, sys.argv[2:])
 if sys.argv[1] == "plan":
     from alexnet_cli.data import scanning, splitting
-    scan = scanning.scan(tree, scanning.Reading(check=False))
+    scan = scanning.scan(tree, scanning.ScanOptions(check=False))
     mark("folders listed")
     plan = splitting.plan(scan)
     mark("split planned")
@@ -43,25 +43,25 @@ else:
     from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
     from alexnet_cli.recipes.presets import PAPER
-    from alexnet_cli.inference.results import Listener
+    from alexnet_cli.inference.results import Callback
     mark("TensorFlow imported")
 
-    class Few(Listener):
+    class Few(Callback):
         steps = 0
-        def reading(self, done, total):
+        def on_read_progress(self, done, total):
             if done in (1, total):
                 mark(f"image {done:,} of {total:,} measured")
-        def started(self, plan):
+        def on_train_begin(self, plan):
             mark("network built")
-        def stepped(self, epoch, done, total):
+        def on_batch_end(self, epoch, done, total):
             self.steps += 1
             if self.steps in (1, 20):
-                mark(f"batch {self.steps} learnt from")
+                mark(f"batch {self.steps} learned from")
             if self.steps == 20:
                 raise SystemExit
 
-    devices, listener = choose_devices(0), Few()
-    start_and_resume.train(tree, recipe=PAPER, devices=devices, out=out, check=False, listener=listener)
+    devices, callback = choose_devices(0), Few()
+    start_and_resume.train(tree, recipe=PAPER, devices=devices, out=out, check=False, callback=callback)
 """
 
 

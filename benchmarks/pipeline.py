@@ -34,8 +34,8 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
     from_disk: list[float] = []
     from_memory: list[float] = []
 
-    class Turns(start_and_resume.Listener):
-        def started(self, plan):
+    class Turns(start_and_resume.Callback):
+        def on_train_begin(self, plan):
             self.n_images = plan.n_images["train"]
             with devices.strategy.scope():
                 model = build_alexnet(PAPER, 5, seed=0, precision=devices.precision)
@@ -45,7 +45,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
             self.images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
             self.targets = tf.one_hot(tf.range(batch) % 5, 5)
 
-        def epoch_ended(self, row, best):
+        def on_epoch_end(self, row, best):
             from_disk.append(row.images_per_second)
             began = time.perf_counter()
             for start in range(0, self.n_images, batch):
@@ -57,7 +57,7 @@ def bench_pipeline(data: Path, epochs: int = 3) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recipe = replace(PAPER, epochs=epochs + 1)
         start_and_resume.train(
-            data, recipe=recipe, devices=devices, out=Path(folder), listener=Turns()
+            data, recipe=recipe, devices=devices, out=Path(folder), callback=Turns()
         )
     disk, memory = (statistics.median(rates[1:]) for rates in (from_disk, from_memory))
     print(f"step from one tensor        {memory:6.1f} images/s in {devices.precision}")

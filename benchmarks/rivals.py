@@ -25,12 +25,12 @@ tensorflow_startup.load_tensorflow()
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.recipes.presets import RECIPES
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 
 class Enough(Exception): pass
 
-class Clock(Listener):
-    def stepped(self, epoch, done, total):
+class Clock(Callback):
+    def on_batch_end(self, epoch, done, total):
         if epoch == 1:  # in which every image is decoded, once and for all
             return
         if done == recipe.batch_size:
@@ -43,7 +43,7 @@ steps, recipe = int(sys.argv[2]), RECIPES[sys.argv[4]]
 devices = choose_devices(0, sys.argv[3])
 try:
     out = Path(sys.argv[5])
-    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, listener=Clock())
+    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, callback=Clock())
 except Enough:
     pass
 """

@@ -18,11 +18,11 @@ from benchmarks.common import line
 WORKER = """
 import os, sys, time
 from alexnet_cli.system import tensorflow_startup
-from alexnet_cli.training.cluster import Cluster, meet
+from alexnet_cli.training.cluster import Cluster, wait_for_workers
 index, addresses, batch = int(sys.argv[1]), tuple(sys.argv[2].split(",")), int(sys.argv[3])
 cluster = Cluster(addresses, index) if len(addresses) > 1 else None
 if cluster:
-    meet(cluster)
+    wait_for_workers(cluster)
 tensorflow_startup.load_tensorflow()
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Turn a terminal's screen, with its colours, into the SVG that the README shows.
+"""Turn a terminal's screen, with its colors, into the SVG that the README shows.
 
 tmux capture-pane -e -p -S -300 | python docs/terminal.py "make demo" > docs/demo.svg
 """

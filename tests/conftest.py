@@ -17,7 +17,7 @@ _WIDTHS = (8, 12, 8, 8, 8)
 TINY = replace(
     presets.PAPER,
     name="tiny",
-    stored_size=72,
+    resize_size=72,
     crop_size=64,
     convs=tuple(replace(c, filters=w) for c, w in zip(presets.PAPER.convs, _WIDTHS)),
     dense=tuple(replace(d, units=16) for d in presets.PAPER.dense),
@@ -26,16 +26,16 @@ TINY = replace(
 )
 tensorflow_startup.load_tensorflow()  # before any test module imports it aloud
 
-COLOURS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
+COLORS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
 
 
 def paint(folder: Path, per_class: int, seed: int = 0) -> Path:
-    """Make a folder of class folders of noisy single-colour photographs, 80×90 pixels."""
+    """Make a folder of class folders of noisy single-color photographs, 80×90 pixels."""
     random = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (folder / name).mkdir(parents=True)
         for number in range(per_class):
-            pixels = np.array(colour) + random.normal(0, 25, (80, 90, 3))
+            pixels = np.array(color) + random.normal(0, 25, (80, 90, 3))
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / name / f"{number}.png")
     return folder
@@ -44,4 +44,4 @@ def paint(folder: Path, per_class: int, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory) -> Path:
     """Three classes of 12 photographs each; do not write into it."""
-    return paint(tmp_path_factory.mktemp("photographs") / "colours", per_class=12)
+    return paint(tmp_path_factory.mktemp("photographs") / "colors", per_class=12)

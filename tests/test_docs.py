@@ -49,7 +49,7 @@ def test_make_targets_are_real():
 
 
 def test_the_example_credits_exactly_its_photographs():
-    """Oracle: the files on disk; the licence asks for credit of each."""
+    """Oracle: the files on disk; the license asks for credit of each."""
     flowers = ROOT / "examples" / "flowers"
     lines = (flowers / "LICENSE.txt").read_text().splitlines()
     credited = sorted(line.split()[0] for line in lines if " CC-BY " in line)

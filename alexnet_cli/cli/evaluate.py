@@ -65,7 +65,7 @@ def evaluate(
         write_json(json, tables.evaluation_json(found))
     if report is not None:
         html_report.write(found, report)
-        tables.say(console, f"page written to {report}")
+        tables.print_line(console, f"page written to {report}")
     first = found.members[0].path
     folder = data.resolve().name[:50] if data else None
     part = None if split == "val" else split
@@ -73,4 +73,4 @@ def evaluate(
     picture = (first if first.is_dir() else first.parent) / f"{name}.png"
     title = f"{found.split}: top-1 {found.score.top1:.3f}"
     plots.draw_confusion(found.matrix, found.classes, picture, title)
-    tables.say(console, f"confusion matrix drawn in {picture}")
+    tables.print_line(console, f"confusion matrix drawn in {picture}")

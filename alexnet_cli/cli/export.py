@@ -29,7 +29,7 @@ def export(
         Path | None,
         typer.Option(help="Where it goes.  [default: into the run folder]", show_default=False),
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str, typer.Option(help="On what terms others may use it: written into it.")
     ] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
@@ -44,5 +44,5 @@ def export(
     tensorflow_startup.load_tensorflow()
     from alexnet_cli.inference import exporting
 
-    report = exporting.export(run, format.value, out, form=form, licence=licence, force=force)
+    report = exporting.export(run, format.value, out, form=form, license=license, force=force)
     tables.show_export(console, report)

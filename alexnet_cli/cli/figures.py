@@ -20,7 +20,7 @@ def figures(
         ),
     ] = None,
 ) -> None:
-    """Draw the paper's figures from a run: kernels, predictions, neighbours, training errors."""
+    """Draw the paper's figures from a run: kernels, predictions, neighbors, training errors."""
     from rich.console import Console
 
     from alexnet_cli.cli import tables
@@ -30,4 +30,4 @@ def figures(
     with tables.progress_bar(console, "looking at the training images") as progress:
         pictures = paper_figures.draw(runs, out, progress)
     for picture in pictures:
-        tables.say(console, str(picture))
+        tables.print_line(console, str(picture))

@@ -36,6 +36,6 @@ def is_typed(context: typer.Context, name: str) -> bool:
 
 def complain(message: str) -> None:
     """Say in one line on standard error what is wrong."""
-    from alexnet_cli.system.safe_names import plain
+    from alexnet_cli.system.safe_names import printable
 
-    print(f"alexnet: {plain(message)}", file=sys.stderr)
+    print(f"alexnet: {printable(message)}", file=sys.stderr)

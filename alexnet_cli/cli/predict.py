@@ -19,7 +19,7 @@ def predict(
     ten_crop: Annotated[
         bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
     ] = False,
-    neighbours: Annotated[
+    neighbors: Annotated[
         int, typer.Option(help="Show so many training images nearest to it.", min=0)
     ] = 0,
     none_below: Annotated[
@@ -49,7 +49,7 @@ def predict(
                 models=model,
                 top=top,
                 ten_crop=ten_crop,
-                neighbours=neighbours,
+                neighbors=neighbors,
                 none_below=none_below,
                 progress=progress,
             )
@@ -58,7 +58,7 @@ def predict(
             if isinstance(outcome, Rejected):
                 failures += 1
                 complain(tables.rejection(outcome))
-            elif outcome.neighbours:
+            elif outcome.neighbors:
                 shown.append(outcome)
             yield outcome
 
@@ -76,9 +76,9 @@ def predict(
         try:
             picture = paper_figures.draw_nearest(shown, model)
         except OSError as error:  # a run that one may only read
-            complain(f"{error.filename}: {error.strerror}; the neighbours are not drawn")
+            complain(f"{error.filename}: {error.strerror}; the neighbors are not drawn")
         else:
             if not (json or csv):
-                tables.say(console, f"drawn in {picture}")
+                tables.print_line(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)

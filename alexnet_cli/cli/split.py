@@ -51,7 +51,7 @@ def split(
         raise typer.BadParameter("--prepare writes new images: leave out --link")
     splitting.check_target(out, scanning.require_folder(source), force)  # before the long wait
     with tables.progress_bar(console, "checking images") as progress:
-        reading = scanning.Reading(not no_check, scan_cache.beside(out), progress)
+        reading = scanning.ScanOptions(not no_check, scan_cache.beside(out), progress)
         if divided:
             planned = splitting.open_data(source, reading=reading)
         else:

@@ -27,8 +27,8 @@ from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import VARIANTS
-from alexnet_cli.runs.metrics import Refusal, Score
-from alexnet_cli.system.safe_names import for_csv, plain
+from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
+from alexnet_cli.system.safe_names import csv_safe, printable
 from alexnet_cli.training.diagnostics import Finding
 
 NAMED = 8  # of a list, how many are named before "and so many more"
@@ -38,7 +38,7 @@ BAR_WIDTH = 30
 
 def some(names: Sequence[object], most: int = NAMED) -> str:
     """Join the first few of `names`."""
-    shown = ", ".join(plain(name) for name in names[:most])
+    shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
@@ -73,29 +73,31 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     show(console, table)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
-        say(console, f"{manifest.n_ignored} {files} not an image ignored")
+        print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
     show_left_out(console, manifest.rejected)
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
         # Of an image in a shard its path is no more than a name.
         names = [file.path.relative_to(manifest.root) for file in group]
-        say(console, f"same content, {note}kept together: {some(names)}")
+        print_line(console, f"same content, {note}kept together: {some(names)}")
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
-        say(console, f"and {more} more groups of files with the same content")
+        print_line(console, f"and {more} more groups of files with the same content")
     prepared = any(file.record for file in manifest.files)  # squares, as `paper` cuts them
     recipe = " --recipe paper" if prepared else ""
-    say(console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}")
+    print_line(
+        console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}"
+    )
 
 
 def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
     """Name what should have been an image and is none."""
     for item in rejected[:NAMED]:
-        say(console, f"left out: {rejection(item)}", "yellow")
+        print_line(console, f"left out: {rejection(item)}", "yellow")
     if len(rejected) > NAMED:
         more = f"and {len(rejected) - NAMED:,} more left out"
-        say(console, f"{more}: the manifest of a split names all")
+        print_line(console, f"{more}: the manifest of a split names all")
 
 
 def _unless_default(path: Path, default: str) -> str:
@@ -114,15 +116,15 @@ def show(console: Console, table: Table) -> None:
     console.print(Segments(console.render(table, options)), crop=False)
 
 
-def say(console: Console, line: str, style: str = "") -> None:
+def print_line(console: Console, line: str, style: str = "") -> None:
     """Print a line as it is, safe to show."""
     # soft_wrap: a path is data, and must not be broken or cut where the screen ends
-    console.print(Text(plain(line), style=style), soft_wrap=True)
+    console.print(Text(printable(line), style=style), soft_wrap=True)
 
 
 def cell(name: object) -> Text:
     """Make a name from outside the cell of a table."""
-    return Text(plain(name))
+    return Text(printable(name))
 
 
 # recipes
@@ -139,21 +141,23 @@ def show_recipes(console: Console) -> None:
             table.add_row(name, summary)
         show(console, table)
         console.print()
-    say(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
+    print_line(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
 
 
 def show_fidelity(console: Console, recipe: Recipe) -> None:
     """Show every constant of the paper; below it, where the recipe differs, its own and why."""
-    points = paper_comparison.report(recipe)
+    points = paper_comparison.compare(recipe)
     width = max(len(point.name) for point in points)
     for point in points:
-        say(console, f"{point.name:<{width}} {point.what}: {point.paper} ({point.source})")
+        print_line(console, f"{point.name:<{width}} {point.what}: {point.paper} ({point.source})")
         if point.differs:
-            say(console, f"{'':<{width}} here {point.recipe}. {point.because}", "bold yellow")
+            print_line(
+                console, f"{'':<{width}} here {point.recipe}. {point.rationale}", "bold yellow"
+            )
     n = sum(point.differs for point in points)
     console.print()
-    say(console, f"{recipe.name}: {recipe.summary}", "bold")
-    say(console, f"{n} of {len(points)} constants differ from the paper; --set changes any")
+    print_line(console, f"{recipe.name}: {recipe.summary}", "bold")
+    print_line(console, f"{n} of {len(points)} constants differ from the paper; --set changes any")
 
 
 # evaluate
@@ -162,8 +166,10 @@ def show_fidelity(console: Console, recipe: Recipe) -> None:
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     """Say in a line each what is wrong with a run's learning and what to try."""
     for finding in findings:
-        say(console, f"! {finding.kind}, epoch {finding.epoch}: {finding.evidence}", "yellow")
-        say(console, f"  {finding.remedy}", "yellow")
+        print_line(
+            console, f"! {finding.kind}, epoch {finding.epoch}: {finding.evidence}", "yellow"
+        )
+        print_line(console, f"  {finding.remedy}", "yellow")
 
 
 def score_cells(score: Score) -> list[str]:
@@ -178,8 +184,8 @@ def show_evaluation(
     """Show scores, classes and confusions."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
-        say(console, f"model {member.path}{epoch}")
-    say(console, f"on {report.split} of {report.data}")
+        print_line(console, f"model {member.path}{epoch}")
+    print_line(console, f"on {report.split} of {report.data}")
     show_left_out(console, report.rejected)
     has_top5 = report.one_crop.top5 is not None
     table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
@@ -190,22 +196,24 @@ def show_evaluation(
     show(console, table)
     low, high = report.top1_interval
     which = "with ten crops, as all below: " if report.ten_crop else ""
-    say(console, f"{which}top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}")
+    print_line(
+        console, f"{which}top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+    )
     if report.n_seen:
         seen = f"{report.n_seen} of these images were in the training split"
-        say(console, f"{seen}: the figures flatter the model", "yellow")
+        print_line(console, f"{seen}: the figures flatter the model", "yellow")
     for cost in report.refusals if none_below is not None else ():
         if cost.below == none_below:
-            say(console, _cost_of_refusing(cost))
+            print_line(console, _cost_of_refusing(cost))
     _show_classes(console, report)
     if len(report.classes) <= MATRIX_COLUMNS:
         _show_matrix(console, report)
     for true, predicted, count in report.most_confused:
         times = "once" if count == 1 else f"{count} times"
-        say(console, f"{true} taken for {predicted} {times}")
+        print_line(console, f"{true} taken for {predicted} {times}")
 
 
-def _cost_of_refusing(cost: Refusal) -> str:
+def _cost_of_refusing(cost: SelectiveAccuracy) -> str:
     rest = "" if cost.top1 is None else f"; top-1 of the rest {cost.top1:.4f}"
     return (
         f"none of these below {cost.below:g}: {cost.n_refused:,} of {cost.n:,} refused, "
@@ -258,10 +266,10 @@ def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
 
 def show_export(console: Console, report: ExportReport) -> None:
     """Say where the export is, and how near it comes to its run."""
-    say(console, f"{report.same} of {report.n_images} validation images get the same class")
-    say(console, f"probabilities differ by {report.apart:.1e} at most")
-    say(console, f"top-1 {report.top1_exported:.4f}, of the run {report.top1:.4f}")
-    say(console, f"written to {report.path}")
+    print_line(console, f"{report.same} of {report.n_images} validation images get the same class")
+    print_line(console, f"probabilities differ by {report.apart:.1e} at most")
+    print_line(console, f"top-1 {report.top1_exported:.4f}, of the run {report.top1:.4f}")
+    print_line(console, f"written to {report.path}")
 
 
 # predict
@@ -269,18 +277,18 @@ def show_export(console: Console, report: ExportReport) -> None:
 
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """Show a bar per class."""
-    say(console, str(prediction.file.path), "bold")
+    print_line(console, str(prediction.file.path), "bold")
     if prediction.refused:
-        say(console, "  none of these", "yellow")
-    width = max(len(plain(name)) for name in prediction.classes)
+        print_line(console, "  none of these", "yellow")
+    width = max(len(printable(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
         full = round(probability * BAR_WIDTH)
-        line = Text(f"  {plain(name):<{width}}  {probability:6.1%}  ")
+        line = Text(f"  {printable(name):<{width}}  {probability:6.1%}  ")
         line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
         console.print(line, soft_wrap=True)
-    for near in prediction.neighbours:
-        name = f"{plain(near.file.label):<{width}}  {near.file.path}"
-        say(console, f"  near: {name}  ({near.distance:.1f})")
+    for near in prediction.neighbors:
+        name = f"{printable(near.file.label):<{width}}  {near.file.path}"
+        print_line(console, f"  near: {name}  ({near.distance:.1f})")
 
 
 def rejection(rejected: Rejected) -> str:
@@ -300,14 +308,14 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
             rows.append({"image": str(outcome.file.path), "predictions": classes})
             if outcome.refused:
                 rows[-1]["none_of_these"] = True
-            if outcome.neighbours:
-                rows[-1]["neighbours"] = [
+            if outcome.neighbors:
+                rows[-1]["neighbors"] = [
                     {
                         "path": str(near.file.path),
                         "label": near.file.label,
                         "distance": near.distance,
                     }
-                    for near in outcome.neighbours
+                    for near in outcome.neighbors
                 ]
     return json.dumps(rows, indent=2)
 
@@ -325,5 +333,5 @@ def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected
             classes = ("",) if outcome.refused else outcome.classes
             pairs = zip(classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
-                image, label = for_csv(outcome.file.path), for_csv(name)
+                image, label = csv_safe(outcome.file.path), csv_safe(name)
                 writer.writerow([image, rank, label, f"{probability:.6f}"])

@@ -90,9 +90,9 @@ def train(
 
     from alexnet_cli.cli import training_view
     from alexnet_cli.recipes.presets import DEFAULT, find_recipe
-    from alexnet_cli.recipes.variants import compose
+    from alexnet_cli.recipes.variants import build_recipe
     from alexnet_cli.system import tensorflow_startup
-    from alexnet_cli.training.cluster import find_cluster, meet
+    from alexnet_cli.training.cluster import find_cluster, wait_for_workers
 
     given = [name for name in _FIXED if is_typed(context, name)]
     if resume is not None and given:
@@ -102,10 +102,12 @@ def train(
     settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
     settings = [*(set or ()), *settings]
     if weights is None or recipe:
-        compose(find_recipe(recipe or DEFAULT), variant or (), settings)  # complain before the wait
+        build_recipe(
+            find_recipe(recipe or DEFAULT), variant or (), settings
+        )  # complain before the wait
     cluster = find_cluster(workers, worker, os.environ)
     if cluster:
-        meet(cluster)
+        wait_for_workers(cluster)
     tensorflow_startup.load_tensorflow()
     from alexnet_cli.network.keras_network import read_weights
     from alexnet_cli.training import start_and_resume
@@ -115,11 +117,11 @@ def train(
     devices = choose_devices(gpus, precision, cluster)
     initial = read_weights(weights) if weights else None
     base = initial.recipe if initial and recipe is None else find_recipe(recipe or DEFAULT)
-    chosen = compose(base, variant or (), settings)
-    with training_view.open_screen(console, cluster) as listener:
+    chosen = build_recipe(base, variant or (), settings)
+    with training_view.open_view(console, cluster) as callback:
         if resume is not None:
             report = start_and_resume.resume(
-                resume, devices=devices, epochs=epochs, listener=listener
+                resume, devices=devices, epochs=epochs, callback=callback
             )
         else:
             report = start_and_resume.train(
@@ -130,7 +132,7 @@ def train(
                 seed=seed,
                 check=not no_check,
                 initial=initial,
-                listener=listener,
+                callback=callback,
             )
     if report:
         training_view.show_training(console, report)

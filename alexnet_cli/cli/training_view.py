@@ -14,7 +14,7 @@ from rich.text import Text
 from alexnet_cli.cli.tables import (
     NAMED,
     new_table,
-    say,
+    print_line,
     score_cells,
     show,
     show_findings,
@@ -22,9 +22,9 @@ from alexnet_cli.cli.tables import (
     some,
 )
 from alexnet_cli.data.manifest import Rejected
-from alexnet_cli.inference.results import Listener, TrainPlan, TrainReport
+from alexnet_cli.inference.results import Callback, TrainPlan, TrainReport
 from alexnet_cli.runs.metrics import TOP5_FROM, EpochRow
-from alexnet_cli.system.safe_names import plain
+from alexnet_cli.system.safe_names import printable
 from alexnet_cli.training.cluster import Cluster
 from alexnet_cli.training.diagnostics import Finding
 
@@ -33,7 +33,7 @@ _CPU_SAME = "the same weights again, bit for bit, with as many threads and these
 _GPU_SAME = "the same again but for the last bits, as GPUs add in any order"
 
 
-class TrainingScreen(Listener):
+class TrainingView(Callback):
     """A training on the screen: what it will do, a bar while it works, a row an epoch."""
 
     SILENCE_SECONDS = 30  # without a terminal, a line at least this often
@@ -54,7 +54,7 @@ class TrainingScreen(Listener):
         self.spoke = time.monotonic()
         self.n_left_out = 0
 
-    def __enter__(self) -> TrainingScreen:
+    def __enter__(self) -> TrainingView:
         """Start the bar."""
         self.progress.start()
         return self
@@ -63,21 +63,21 @@ class TrainingScreen(Listener):
         """Take the bar away."""
         self.progress.stop()
 
-    def reading(self, done: int, total: int) -> None:
+    def on_read_progress(self, done: int, total: int) -> None:
         """Move the bar."""
         self._advance("reading images", done, total)
 
-    def left_out(self, rejected: Rejected) -> None:
+    def on_image_rejected(self, rejected: Rejected) -> None:
         """Name the first few."""
         self.n_left_out += 1
         if self.n_left_out <= NAMED:
             show_left_out(self.console, [rejected])
 
-    def started(self, plan: TrainPlan) -> None:
+    def on_train_begin(self, plan: TrainPlan) -> None:
         """Show what will be done, and the head of the table."""
-        card, recipe = plan.card, plan.card.recipe
+        config, recipe = plan.config, plan.config.recipe
         self.epochs, self.first_epoch = recipe.epochs, plan.first_epoch
-        self.has_top5 = len(card.classes) >= TOP5_FROM
+        self.has_top5 = len(config.classes) >= TOP5_FROM
         images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
         kept = f"decoded {plan.kept}" if plan.kept else "decoded when needed"
         if recipe.cosine:
@@ -93,35 +93,37 @@ class TrainingScreen(Listener):
         machines = f" on each of {n_workers} workers" if n_workers > 1 else ""
         facts = {
             "recipe": f"{recipe.name}: {recipe.summary}",
-            "classes": f"{len(card.classes):,}: {some(card.classes)}",
+            "classes": f"{len(config.classes):,}: {some(config.classes)}",
             "images": f"{images} ({kept})",
             "network": f"{plan.n_parameters:,} parameters",
             **_origin(plan),
-            "devices": f"{some(plan.devices)}{machines}, computing in {card.precision}",
+            "devices": f"{some(plan.devices)}{machines}, computing in {config.precision}",
             "training": f"{epochs}, {rate}",
-            "seed": f"{card.seed}: {_CPU_SAME if plan.devices == ('CPU',) else _GPU_SAME}",
+            "seed": f"{config.seed}: {_CPU_SAME if plan.devices == ('CPU',) else _GPU_SAME}",
             "run": str(plan.run),
         }
         for name, value in facts.items():
-            self.console.print(Text.assemble((f"{name:<9}", "bold"), plain(value)), soft_wrap=True)
+            self.console.print(
+                Text.assemble((f"{name:<9}", "bold"), printable(value)), soft_wrap=True
+            )
         show_left_out(self.console, plan.rejected)
         for change in plan.changed:
-            say(self.console, f"begun with {change}: the last bits may differ", "yellow")
+            print_line(self.console, f"begun with {change}: the last bits may differ", "yellow")
         self.console.print()
         head = "epoch  train loss  train top-1  val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
-        say(self.console, head + "     rate  images/s", "bold")
+        print_line(self.console, head + "     rate  images/s", "bold")
         self.done_before = plan.done
         what = f"epoch {plan.first_epoch}/{recipe.epochs}"
         self._advance(what, plan.done, plan.n_images["train"])
         self.began = time.monotonic()
 
-    def starting(self, done: int, total: int) -> None:
+    def on_init_progress(self, done: int, total: int) -> None:
         """Move the bar; only then do steps begin."""
         self._advance("finding kernels in the photographs", done, total)
         self.began = time.monotonic()
 
-    def stepped(self, epoch: int, done: int, total: int) -> None:
+    def on_batch_end(self, epoch: int, done: int, total: int) -> None:
         """Move the bar; tell images per second and the time left of the whole run."""
         before = (epoch - self.first_epoch) * total - self.done_before
         rate = (before + done) / (time.monotonic() - self.began)
@@ -129,20 +131,20 @@ class TrainingScreen(Listener):
         note = f"{rate:.0f} images/s, {duration(left)} left"
         self._advance(f"epoch {epoch}/{self.epochs}", done, total, note)
 
-    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+    def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
         """Add a row to the table; the best so far stands out."""
         line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"
         line += f"  {row.val_loss:8.4f}  {row.val_top1:9.4f}"
         line += f"  {row.val_top5:9.4f}" if row.val_top5 is not None else ""
         line += f"  {row.learning_rate:7.2g}  {row.images_per_second:8.1f}"
-        say(self.console, line + ("  best" if best else ""), "green" if best else "")
+        print_line(self.console, line + ("  best" if best else ""), "green" if best else "")
         self.spoke = time.monotonic()
 
-    def found(self, finding: Finding) -> None:
+    def on_finding(self, finding: Finding) -> None:
         """Say what is wrong and what to try."""
         show_findings(self.console, [finding])
 
-    def scoring(self, done: int, total: int) -> None:
+    def on_score_progress(self, done: int, total: int) -> None:
         """Move the bar."""
         self._advance("measuring the finished weights", done, total)
 
@@ -150,26 +152,26 @@ class TrainingScreen(Listener):
         self.progress.update(self.task, description=what, completed=done, total=total, note=note)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.spoke > self.SILENCE_SECONDS:
-            say(self.console, f"{what}: {done} of {total}{', ' if note else ''}{note}")
+            print_line(self.console, f"{what}: {done} of {total}{', ' if note else ''}{note}")
             self.spoke = now
 
 
 def _origin(plan: TrainPlan) -> dict[str, str]:
-    if not plan.adopted:
+    if not plan.transferred:
         return {}
-    fresh = plan.card.recipe.last_layer
-    return {"weights": f"{', '.join(plan.adopted)} from {plan.card.weights}; {fresh} new"}
+    fresh = plan.config.recipe.last_layer
+    return {"weights": f"{', '.join(plan.transferred)} from {plan.config.weights}; {fresh} new"}
 
 
 @contextmanager
-def open_screen(console: Console, cluster: Cluster | None) -> Iterator[Listener]:
+def open_view(console: Console, cluster: Cluster | None) -> Iterator[Callback]:
     """Show a training; of a cluster's workers only the first has more than a line to say."""
     if cluster and not cluster.is_chief:
         chief, n = cluster.workers[0], len(cluster.workers)
-        say(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
-        yield Listener()
+        print_line(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
+        yield Callback()
         return
-    with TrainingScreen(console) as screen:
+    with TrainingView(console) as screen:
         yield screen
 
 
@@ -188,11 +190,11 @@ def show_training(console: Console, report: TrainReport) -> None:
     show(console, table)
     if report.left_out:
         bad = f"{len(report.left_out):,} images had gone bad and are in none of these figures"
-        say(console, f"{bad}: see {report.run / 'metrics.json'}", "yellow")
+        print_line(console, f"{bad}: see {report.run / 'metrics.json'}", "yellow")
     show_findings(console, report.findings)
-    say(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
+    print_line(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
     model = "" if report.run.parent == Path("runs") else f" --model {report.run}"
-    say(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
+    print_line(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
 
 
 def duration(seconds: float) -> str:

@@ -23,14 +23,14 @@ class _Cutter:
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
         """Prepare what all images share."""
         self.recipe, self.mean = recipe, statistics.mean(recipe)
-        self.room = recipe.stored_size - recipe.crop_size
+        self.room = recipe.resize_size - recipe.crop_size
 
     def cut(self, image: images.UInt8Array, top: int, left: int, out: Float32Array) -> None:
         """Write to `out` (crop_size, crop_size, 3) the window at `top`, `left`, minus its mean."""
         window = self._window(top, left)
         # A scaled crop lies at no one place.
-        centred = self.recipe.subtract == "centre" or self.recipe.crop_area is not None
-        mean = self.mean[self._window(self.room // 2, self.room // 2) if centred else window]
+        centered = self.recipe.mean == "center" or self.recipe.crop_area is not None
+        mean = self.mean[self._window(self.room // 2, self.room // 2) if centered else window]
         np.subtract(image[window], mean, out=out)
 
     def _window(self, top: int, left: int) -> tuple[slice, slice]:
@@ -65,7 +65,7 @@ def _turned(
     outside: tuple[int, int, int],
     random: np.random.Generator,
 ) -> images.UInt8Array:
-    """Rotate about the centre by up to `most` degrees either way; corners get the colour `outside`."""
+    """Rotate about the center by up to `most` degrees either way; corners get the color `outside`."""
     picture, angle = Image.fromarray(image), random.uniform(-most, most)
     return np.asarray(picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=outside))
 
@@ -82,24 +82,24 @@ def _jittered(
 
 
 class Augmenter(_Cutter):
-    """Random crop, horizontal flip and colour noise (section 4.1), then mean and scale.
+    """Random crop, horizontal flip and color noise (section 4.1), then mean and scale.
 
-    Where a recipe asks for it: turned, cropped at random scales, light and colours varied.
+    Where a recipe asks for it: turned, cropped at random scales, light and colors varied.
     """
 
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
         """Prepare what all images share."""
         super().__init__(recipe, statistics)
-        self.colour_axes = statistics.colour_axes()
+        self.color_axes = statistics.color_axes()
         red, green, blue = statistics.mean_image.mean(axis=(0, 1)).round().astype(int).tolist()
-        self.mean_colour = red, green, blue
+        self.mean_color = red, green, blue
 
     def __call__(
         self, image: images.UInt8Array, key: tuple[int, int, int, int], out: Float32Array
     ) -> None:
         """Write one augmented crop of `image` to `out`, drawn by `key`.
 
-        `image`: uint8 (stored_size, stored_size, 3); `out`: float32 (crop_size, crop_size, 3).
+        `image`: uint8 (resize_size, resize_size, 3); `out`: float32 (crop_size, crop_size, 3).
         `key`: (seed, epoch, number of the image, its position in the epoch's order); the position
         tells which images share their crop, if the recipe wants that.
         """
@@ -108,7 +108,7 @@ class Augmenter(_Cutter):
         if recipe.shared_crop > 1:
             where = np.random.default_rng((seed, epoch, position // recipe.shared_crop, 1))
         if recipe.rotation:
-            image = _turned(image, recipe.rotation, self.mean_colour, random)
+            image = _turned(image, recipe.rotation, self.mean_color, random)
         if recipe.crop_area is None:
             top, left = where.integers(0, self.room + 1, size=2)
         else:
@@ -122,8 +122,8 @@ class Augmenter(_Cutter):
             _mirror(crop, out)
         else:
             self.cut(image, top, left, out)
-        if recipe.colour_noise and not recipe.reached(recipe.noise_until, epoch):
-            shift = self.colour_shift(random).astype(np.float32)
+        if recipe.color_noise and not recipe.reached(recipe.noise_until, epoch):
+            shift = self.color_shift(random).astype(np.float32)
             rows = out.reshape(len(out), -1)
             rows += np.tile(shift, len(out))  # NumPy crawls where the innermost loop is three long
             if recipe.noise_divisor != 1:
@@ -134,7 +134,7 @@ class Augmenter(_Cutter):
     def foreign_window(self, key: tuple[int, int, int]) -> tuple[slice, slice] | None:
         """Draw which rows and columns of a crop are another image's, if any (cutmix).
 
-        Its area is uniform, its centre anywhere, its shape the crop's (Yun et al. 2019, section
+        Its area is uniform, its center anywhere, its shape the crop's (Yun et al. 2019, section
         3.1). `key`: (seed, epoch, number of the image).
         """
         random = np.random.default_rng((*key, 2))
@@ -148,16 +148,16 @@ class Augmenter(_Cutter):
         )
         return top, left
 
-    def colour_shift(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
+    def color_shift(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
         """Draw what is added to every pixel's R, G and B: Σ p_i · α_i · √λ_i."""
-        return self.colour_axes @ random.normal(0, self.recipe.colour_noise, size=3)
+        return self.color_axes @ random.normal(0, self.recipe.color_noise, size=3)
 
 
 class Cropper(_Cutter):
-    """The centre crop, or the ten crops of section 4.1, without randomness."""
+    """The center crop, or the ten crops of section 4.1, without randomness."""
 
     def __init__(self, recipe: Recipe, statistics: Statistics, *, ten: bool = False) -> None:
-        """Prepare the windows: the centre alone, or centre, corners and their reflections."""
+        """Prepare the windows: the center alone, or center, corners and their reflections."""
         super().__init__(recipe, statistics)
         middle, end = self.room // 2, self.room
         self.corners = [(middle, middle)]
@@ -165,12 +165,12 @@ class Cropper(_Cutter):
             self.corners += [(0, 0), (0, end), (end, 0), (end, end)]
         self.mirror = ten
 
-    def centre_mean(self) -> Float32Array:
-        """Return what is subtracted from the centre crop: (crop_size, crop_size, 3)."""
+    def center_mean(self) -> Float32Array:
+        """Return what is subtracted from the center crop: (crop_size, crop_size, 3)."""
         return self.mean[self._window(self.room // 2, self.room // 2)]
 
     def __call__(self, image: images.UInt8Array) -> Float32Array:
-        """Return float32 of shape (1 or 10, crop_size, crop_size, 3); the centre comes first."""
+        """Return float32 of shape (1 or 10, crop_size, crop_size, 3); the center comes first."""
         size, n = self.recipe.crop_size, len(self.corners)
         crops: Float32Array = np.empty((n * (1 + self.mirror), size, size, 3), np.float32)
         for (top, left), out in zip(self.corners, crops):

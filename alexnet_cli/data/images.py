@@ -140,19 +140,19 @@ def _unidentified(file: BytesIO) -> str:
     return "is not an image"
 
 
-def prepare(image: Image.Image, size: int, *, squash: bool = False) -> UInt8Array:
+def prepare(image: Image.Image, size: int, *, stretch: bool = False) -> UInt8Array:
     """Resize RGB `image` to `size`×`size`: uint8 of shape (size, size, 3), values 0–255.
 
-    The shorter side becomes `size` and the centre is kept (section 2 of the paper); with
-    `squash` the whole image is pressed into the square, whatever its shape.
+    The shorter side becomes `size` and the center is kept (section 2 of the paper); with
+    `stretch` the whole image is pressed into the square, whatever its shape.
     """
-    if squash:
+    if stretch:
         square = image.resize((size, size), Image.Resampling.BILINEAR)
     else:
         square = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(square)
 
 
-def load(file: Path | BytesIO, size: int, *, squash: bool = False) -> UInt8Array:
+def load(file: Path | BytesIO, size: int, *, stretch: bool = False) -> UInt8Array:
     """`open_rgb`, then `prepare`."""
-    return prepare(open_rgb(file), size, squash=squash)
+    return prepare(open_rgb(file), size, stretch=stretch)

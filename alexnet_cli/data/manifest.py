@@ -176,7 +176,7 @@ def files_of(path: Path) -> bytes:
     return path.read_bytes().partition(b"\n")[2]
 
 
-def is_ours(folder: Path) -> bool:
+def is_alexnet_split(folder: Path) -> bool:
     """Whether `folder` holds a manifest of ours, sound or not."""
     try:
         with open_file(folder / MANIFEST, sys.maxsize, links=True) as lines:

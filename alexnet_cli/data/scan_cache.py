@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alexnet_cli.system.workers import MANY, in_processes
+from alexnet_cli.system.workers import PROCESS_THRESHOLD, map_in_processes
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileCheck:
     """What reading a file said: its SHA-256, or why it is no image; neither if it never claimed to be.
 
     `size` and `modified` (in nanoseconds) tell whether it still is the file that was read.
@@ -39,17 +39,17 @@ def forget(out: Path) -> None:
 
 
 def judge(
-    paths: Sequence[Path], inspect: Callable[[Path], Verdict], journal: Path | None
-) -> Iterator[Verdict]:
+    paths: Sequence[Path], inspect: Callable[[Path], FileCheck], journal: Path | None
+) -> Iterator[FileCheck]:
     """Yield `inspect(path)` of each of `paths` in order; those that `journal` knows are not read.
 
-    Fewer than `MANY` are read so soon that no journal is kept.
+    Fewer than `PROCESS_THRESHOLD` are read so soon that no journal is kept.
     """
-    if journal is None or len(paths) < MANY:
-        yield from in_processes(paths, inspect)
+    if journal is None or len(paths) < PROCESS_THRESHOLD:
+        yield from map_in_processes(paths, inspect)
         return
     known = _read(journal)
-    fresh = in_processes([path for path in paths if str(path) not in known], inspect)
+    fresh = map_in_processes([path for path in paths if str(path) not in known], inspect)
     try:
         stream = journal.open("a", encoding="ascii", buffering=1)
     except OSError:  # only what is beside may be written to
@@ -65,14 +65,14 @@ def judge(
             yield verdict
 
 
-def _read(journal: Path) -> dict[str, Verdict]:
+def _read(journal: Path) -> dict[str, FileCheck]:
     """Read what still holds, by path."""
     known = {}
     with suppress(OSError, UnicodeDecodeError), journal.open(encoding="ascii") as lines:
         for line in lines:
             with suppress(ValueError, TypeError, OSError):  # cut off, or the file is gone
                 path, found = json.loads(line)
-                verdict, status = Verdict(**found), Path(path).stat()
+                verdict, status = FileCheck(**found), Path(path).stat()
                 if (verdict.size, verdict.modified) == (status.st_size, status.st_mtime_ns):
                     known[path] = verdict
     return known

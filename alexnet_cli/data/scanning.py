@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path
 
 from alexnet_cli.data import images
-from alexnet_cli.data.manifest import ImageFile, Progress, Rejected, is_ours
-from alexnet_cli.data.scan_cache import Verdict, judge
+from alexnet_cli.data.manifest import ImageFile, Progress, Rejected, is_alexnet_split
+from alexnet_cli.data.scan_cache import FileCheck, judge
 from alexnet_cli.errors import AlexNetError, ImageError
 
 _SPLIT_NAMES = {
@@ -33,7 +33,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScanOptions:
     """How to read files: at all or trusting their names, where to note what came of it, whom to tell.
 
     With a `journal`, a file that is written meanwhile, an interrupted scan goes on where it stopped.
@@ -44,10 +44,10 @@ class Reading:
     progress: Progress | None = None
 
 
-READ_ALL = Reading()
+DEFAULT_SCAN = ScanOptions()
 
 
-def scan(source: Path, reading: Reading = READ_ALL) -> Scan:
+def scan(source: Path, reading: ScanOptions = DEFAULT_SCAN) -> Scan:
     """Find, hash and decode every image below `source`, which holds one folder per class.
 
     Every file is read at most once. The images come sorted by class and path, whatever the
@@ -155,7 +155,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def read(found: Scan, reading: Reading) -> Scan:
+def read(found: Scan, reading: ScanOptions) -> Scan:
     """Hash and decode what `find` found, if so wanted, and sort it by class and path."""
     if not reading.check:
         return _trust(found)
@@ -189,7 +189,7 @@ def _sorted(found: Scan, good: list[ImageFile], bad: list[Rejected], n_ignored: 
     )
 
 
-def _inspect(path: Path) -> Verdict:
+def _inspect(path: Path) -> FileCheck:
     """Hash and decode one file."""
     try:
         status = path.stat()
@@ -198,10 +198,10 @@ def _inspect(path: Path) -> Verdict:
         images.open_rgb(BytesIO(content))
     except ImageError as error:
         reason = str(error) if images.claims(path) else None
-        return Verdict(reason=reason, size=size, modified=modified)
+        return FileCheck(reason=reason, size=size, modified=modified)
     except OSError as error:
-        return Verdict(reason=error.strerror or str(error))
-    return Verdict(sha256=hashlib.sha256(content).hexdigest(), size=size, modified=modified)
+        return FileCheck(reason=error.strerror or str(error))
+    return FileCheck(sha256=hashlib.sha256(content).hexdigest(), size=size, modified=modified)
 
 
 def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFile]) -> None:
@@ -215,7 +215,7 @@ def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFi
 
 def is_split(path: Path) -> bool:
     """Whether `path` holds a split, by us or by another tool; False if there is nothing."""
-    return is_ours(path) or foreign_splits(path) is not None
+    return is_alexnet_split(path) or foreign_splits(path) is not None
 
 
 def foreign_splits(path: Path) -> dict[str, Path] | None:

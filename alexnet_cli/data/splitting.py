@@ -24,14 +24,14 @@ from alexnet_cli.data.manifest import (
     ImageFile,
     Manifest,
     Progress,
-    is_ours,
+    is_alexnet_split,
     read_manifest,
     write_manifest,
 )
 from alexnet_cli.data.scanning import (
-    READ_ALL,
-    Reading,
+    DEFAULT_SCAN,
     Scan,
+    ScanOptions,
     find,
     foreign_splits,
     read,
@@ -40,8 +40,8 @@ from alexnet_cli.data.scanning import (
     scan,
 )
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.atomic_files import hold
-from alexnet_cli.system.workers import for_each
+from alexnet_cli.system.atomic_files import lock_folder
+from alexnet_cli.system.workers import map_with_progress
 
 LINKS = ("copy", "hard", "symbolic")
 
@@ -193,7 +193,9 @@ def write(
             every_class = {PurePath(split, label) for split in splits for label in planned.classes}
             for folder in every_class.union(path.parent for path in below):
                 (partial / folder).mkdir(parents=True, exist_ok=True)
-            for_each(pairs, lambda pair: _place(pair[0].path, partial / pair[1], link), progress)
+            map_with_progress(
+                pairs, lambda pair: _place(pair[0].path, partial / pair[1], link), progress
+            )
             write_manifest(written, partial / MANIFEST)
             check_target(out, planned.source, force)  # copying takes long: has anyone been here?
             swap(partial, out)
@@ -208,7 +210,7 @@ def _workshop(out: Path) -> Iterator[Path]:
     """Hold an empty folder beside `out`, gone in the end; one that a killed process left is reused."""
     partial = out.with_name(f".{out.name}.alexnet-partial")
     partial.mkdir(parents=True, exist_ok=True)
-    with hold(partial, f"another alexnet is writing {out.name}"):
+    with lock_folder(partial, f"another alexnet is writing {out.name}"):
         try:
             for left in partial.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -227,7 +229,7 @@ def check_target(out: Path, source: Path, force: bool) -> None:
     elif out.exists() and not out.is_dir():
         wrong = "is a file"
     elif out.exists() and any(out.iterdir()):
-        if not is_ours(out):
+        if not is_alexnet_split(out):
             wrong = "is not empty, and no split of ours"
         elif not force:
             wrong = "holds a split already: --force would replace it"
@@ -277,7 +279,7 @@ def swap(new: Path, out: Path) -> None:
         new.rename(out)
         shutil.rmtree(old, ignore_errors=True)  # of a process that was killed here
         return
-    with hold(out, "a training is reading it; let that end first"):
+    with lock_folder(out, "a training is reading it; let that end first"):
         shutil.rmtree(old, ignore_errors=True)
         try:
             out.rename(old)
@@ -299,7 +301,7 @@ def failure(error: OSError, out: Path) -> str:
 # Opening
 
 
-def open_data(path: Path, *, seed: int = 0, reading: Reading = READ_ALL) -> Manifest:
+def open_data(path: Path, *, seed: int = 0, reading: ScanOptions = DEFAULT_SCAN) -> Manifest:
     """What to train on: a split of ours, a split by another tool, or a folder of class folders.
 
     The last is divided by `plan` with its default fractions and `seed`; nothing is ever moved.
@@ -315,7 +317,7 @@ def open_data(path: Path, *, seed: int = 0, reading: Reading = READ_ALL) -> Mani
     return plan(scan(path, reading), seed=seed)
 
 
-def _open_foreign(path: Path, folders: dict[str, Path], reading: Reading) -> Manifest:
+def _open_foreign(path: Path, folders: dict[str, Path], reading: ScanOptions) -> Manifest:
     parts = {split: find(folder, split) for split, folder in folders.items()}
     classes = parts["train"].classes
     for split, part in parts.items():

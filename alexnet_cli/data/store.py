@@ -25,7 +25,7 @@ from alexnet_cli.data.manifest import ImageFile, Rejected
 from alexnet_cli.errors import AlexNetError, BadFile, ImageError
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.system import memory
-from alexnet_cli.system.workers import in_order
+from alexnet_cli.system.workers import map_in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ SAMPLE = 20_000  # images whose mean and covariance stand for those of more
 BAD_SHARE = 0.05
 
 
-class LeftOut:
+class BadImageBudget:
     """The files of a data set that have gone bad since it was divided: none, or a few."""
 
     def __init__(
@@ -100,8 +100,8 @@ class ImageStore:
     ) -> None:
         """Reserve the room; images are decoded when first asked for. `tell` hears of bad ones."""
         self.files, self.recipe = files, recipe
-        self.left_out = LeftOut(len(files), tell)
-        shape = (len(files), recipe.stored_size, recipe.stored_size, 3)
+        self.left_out = BadImageBudget(len(files), tell)
+        shape = (len(files), recipe.resize_size, recipe.resize_size, 3)
         n_bytes = math.prod(shape)
         if memory_bytes is None:
             memory_bytes = int(MEMORY_SHARE * memory.total())
@@ -147,7 +147,7 @@ def load_image(file: ImageFile, recipe: Recipe) -> images.UInt8Array:
     A file whose content is known must still have it.
     """
     try:
-        return images.load(_open(file, recipe), recipe.stored_size, squash=recipe.squash)
+        return images.load(_open(file, recipe), recipe.resize_size, stretch=recipe.stretch)
     except ImageError as error:
         raise BadFile(file.path, str(error)) from None
     except OSError as error:
@@ -157,7 +157,7 @@ def load_image(file: ImageFile, recipe: Recipe) -> images.UInt8Array:
 
 def _open(file: ImageFile, recipe: Recipe) -> Path | BytesIO:
     if file.record:
-        if recipe.squash or recipe.stored_size > tfrecords.SIZE:
+        if recipe.stretch or recipe.resize_size > tfrecords.SIZE:
             raise AlexNetError(
                 f"{file.path}: is a prepared square of {tfrecords.SIZE} pixels, but the recipe "
                 f"{recipe.name} takes more of a photograph: split without --prepare, or train with "
@@ -181,21 +181,21 @@ class Statistics:
 
     def mean(self, recipe: Recipe) -> Float32Array:
         """Return what `recipe` subtracts, as an image of shape (size, size, 3)."""
-        if recipe.subtract == "channel":
+        if recipe.mean == "channel":
             channels = self.mean_image.mean(axis=(0, 1), dtype=np.float64)
             return np.broadcast_to(channels.astype(np.float32), self.mean_image.shape)
-        if recipe.subtract in ("image", "centre"):
+        if recipe.mean in ("image", "center"):
             return self.mean_image
         return np.zeros_like(self.mean_image)
 
-    def colour_axes(self) -> npt.NDArray[np.float64]:
+    def color_axes(self) -> npt.NDArray[np.float64]:
         """Return the (3, 3) matrix whose columns are p_i · √λ_i, the principal components."""
         eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
         axes: npt.NDArray[np.float64] = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0))
         return axes
 
 
-def measure(
+def compute_statistics(
     store: ImageStore,
     progress: Callable[[int, int], None] | None = None,
     share: Callable[[int], range] = range,
@@ -209,7 +209,7 @@ def measure(
     """
     sample = range(0, len(store), -(-len(store) // SAMPLE))
     own = [sample[number] for number in share(len(sample))]
-    size = store.recipe.stored_size
+    size = store.recipe.resize_size
     sums: npt.NDArray[np.float64] = np.zeros(size * size * 3 + 9 + 1)
     shape = (size, size, 3)
     total, products = sums[:-10].reshape(shape), sums[-10:-1].reshape(3, 3)
@@ -220,7 +220,7 @@ def measure(
         pixels = image.reshape(-1, 3).astype(np.float64)
         return image, pixels.T @ pixels
 
-    for done, seen in enumerate(in_order(own, look), start=1):
+    for done, seen in enumerate(map_in_order(own, look), start=1):
         if seen:
             total += seen[0]
             products += seen[1]

@@ -37,8 +37,8 @@ from alexnet_cli.data.manifest import (
 )
 from alexnet_cli.data.scanning import require_images
 from alexnet_cli.errors import AlexNetError, ImageError
-from alexnet_cli.system.atomic_files import hold, open_file, write_json
-from alexnet_cli.system.workers import in_processes
+from alexnet_cli.system.atomic_files import lock_folder, open_file, write_json
+from alexnet_cli.system.workers import map_in_processes
 
 SIZE = 256  # section 2
 QUALITY = 90  # without chroma subsampling: three gray levels from the square it is made of
@@ -103,7 +103,7 @@ def _digest(planned: Manifest) -> str:
 def _begin(folder: Path, digest: str) -> Iterator[None]:
     """Hold `folder`, emptied unless an interrupted call of the same plan left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with hold(folder, "another alexnet is preparing there"):
+    with lock_folder(folder, "another alexnet is preparing there"):
         plan = folder / "plan.json"
         if not plan.exists() or json.loads(plan.read_bytes()) != digest:
             for path in folder.iterdir():
@@ -119,7 +119,7 @@ def _write_shards(
     numbers = {label: number for number, label in enumerate(planned.classes)}
     waiting = [name for name in shards if not _index(folder / name).exists()]
     n_done = len(planned.files) - sum(len(shards[name]) for name in waiting)
-    encoded = in_processes([file for name in waiting for file in shards[name]], _encode)
+    encoded = map_in_processes([file for name in waiting for file in shards[name]], _encode)
 
     def counted() -> Iterator[_Encoded | Rejected]:
         for number, item in enumerate(encoded, start=n_done + 1):

@@ -9,13 +9,13 @@ import numpy as np
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest
-from alexnet_cli.data.store import LeftOut
+from alexnet_cli.data.store import BadImageBudget
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import EvaluationReport, Judged, MemberScore
+from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import Ensemble, Member
-from alexnet_cli.system.workers import in_order, keeping
+from alexnet_cli.system.workers import map_in_order, skip_missing
 
 SHOWN = 12  # of the worst and of the most doubtful images
 # Probabilities below which an image may be called none of the classes.
@@ -49,10 +49,10 @@ def evaluate(
     shape = (len(files), len(ensemble.members), len(classes))
     one = np.empty(shape, np.float32)
     ten = np.empty(shape, np.float32) if ten_crop else one
-    left_out, kept = LeftOut(len(files)), list[ImageFile]()
-    crops = in_order(files, left_out.spare(ensemble.load), ahead=ensemble.ahead)
-    for number, outputs in enumerate(ensemble.probabilities(keeping(kept, files, crops))):
-        one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the centre comes first
+    left_out, kept = BadImageBudget(len(files)), list[ImageFile]()
+    crops = map_in_order(files, left_out.spare(ensemble.load), ahead=ensemble.ahead)
+    for number, outputs in enumerate(ensemble.probabilities(skip_missing(kept, files, crops))):
+        one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the center comes first
         if progress:
             progress(number + 1, len(files))
 
@@ -74,9 +74,9 @@ def evaluate(
     y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
 
-    def judged(chosen: metrics.IntArray) -> tuple[Judged, ...]:
+    def judged(chosen: metrics.IntArray) -> tuple[ScoredImage, ...]:
         return tuple(
-            Judged(
+            ScoredImage(
                 kept[i], classes[y_pred[i]], float(y_score[i].max()), float(y_score[i, y_true[i]])
             )
             for i in chosen[:SHOWN]
@@ -111,7 +111,7 @@ def _seen(ensemble: Ensemble) -> set[str]:
 def _choose(data: Path | None, split: str | None, model: Member) -> tuple[Manifest, str]:
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: choose from {', '.join(SPLITS)}")
-    own = model.card and (data is None or data.resolve() == Path(model.card.data))
+    own = model.config and (data is None or data.resolve() == Path(model.config.data))
     if own and model.trained_on:
         return model.trained_on, split or "val"
     if data is None:

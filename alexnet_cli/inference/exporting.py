@@ -17,16 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_cli.data.manifest import ImageFile
-from alexnet_cli.data.store import Float32Array, LeftOut, load_image
+from alexnet_cli.data.store import BadImageBudget, Float32Array, load_image
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference.results import ExportReport
-from alexnet_cli.network.keras_network import Classifier
-from alexnet_cli.network.layers import Centre, LocalResponseNormalization
+from alexnet_cli.network.keras_network import KerasNetwork
+from alexnet_cli.network.layers import Center, LocalResponseNormalization
 from alexnet_cli.runs.models import Member, load_member
 from alexnet_cli.runs.run_folder import RunFolder
-from alexnet_cli.system.safe_names import plain
+from alexnet_cli.system.safe_names import printable
 from alexnet_cli.system.tensorflow_startup import quiet_stderr
-from alexnet_cli.system.workers import in_order, keeping
+from alexnet_cli.system.workers import map_in_order, skip_missing
 
 FORMS = {"savedmodel": ("float32",), "onnx": ("float32",), "litert": ("float32", "float16", "int8")}
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
@@ -47,12 +47,12 @@ def export(
     out: Path | None = None,
     *,
     form: str = "float32",
-    licence: str = "not stated",
+    license: str = "not stated",
     force: bool = False,
 ) -> ExportReport:
     """Write a run as `kind`, one of `FORMS`, with the weights in `form`.
 
-    The exported network takes float32 (batch, crop_size, crop_size, 3), RGB, 0–255: the centre crop as
+    The exported network takes float32 (batch, crop_size, crop_size, 3), RGB, 0–255: the center crop as
     the run prepares it, from which it subtracts the mean itself. It is tried on up to `CHECKED` of the
     run's validation photographs, and only then takes its place. Raises `AlexNetError` if it answers
     otherwise than the run.
@@ -70,21 +70,23 @@ def export(
         raise AlexNetError(f"{out}: is a link or a device; choose another --out")
     if out.exists() and not force:
         raise AlexNetError(f"{out}: exists; --force replaces it")
-    if out.is_dir() and not (out / _EXTRA / "card.json").is_file():  # which --force would delete
+    if (
+        out.is_dir() and not (out / _EXTRA / "model_card.json").is_file()
+    ):  # which --force would delete
         raise AlexNetError(f"{out}: is a folder, and no export of ours; choose another --out")
     chosen = _spread(member.trained_on.of("val"), CHECKED)
-    whole = _with_pixels(member.classifier)
-    card = {
+    whole = _with_pixels(member.network)
+    config = {
         "classes": member.classes,
-        "licence": licence,
-        "input": "float32 RGB, 0-255, centre crop",
-        "recipe": member.classifier.recipe.name,
+        "license": license,
+        "input": "float32 RGB, 0-255, center crop",
+        "recipe": member.network.recipe.name,
         "form": form,
     }
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = Path(folder, f"model{_SUFFIXES[kind]}")
         with quiet_stderr():
-            run = _WRITERS[kind](whole, made, form, card)
+            run = _WRITERS[kind](whole, made, form, config)
         report = _compare(run, member, chosen, out, form)
         if out.is_dir():
             shutil.rmtree(out)
@@ -94,31 +96,31 @@ def export(
     return report
 
 
-def _with_pixels(classifier: Classifier) -> keras.Model:
-    """Put the subtraction of the centre's mean in front and the softmax behind."""
-    recipe, size = classifier.recipe, classifier.recipe.crop_size
-    for layer in classifier.model.layers:
+def _with_pixels(network: KerasNetwork) -> keras.Model:
+    """Put the subtraction of the center's mean in front and the softmax behind."""
+    recipe, size = network.recipe, network.recipe.crop_size
+    for layer in network.model.layers:
         if isinstance(layer, LocalResponseNormalization):
             layer.fused = False  # other programs know no XLA
-    centred = Centre(classifier.cropper().centre_mean(), recipe.scale)
+    centered = Center(network.cropper().center_mean(), recipe.scale)
     pixels = keras.Input((size, size, 3), name="pixels")
-    probabilities = keras.layers.Softmax(name="probabilities")(classifier.model(centred(pixels)))
+    probabilities = keras.layers.Softmax(name="probabilities")(network.model(centered(pixels)))
     whole = keras.Model(pixels, probabilities)
     whole(np.zeros((1, size, size, 3), np.float32))
     return whole
 
 
-def _write_savedmodel(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
+def _write_savedmodel(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
     whole.export(path, format="tf_saved_model", verbose=False)
     extra = path / _EXTRA
     extra.mkdir()
-    for name, text in _texts(card).items():
+    for name, text in _texts(config).items():
         (extra / name).write_text(text, encoding="utf-8")
     loaded = tf.saved_model.load(path)
     return lambda pixels: loaded.serve(tf.constant(pixels)).numpy()
 
 
-def _write_onnx(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
+def _write_onnx(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
     try:
         import onnx
         import onnxruntime
@@ -128,13 +130,13 @@ def _write_onnx(whole: keras.Model, path: Path, form: str, card: dict[str, Any])
         ) from None
     whole.export(path, format="onnx", verbose=False)
     proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, {**_texts(card), "licence": card["licence"]})
+    onnx.helper.set_model_props(proto, {**_texts(config), "license": config["license"]})
     onnx.save(proto, path)
     session = onnxruntime.InferenceSession(path)
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
-def _write_litert(whole: keras.Model, path: Path, form: str, card: dict[str, Any]) -> Run:
+def _write_litert(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
     # As Keras' own exporter to LiteRT does it, which Keras 3.12, the last for Python 3.10, lacks.
     saved = str(path.with_name("saved"))
     whole.export(saved, format="tf_saved_model", verbose=False)
@@ -145,7 +147,7 @@ def _write_litert(whole: keras.Model, path: Path, form: str, card: dict[str, Any
         converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the network, as is usual for such files
-        for name, text in _texts(card).items():
+        for name, text in _texts(config).items():
             archive.writestr(name, text)
     interpreter = _interpreter(path)
     interpreter.allocate_tensors()
@@ -172,10 +174,10 @@ def _interpreter(path: Path) -> Any:
 _WRITERS = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}
 
 
-def _texts(card: dict[str, Any]) -> dict[str, str]:
+def _texts(config: dict[str, Any]) -> dict[str, str]:
     return {
-        "labels.txt": "".join(f"{plain(name)}\n" for name in card["classes"]),
-        "card.json": json.dumps(card),
+        "labels.txt": "".join(f"{printable(name)}\n" for name in config["classes"]),
+        "model_card.json": json.dumps(config),
     }
 
 
@@ -183,14 +185,14 @@ def _compare(
     run: Run, member: Member, files: Sequence[ImageFile], out: Path, form: str
 ) -> ExportReport:
     """Hold an export against its run, photograph by photograph."""
-    classifier, recipe = member.classifier, member.classifier.recipe
-    crop, margin = classifier.cropper(), (recipe.stored_size - recipe.crop_size) // 2
+    network, recipe = member.network, member.network.recipe
+    crop, margin = network.cropper(), (recipe.resize_size - recipe.crop_size) // 2
     middle = slice(margin, margin + recipe.crop_size)
-    left_out, kept = LeftOut(len(files)), list[ImageFile]()
-    images = in_order(files, left_out.spare(lambda file: load_image(file, recipe)))
+    left_out, kept = BadImageBudget(len(files)), list[ImageFile]()
+    images = map_in_order(files, left_out.spare(lambda file: load_image(file, recipe)))
     ours, theirs = [], []
-    for image in keeping(kept, files, images):
-        ours.append(classifier.run([crop(image)])[0][0])
+    for image in skip_missing(kept, files, images):
+        ours.append(network.run([crop(image)])[0][0])
         theirs.append(run(image[None, middle, middle].astype(np.float32))[0])
     expected, found = np.stack(ours), np.stack(theirs)
     y_true = np.array([member.classes.index(file.label) for file in kept])

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.data.manifest import Progress
-from alexnet_cli.data.store import Float32Array, LeftOut, load_image
+from alexnet_cli.data.store import BadImageBudget, Float32Array, load_image
 from alexnet_cli.errors import UsageError
-from alexnet_cli.inference.results import Neighbour
+from alexnet_cli.inference.results import Neighbor
 from alexnet_cli.runs.models import Member
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
-from alexnet_cli.system.workers import in_order, keeping
+from alexnet_cli.system.workers import map_in_order, skip_missing
 
 MOST = 50_000  # training images to look at: 0.8 GB of features; of more, every so many
 
 
-class TrainingImages:
+class FeatureIndex:
     """What fc7 makes of the images that a run was trained on, kept in the run folder."""
 
     def __init__(self, member: Member, progress: Progress | None = None) -> None:
@@ -34,7 +34,7 @@ class TrainingImages:
         kept = member.path / "fc7.npz"
         notes = {"epoch": member.epoch, "n_images": len(self.files)}
         if kept.exists():
-            *_, fc7 = member.classifier.recipe.dense
+            *_, fc7 = member.network.recipe.dense
             arrays = load_arrays(kept, of=len(self.files) * fc7.units)
             features = arrays.get("features", np.empty(0))
             fits = features.shape == (len(self.files), fc7.units) and not np.isnan(features).any()
@@ -46,17 +46,17 @@ class TrainingImages:
             save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
 
     def _compute(self, progress: Progress | None) -> Float32Array:
-        classifier = self.member.classifier
-        crop = classifier.cropper()
+        network = self.member.network
+        crop = network.cropper()
         n, kept = len(self.files), list[int]()
 
         def load(index: int) -> Float32Array:
-            cut: Float32Array = crop(load_image(self.files[index], classifier.recipe))
+            cut: Float32Array = crop(load_image(self.files[index], network.recipe))
             return cut
 
-        crops = keeping(kept, range(n), in_order(range(n), LeftOut(n).spare(load)))
+        crops = skip_missing(kept, range(n), map_in_order(range(n), BadImageBudget(n).spare(load)))
         rows = []
-        for row in classifier.features(crops):
+        for row in network.features(crops):
             rows.append(row)
             if progress:
                 progress(len(rows), n)
@@ -64,7 +64,7 @@ class TrainingImages:
         features[kept] = rows
         return features
 
-    def nearest(self, features: Float32Array, count: int) -> tuple[Neighbour, ...]:
+    def nearest(self, features: Float32Array, count: int) -> tuple[Neighbor, ...]:
         """Return the `count` training images nearest to `features` (units,), the nearest first.
 
         An image that could not be read then, or is no longer there, is passed over.
@@ -73,7 +73,7 @@ class TrainingImages:
         order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]
         there = (index for index in order if self.files[index].holder.exists())
         nearest = islice(there, count)
-        return tuple(Neighbour(self.files[index], float(distances[index])) for index in nearest)
+        return tuple(Neighbor(self.files[index], float(distances[index])) for index in nearest)
 
 
 def euclidean(one: Float32Array, many: Float32Array) -> npt.NDArray[np.float64]:

@@ -12,15 +12,15 @@ from alexnet_cli.data.manifest import (
     ImageFile,
     Progress,
     Rejected,
-    is_ours,
+    is_alexnet_split,
     read_manifest,
 )
 from alexnet_cli.data.store import Float32Array
 from alexnet_cli.errors import AlexNetError, BadFile, UsageError
-from alexnet_cli.inference.neighbors import TrainingImages
-from alexnet_cli.inference.results import Neighbour, Prediction
+from alexnet_cli.inference.neighbors import FeatureIndex
+from alexnet_cli.inference.results import Neighbor, Prediction
 from alexnet_cli.runs.models import Ensemble
-from alexnet_cli.system.workers import in_order
+from alexnet_cli.system.workers import map_in_order
 
 
 def predict(
@@ -29,26 +29,26 @@ def predict(
     models: Sequence[Path] | None = None,
     top: int = 5,
     ten_crop: bool = False,
-    neighbours: int = 0,
+    neighbors: int = 0,
     none_below: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Prediction | Rejected]:
     """Classify image files, and all images in folders, with `models` (default: the newest run).
 
     The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
-    `top` is the number of classes to give, at most those there are; `neighbours` that of nearest
+    `top` is the number of classes to give, at most those there are; `neighbors` that of nearest
     training images, for which one model is needed. An image whose best class has a probability
     below `none_below` is refused. Raises `UsageError` for `top` below 1.
     """
     if top < 1:
         raise UsageError(f"--top {top}: must be at least 1")
     files = list_images(paths)
-    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=None if neighbours else len(files))
+    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=None if neighbors else len(files))
     training = None
-    if neighbours:
+    if neighbors:
         if len(ensemble.members) > 1:
-            raise UsageError("--neighbours: works with one --model")
-        training = TrainingImages(ensemble.members[0], progress)
+            raise UsageError("--neighbors: works with one --model")
+        training = FeatureIndex(ensemble.members[0], progress)
 
     def load(file: ImageFile | Rejected) -> tuple[ImageFile, list[Float32Array]] | Rejected:
         if isinstance(file, Rejected):
@@ -61,7 +61,7 @@ def predict(
     loaded: deque[tuple[ImageFile, Float32Array] | Rejected] = deque()  # and not yielded yet
 
     def crops() -> Iterator[list[Float32Array]]:
-        for outcome in in_order(files, load, ahead=ensemble.ahead):
+        for outcome in map_in_order(files, load, ahead=ensemble.ahead):
             if isinstance(outcome, Rejected):
                 loaded.append(outcome)
             else:
@@ -72,18 +72,18 @@ def predict(
     for outputs in ensemble.probabilities(crops()):
         while isinstance(first := loaded.popleft(), Rejected):
             yield first
-        file, centre = first
+        file, center = first
         scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
-        near: tuple[Neighbour, ...] = ()
+        near: tuple[Neighbor, ...] = ()
         if training:
-            (features,) = ensemble.members[0].classifier.features([centre])
-            near = training.nearest(features, neighbours)
+            (features,) = ensemble.members[0].network.features([center])
+            near = training.nearest(features, neighbors)
         yield Prediction(
             file=file,
             classes=tuple(ensemble.classes[index] for index in best),
             probabilities=tuple(float(scores[index]) for index in best),
-            neighbours=near,
+            neighbors=near,
             refused=bool(scores[best[0]] < none_below),
         )
     for last in loaded:
@@ -102,7 +102,7 @@ def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
         if not path.is_dir():
             found.append(ImageFile(path))
             continue
-        if is_ours(path):
+        if is_alexnet_split(path):
             found += read_manifest(path / MANIFEST, path).files
             continue
         inside = [

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.data.manifest import ImageFile, Rejected
-from alexnet_cli.runs.metrics import ClassScore, EpochRow, Refusal, Score
-from alexnet_cli.runs.run_folder import Card
+from alexnet_cli.runs.metrics import ClassScore, EpochRow, Score, SelectiveAccuracy
+from alexnet_cli.runs.run_folder import RunConfig
 from alexnet_cli.training.diagnostics import Finding
 
 
@@ -19,14 +19,14 @@ class TrainPlan:
     """What a training will do, known before its first step."""
 
     run: Path
-    card: Card
+    config: RunConfig
     n_images: dict[str, int]  # by split
     n_parameters: int
     devices: tuple[str, ...]
     workers: tuple[str, ...]  # the addresses of a cluster; else empty
     first_epoch: int
-    done: int  # images of it that were learnt from already
-    adopted: tuple[str, ...]  # layers that start from the weights of another model
+    done: int  # images of it that were learned from already
+    transferred: tuple[str, ...]  # layers that start from the weights of another model
     kept: str | None  # where the decoded training images are kept, if they are
     rejected: tuple[Rejected, ...] = ()  # left out when this training divided the images
     changed: tuple[str, ...] = ()  # what is another than when the run began
@@ -53,34 +53,34 @@ class TrainReport:
     left_out: tuple[Rejected, ...] = ()  # images that have gone bad since they were divided
 
 
-class Listener:
+class Callback:
     """What a training tells while it runs; this one keeps it to itself."""
 
-    def reading(self, done: int, total: int) -> None:
+    def on_read_progress(self, done: int, total: int) -> None:
         """Hear that `done` of `total` images have been decoded."""
 
-    def left_out(self, rejected: Rejected) -> None:
+    def on_image_rejected(self, rejected: Rejected) -> None:
         """Hear that an image has gone bad since the split, and is left out; of each once.
 
         This comes from any thread.
         """
 
-    def started(self, plan: TrainPlan) -> None:
+    def on_train_begin(self, plan: TrainPlan) -> None:
         """Hear what is about to happen."""
 
-    def starting(self, done: int, total: int) -> None:
+    def on_init_progress(self, done: int, total: int) -> None:
         """Hear that `done` of `total` towers have the kernels that they start from."""
 
-    def stepped(self, epoch: int, done: int, total: int) -> None:
-        """Hear that `done` of the epoch's `total` images have been learnt from."""
+    def on_batch_end(self, epoch: int, done: int, total: int) -> None:
+        """Hear that `done` of the epoch's `total` images have been learned from."""
 
-    def epoch_ended(self, row: EpochRow, *, best: bool) -> None:
+    def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
         """Hear the epoch's figures, its weights being on disk, and if they are the best so far."""
 
-    def found(self, finding: Finding) -> None:
+    def on_finding(self, finding: Finding) -> None:
         """Hear that the run does not learn as it should; each kind of trouble once."""
 
-    def scoring(self, done: int, total: int) -> None:
+    def on_score_progress(self, done: int, total: int) -> None:
         """Hear that `done` of `total` images have been measured with the finished weights."""
 
 
@@ -95,7 +95,7 @@ class MemberScore:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredImage:
     """An image, and what the network says of it."""
 
     file: ImageFile
@@ -118,9 +118,9 @@ class EvaluationReport:
     matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
-    worst: tuple[Judged, ...]  # mistakes, that it is surest of first
-    doubtful: tuple[Judged, ...]  # images of two best classes nearly alike, the nearest first
-    refusals: tuple[Refusal, ...]  # by rising `below`
+    worst: tuple[ScoredImage, ...]  # mistakes, that it is surest of first
+    doubtful: tuple[ScoredImage, ...]  # images of two best classes nearly alike, the nearest first
+    refusals: tuple[SelectiveAccuracy, ...]  # by rising `below`
     rejected: tuple[Rejected, ...]  # files that should have been among the images
     n_seen: int  # images whose content was trained on, where another split was asked for
 
@@ -131,7 +131,7 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A training image near to another."""
 
     file: ImageFile
@@ -145,7 +145,7 @@ class Prediction:
     file: ImageFile
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
-    neighbours: tuple[Neighbour, ...] = ()  # the training images nearest to it, if asked for
+    neighbors: tuple[Neighbor, ...] = ()  # the training images nearest to it, if asked for
     refused: bool = False  # none of the classes: even the best is too unlikely
 
 

@@ -15,7 +15,7 @@ from alexnet_cli.network.shapes import count_weights, step_name
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 
 # Batches that are prepared while the devices learn from one, each by a core.
-AHEAD = min(max(4, os.cpu_count() or 1), 16)
+PREFETCH_BATCHES = min(max(4, os.cpu_count() or 1), 16)
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -42,12 +42,12 @@ def build_alexnet(
 def step_bytes(model: keras.Model, batch_size: int) -> int:
     """Estimate the memory that an update needs beside the weights and their velocities.
 
-    Gradients; for each image the outputs of all layers, and its crop in `AHEAD` prepared batches
+    Gradients; for each image the outputs of all layers, and its crop in `PREFETCH_BATCHES` prepared batches
     and one in use. Measured for `paper`: 9.0 MB an image without the batches, 8.9 by this.
     """
     outputs = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     crop = math.prod(model.input.shape[1:])
-    return 4 * (model.count_params() + batch_size * (outputs + (AHEAD + 1) * crop))
+    return 4 * (model.count_params() + batch_size * (outputs + (PREFETCH_BATCHES + 1) * crop))
 
 
 class _Builder:
@@ -64,7 +64,7 @@ class _Builder:
         for name, layer in self.recipe.layers().items():
             if isinstance(layer, Conv):
                 x = self._convolution(x, layer, name)
-                for number, step in enumerate(layer.then):
+                for number, step in enumerate(layer.post_ops):
                     x = self._step(step, step_name(name, layer, number))(x)
                 continue
             if len(x.shape) > 2:

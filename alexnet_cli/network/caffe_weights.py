@@ -62,7 +62,7 @@ def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
 
 def caffe_statistics(recipe: Recipe) -> Statistics:
     """Return Caffe's mean as statistics; it kept no covariance."""
-    shape = (recipe.stored_size, recipe.stored_size, 3)
+    shape = (recipe.resize_size, recipe.resize_size, 3)
     return Statistics(np.broadcast_to(np.array(MEAN, np.float32), shape), np.zeros((3, 3)))
 
 

@@ -24,10 +24,10 @@ from alexnet_cli.recipes.hyperparameters import Dense, Recipe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import Arrays
-from alexnet_cli.system.workers import in_batches, in_order, keeping
+from alexnet_cli.system.workers import group_crops, map_in_order, skip_missing
 
 
-class Classifier:
+class KerasNetwork:
     """Crops in, probabilities out, for one network."""
 
     def __init__(self, model: keras.Model, recipe: Recipe, statistics: Statistics) -> None:
@@ -46,13 +46,13 @@ class Classifier:
 
     def probabilities(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
         """Yield for each image's crops (k, size, size, 3) their softmax outputs (k, classes)."""
-        for batch in in_batches(images, len):
+        for batch in group_crops(images, len):
             yield from self.run(batch)
 
     def classify(
         self, store: ImageStore, share: range | None = None, progress: Progress | None = None
     ) -> tuple[npt.NDArray[np.int64], Float32Array]:
-        """Classify the centre crop of every image, or of those of a `share`.
+        """Classify the center crop of every image, or of those of a `share`.
 
         Returns which they were, as some may be left out, and the probabilities (images, classes).
         """
@@ -63,7 +63,7 @@ class Classifier:
         def cut(index: int) -> Float32Array | None:
             return None if (image := store.get(index)) is None else crop(image)
 
-        crops = keeping(kept, indices, in_order(indices, cut))
+        crops = skip_missing(kept, indices, map_in_order(indices, cut))
         scores: Float32Array = np.empty((len(indices), self.model.output_shape[-1]), np.float32)
         for number, probabilities in enumerate(self.probabilities(crops)):
             scores[number] = probabilities[0]
@@ -85,13 +85,13 @@ class Classifier:
 
     def features(self, images: Iterable[Float32Array]) -> Iterator[Float32Array]:
         """Yield for each image's crops (1, size, size, 3) what fc7 makes of it: (units,)."""
-        for batch in in_batches(images, len):
+        for batch in group_crops(images, len):
             yield from self._last_hidden(tf.constant(np.concatenate(batch))).numpy()
 
     def dead_units(self, images: Sequence[Float32Array]) -> dict[str, float]:
         """Return by ReLU layer the share of units (channels) that none of `images` moves.
 
-        `images`: centre crops (1, size, size, 3), at least one. Without a ReLU it is empty.
+        `images`: center crops (1, size, size, 3), at least one. Without a ReLU it is empty.
         """
         if not self._relus:
             return {}
@@ -112,13 +112,13 @@ class Classifier:
         return keras.Model(self.model.input, found) if found else None
 
 
-def make_classifier(
+def make_keras_network(
     recipe: Recipe, n_classes: int, arrays: Arrays, statistics: Statistics
-) -> Classifier:
+) -> KerasNetwork:
     """Build a network, in float32, with the weights `arrays`; raises `ValueError` if they don't fit."""
     model = build_alexnet(recipe, n_classes)
     set_weights(model, arrays)
-    return Classifier(model, recipe, statistics)
+    return KerasNetwork(model, recipe, statistics)
 
 
 def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
@@ -150,7 +150,7 @@ class Initial:
     recipe: Recipe
     arrays: Arrays
 
-    def adopt(self, model: keras.Model, last_layer: str) -> tuple[str, ...]:
+    def transfer(self, model: keras.Model, last_layer: str) -> tuple[str, ...]:
         """Give `model` all layers but the last; returns their names.
 
         Raises `AlexNetError` that names the first layer that does not fit.
@@ -168,5 +168,5 @@ def read_weights(path: Path) -> Initial:
     if path.suffix == ".npy":
         return Initial(path, CAFFE, caffe_weights.read_caffe(path))
     run = RunFolder.find(path)
-    card = run.card()
-    return Initial(run.path, card.recipe, run.weights("best.npz", card))
+    config = run.config()
+    return Initial(run.path, config.recipe, run.weights("best.npz", config))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class LocalResponseNormalization(keras.layers.Layer):
-    """Damp a unit by the activity of its neighbours in adjacent channels (section 3.3).
+    """Damp a unit by the activity of its neighbors in adjacent channels (section 3.3).
 
         b_i = a_i / (k + α · Σ a_j²)^β,   j from i − n/2 to i + n/2, as far as there are channels
 
@@ -63,8 +63,8 @@ def _lrn_gradient(
     wide, upstream = tf.cast(a, tf.float32), tf.cast(upstream, tf.float32)
     scale = k + alpha * _window_sum(wide * wide, n)
     direct = upstream * _power(scale, -beta)
-    through_neighbours = wide * _window_sum(direct * wide / scale, n)
-    return tf.cast(direct - 2 * alpha * beta * through_neighbours, a.dtype)
+    through_neighbors = wide * _window_sum(direct * wide / scale, n)
+    return tf.cast(direct - 2 * alpha * beta * through_neighbors, a.dtype)
 
 
 def _power(x: tf.Tensor, exponent: float) -> tf.Tensor:
@@ -78,7 +78,7 @@ def _window_sum(x: tf.Tensor, n: int) -> tf.Tensor:
     return tf.add_n([padded[..., i : i + channels] for i in range(n)])
 
 
-class Centre(keras.layers.Layer):
+class Center(keras.layers.Layer):
     """Subtract a mean image (height, width, channels) and scale: what an exported network does first."""
 
     def __init__(self, mean: Any, scale: float, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 _EPSILON = 1e-3  # of Keras' batch normalization
 
 
-class NumPyClassifier:
+class NumPyNetwork:
     """Crops in, probabilities out, for one network; the weights may lie in a mapped file."""
 
     def __init__(
@@ -42,7 +42,7 @@ class NumPyClassifier:
                 x = np.tanh(x) if layer.activation == "tanh" else np.maximum(x, 0)
                 continue
             x = self._convolve(x, name, layer)
-            for number, step in enumerate(layer.then):
+            for number, step in enumerate(layer.post_ops):
                 x = self._step(x, step, step_name(name, layer, number))
         logits = self._dense(x.reshape(len(x), -1), self.recipe.last_layer)
         e: Float32Array = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -111,7 +111,7 @@ def pool(x: Float32Array, size: int, stride: int) -> Float32Array:
 
 
 def normalize(x: Float32Array, k: float, n: int, alpha: float, beta: float) -> Float32Array:
-    """Damp a unit by its neighbours in adjacent channels (section 3.3)."""
+    """Damp a unit by its neighbors in adjacent channels (section 3.3)."""
     padded = np.pad(x * x, ((0, 0), (0, 0), (0, 0), (n // 2, n // 2)))
     channels = x.shape[-1]
     total = sum(padded[..., i : i + channels] for i in range(n))

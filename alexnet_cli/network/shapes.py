@@ -44,7 +44,7 @@ def weight_shapes(recipe: Recipe, n_classes: int) -> dict[str, Shape]:
         for tower in tower_names(name, layer):
             shapes |= _kernel_and_bias(tower, own)
         outputs += side**2 * layer.filters
-        for number, step in enumerate(layer.then):
+        for number, step in enumerate(layer.post_ops):
             n_layers += 1
             if step == "batch_norm":
                 parts = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -83,8 +83,8 @@ def tower_names(name: str, conv: Conv) -> list[str]:
 
 def step_name(name: str, conv: Conv, number: int) -> str:
     """Name what follows a convolution `number` steps on: `relu1`, and `relu1_again` the second time."""
-    step = conv.then[number]
-    return f"{step}{name[4:]}{'_again' if step in conv.then[:number] else ''}"
+    step = conv.post_ops[number]
+    return f"{step}{name[4:]}{'_again' if step in conv.post_ops[:number] else ''}"
 
 
 def fitting(

@@ -92,7 +92,7 @@ class Conv:
     towers: int = _paper(1, "§3.5, Figure 2", "towers", _FEW)
     bias: float = _paper(0.0, "§5", "initial biases", _FROM_0)
     stddev: float | None = _paper(0.01, "§5", "σ of initial weights", _or_none(_POSITIVE))
-    then: tuple[str, ...] = _paper(
+    post_ops: tuple[str, ...] = _paper(
         ("relu",),
         "§3.3, §3.5",
         "followed by",
@@ -117,17 +117,17 @@ class Recipe:
 
     name: str
     summary: str
-    because: dict[str, str] = field(default_factory=dict, hash=False)  # constant → source and why
+    rationale: dict[str, str] = field(default_factory=dict, hash=False)  # constant → source and why
 
     # Images. Pixels are 0–255; the network sees (pixel − mean) × scale.
-    stored_size: int = _paper(
+    resize_size: int = _paper(
         256, "§2", "shorter side of an image, pixels", _number(int, below=4097)
     )
-    squash: bool = _paper(False, "§2", "whole image pressed into the square, not its centre cut")
+    stretch: bool = _paper(False, "§2", "whole image pressed into the square, not its center cut")
     crop_size: int = _paper(224, "§2, §4.1", "crop, pixels")
-    # `centre`: the centre of the mean image, wherever the crop lies
-    subtract: str = _paper(
-        "image", "§2", "mean subtracted", _word("image", "centre", "channel", "none")
+    # `center`: the center of the mean image, wherever the crop lies
+    mean: str = _paper(
+        "image", "§2", "mean subtracted", _word("image", "center", "channel", "none")
     )
     scale: float = _paper(1.0, "§2", "pixels multiplied by")
     # a window of at least this share of the image's area, its sides as 3:4 to 4:3, resized to the
@@ -150,21 +150,21 @@ class Recipe:
     # α ~ N(0, 0.1), drawn once per image and use. It multiplies the standard deviation along each
     # principal component of RGB, as in the released code: the eigenvalue that the paper names
     # reaches 13,000 on 0–255 pixels, and would drown every picture.
-    colour_noise: float = _paper(0.1, "§4.1", "colour noise, σ of α, which multiplies √λ", _FROM_0)
-    noise_divisor: float = _paper(1.0, "§4.1", "image divided by, after colour noise")
-    noise_until: float = _paper(1.0, "§4.1", "colour noise until this part of the run", _FROM_0)
+    color_noise: float = _paper(0.1, "§4.1", "color noise, σ of α, which multiplies √λ", _FROM_0)
+    noise_divisor: float = _paper(1.0, "§4.1", "image divided by, after color noise")
+    noise_until: float = _paper(1.0, "§4.1", "color noise until this part of the run", _FROM_0)
 
     # Network
     convs: tuple[Conv, ...] = (
-        Conv(96, 11, stride=4, bias=0.0, then=("relu", "lrn", "pool")),
-        Conv(256, 5, towers=2, bias=1.0, then=("relu", "lrn", "pool")),
+        Conv(96, 11, stride=4, bias=0.0, post_ops=("relu", "lrn", "pool")),
+        Conv(256, 5, towers=2, bias=1.0, post_ops=("relu", "lrn", "pool")),
         Conv(384, 3, bias=0.0),
         Conv(384, 3, towers=2, bias=1.0),
-        Conv(256, 3, towers=2, bias=1.0, then=("relu", "pool")),
+        Conv(256, 3, towers=2, bias=1.0, post_ops=("relu", "pool")),
     )
     dense: tuple[Dense, ...] = (Dense(), Dense())
     # Krähenbühl et al. 2016; they vary as much as noise of that σ would
-    centroids: bool = _paper(
+    kmeans_init: bool = _paper(
         False, "§5", "kernels start as centroids of patches, not as noise", late=True
     )
     output_stddev: float | None = _paper(
@@ -241,27 +241,27 @@ class Recipe:
             for constant in (f for f in fields(owner) if f.metadata):
                 value = getattr(owner, constant.name)
                 try:
-                    constant.metadata["parse"](as_typed(value))
+                    constant.metadata["parse"](format_value(value))
                 except ValueError as error:
                     raise ValueError(f"{prefix}{constant.name} must be {error}") from None
         for name, layer in self.layers().items():
             if isinstance(layer, Conv) and layer.stride > 1 and layer.towers > 1:
                 raise ValueError(f"{name}.stride must be 1 where {name}.towers is more than 1")
-        if self.crop_size > self.stored_size:
-            sizes = f"crop_size {self.crop_size}, stored_size {self.stored_size}"
+        if self.crop_size > self.resize_size:
+            sizes = f"crop_size {self.crop_size}, resize_size {self.resize_size}"
             raise ValueError(f"{sizes}: a crop can't be larger than what it is cut from")
         if not re.fullmatch(r"[\w.+-]{1,200}", self.name):  # part of a folder's name
             raise ValueError("its name can't be part of a folder's")
 
 
-def as_typed(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Write a constant as one types it after `--set NAME=`."""
     if isinstance(value, tuple):
-        return ",".join(map(as_typed, value))
+        return ",".join(map(format_value, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def constants(recipe: Recipe) -> dict[str, Any]:
+def hyperparameter_values(recipe: Recipe) -> dict[str, Any]:
     """Flatten to `conv2.bias`, `fc6.dropout`, `lrn_k`, …: every constant by its name."""
     flat = {
         f"{name}.{f.name}": getattr(layer, f.name)
@@ -271,8 +271,8 @@ def constants(recipe: Recipe) -> dict[str, Any]:
     return flat | {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.metadata}
 
 
-def differences(one: Recipe, two: Recipe) -> list[str]:
+def differing_hyperparameters(one: Recipe, two: Recipe) -> list[str]:
     """Name the constants in which two recipes differ."""
-    a, b = constants(one), constants(two)
+    a, b = hyperparameter_values(one), hyperparameter_values(two)
     missing = object()
     return [key for key in a | b if a.get(key, missing) != b.get(key, missing)]

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, constants
+from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, hyperparameter_values
 from alexnet_cli.recipes.presets import LITERAL
-from alexnet_cli.system.safe_names import for_markdown
+from alexnet_cli.system.safe_names import markdown_safe
 from alexnet_cli.training.diagnostics import PATIENCE_EPOCHS, PATIENCE_STEPS, Finding
 
 
 @dataclass(frozen=True)
-class Point:
+class HyperparameterComparison:
     """One constant of the paper and what a recipe makes of it."""
 
     name: str  # as `--set` takes it: `conv2.bias`, `lrn_k`
@@ -21,7 +21,7 @@ class Point:
     paper: str
     source: str  # where the paper says so
     recipe: str
-    because: str  # source and reason where the recipe differs; else empty
+    rationale: str  # source and reason where the recipe differs; else empty
 
     @property
     def differs(self) -> bool:
@@ -29,9 +29,9 @@ class Point:
         return self.paper != self.recipe
 
 
-def report(recipe: Recipe) -> tuple[Point, ...]:
+def compare(recipe: Recipe) -> tuple[HyperparameterComparison, ...]:
     """Hold every constant of `recipe` against the paper's."""
-    papers, ours = constants(LITERAL), constants(recipe)
+    papers, ours = hyperparameter_values(LITERAL), hyperparameter_values(recipe)
     points = []
     for name in papers | ours:
         paper, value = _text(papers.get(name, "–")), _text(ours.get(name, "–"))
@@ -40,26 +40,30 @@ def report(recipe: Recipe) -> tuple[Point, ...]:
         metadata = next(f.metadata for f in fields(kind) if f.name == constant)
         because = ""
         if paper != value:
-            because = recipe.because.get(name) or recipe.because.get(constant, "")
-        points.append(Point(name, metadata["what"], paper, metadata["source"], value, because))
+            because = recipe.rationale.get(name) or recipe.rationale.get(constant, "")
+        points.append(
+            HyperparameterComparison(
+                name, metadata["what"], paper, metadata["source"], value, because
+            )
+        )
     return tuple(points)
 
 
 def as_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
     """Write the report of a run: what was found wrong with its learning, and every constant."""
-    lines = [for_markdown(f"# {recipe.name}: {recipe.summary}"), "", "## Does it learn?", ""]
+    lines = [markdown_safe(f"# {recipe.name}: {recipe.summary}"), "", "## Does it learn?", ""]
     lines += [
-        for_markdown(f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}") for f in findings
+        markdown_safe(f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}") for f in findings
     ]
     if not findings:
         since = f"most that could is looked for from epoch {PATIENCE_EPOCHS}"
         lines.append(f"Nothing was found that says otherwise; {since}, step {PATIENCE_STEPS} on.")
     lines += ["", "## Fidelity", "", "What differs from the paper is in bold.", ""]
     lines += ["| constant | | the paper | | here | source and reason |", "|---" * 6 + "|"]
-    for point in report(recipe):
+    for point in compare(recipe):
         here = f"**{point.recipe}**" if point.differs else point.recipe
-        cells = (f"`{point.name}`", point.what, point.paper, point.source, here, point.because)
-        lines.append(f"| {' | '.join(map(for_markdown, cells))} |")
+        cells = (f"`{point.name}`", point.what, point.paper, point.source, here, point.rationale)
+        lines.append(f"| {' | '.join(map(markdown_safe, cells))} |")
     return "\n".join(lines) + "\n"
 
 

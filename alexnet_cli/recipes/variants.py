@@ -7,18 +7,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, differences
+from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, differing_hyperparameters
 from alexnet_cli.recipes.presets import choose, each, hidden_biases
 
 
 def _without(recipe: Recipe, step: str) -> dict[str, Any]:
-    kept = (tuple(name for name in conv.then if name != step) for conv in recipe.convs)
-    return {"convs": tuple(replace(c, then=then) for c, then in zip(recipe.convs, kept))}
+    kept = (tuple(name for name in conv.post_ops if name != step) for conv in recipe.convs)
+    return {"convs": tuple(replace(c, post_ops=then) for c, then in zip(recipe.convs, kept))}
 
 
 def _tanh(recipe: Recipe) -> dict[str, Any]:
-    thens = (tuple("tanh" if s == "relu" else s for s in conv.then) for conv in recipe.convs)
-    convs = tuple(replace(c, then=then) for c, then in zip(recipe.convs, thens))
+    thens = (tuple("tanh" if s == "relu" else s for s in conv.post_ops) for conv in recipe.convs)
+    convs = tuple(replace(c, post_ops=then) for c, then in zip(recipe.convs, thens))
     return {"convs": convs, "dense": each(recipe.dense, activation="tanh")}
 
 
@@ -29,8 +29,8 @@ def _one_tower(recipe: Recipe) -> dict[str, Any]:
 
 
 def _sixth(last: Conv) -> Conv:
-    then = tuple(step for step in last.then if step in ("relu", "tanh"))
-    return replace(last, kernel=3, then=then)
+    then = tuple(step for step in last.post_ops if step in ("relu", "tanh"))
+    return replace(last, kernel=3, post_ops=then)
 
 
 def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
     "tanh": ("tanh in place of ReLU (§3.1, Figure 1)", _tanh),
     "no-dropout": ("no dropout (§4.2)", lambda r: {"dense": each(r.dense, dropout=0.0)}),
     "one-tower": ("one tower of half the kernels, but in the last (§3.2)", _one_tower),
-    "no-colour-noise": ("no colour noise (§4.1)", lambda r: {"colour_noise": 0.0}),
+    "no-color-noise": ("no color noise (§4.1)", lambda r: {"color_noise": 0.0}),
     "no-conv3": ("the third convolution removed (§7)", _remove_conv(3)),
     "no-conv4": ("the fourth convolution removed (§7)", _remove_conv(4)),
     "sixth-conv": (
@@ -59,11 +59,13 @@ def vary(recipe: Recipe, variant: str) -> Recipe:
     """Return `recipe` with one of `VARIANTS`; raises `UsageError` that lists them."""
     summary, change = choose("variant", variant, VARIANTS)
     varied = replace(recipe, **change(recipe))
-    named = dict.fromkeys(differences(recipe, varied), f"variant {variant}: {summary}")
-    return replace(varied, name=f"{recipe.name}+{variant}", because={**recipe.because, **named})
+    named = dict.fromkeys(
+        differing_hyperparameters(recipe, varied), f"variant {variant}: {summary}"
+    )
+    return replace(varied, name=f"{recipe.name}+{variant}", rationale={**recipe.rationale, **named})
 
 
-def compose(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
+def build_recipe(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
     """Vary a recipe, and override its constants by `NAME=VALUE`."""
     # Once each. A sixth convolution is like the last as all others have left it, and conv3 goes at
     # the end, as the layers behind it are numbered anew.
@@ -100,7 +102,7 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
             convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
             dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
             changed = replace(recipe, convs=convs, dense=dense)
-        recipe = replace(changed, because={**recipe.because, name: "set on the command line"})
+        recipe = replace(changed, rationale={**recipe.rationale, name: "set on the command line"})
     try:
         recipe.require_sound()
     except ValueError as error:

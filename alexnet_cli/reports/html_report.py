@@ -18,18 +18,23 @@ from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import BadFile
-from alexnet_cli.inference.results import EvaluationReport, Judged
+from alexnet_cli.inference.results import EvaluationReport, ScoredImage
 from alexnet_cli.recipes import paper_comparison
-from alexnet_cli.recipes.hyperparameters import Recipe, as_typed, constants, differences
+from alexnet_cli.recipes.hyperparameters import (
+    Recipe,
+    differing_hyperparameters,
+    format_value,
+    hyperparameter_values,
+)
 from alexnet_cli.recipes.presets import RECIPES
-from alexnet_cli.recipes.variants import VARIANTS, compose
+from alexnet_cli.recipes.variants import VARIANTS, build_recipe
 from alexnet_cli.reports import plots
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import EpochRow, Score
 from alexnet_cli.runs.models import Member, load_member
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.system.atomic_files import atomic_write
-from alexnet_cli.system.safe_names import plain
+from alexnet_cli.system.safe_names import printable
 from alexnet_cli.version import __version__
 
 MATRIX_CLASSES = 25  # up to which the matrix is a table of counts
@@ -52,7 +57,7 @@ class Headline:
 class Photograph:
     """An image of the page, with what the network says of it."""
 
-    judged: Judged
+    judged: ScoredImage
     source: str  # a data: address
 
 
@@ -83,7 +88,7 @@ class ModelPart:
     charts: tuple[Chart, ...]
     history: tuple[EpochRow, ...]
     kernels: tuple[str, ...]  # an address a tower
-    points: tuple[paper_comparison.Point, ...]
+    points: tuple[paper_comparison.HyperparameterComparison, ...]
     findings: tuple[Any, ...]
     commands: tuple[str, ...]
 
@@ -103,7 +108,7 @@ def write(report: EvaluationReport, path: Path) -> None:
     )
     environment.filters |= {"percent": "{:.1%}".format, "thousands": "{:,}".format}
     members = [load_member(score.path, few=True) for score in report.members]
-    recipe = members[0].classifier.recipe
+    recipe = members[0].network.recipe
     few = len(report.classes) <= MATRIX_CLASSES
     html = environment.get_template("report.html").render(
         report=report,
@@ -114,7 +119,7 @@ def write(report: EvaluationReport, path: Path) -> None:
         shares=plots.shares_of(report.matrix) if few else None,
         picture=None if few else _data("png", _shades(report)),
         mistakes=_mistakes(report),
-        taken_for=_taken_for(report),
+        confused_with=_taken_for(report),
         worst=_photographs(report.worst, recipe),
         doubtful=_photographs(report.doubtful, recipe),
         models=[_model(member, report) for member in members],
@@ -130,7 +135,7 @@ def write(report: EvaluationReport, path: Path) -> None:
 def _shown(value: Any) -> Any:
     """Make names safe to read; what the template has made of them already is left alone."""
     if isinstance(value, Path) or type(value) is str:
-        return plain(value)
+        return printable(value)
     return value
 
 
@@ -194,7 +199,7 @@ def _data(kind: str, image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _photographs(chosen: Sequence[Judged], recipe: Recipe) -> list[Photograph]:
+def _photographs(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[Photograph]:
     shown = []
     for judged in chosen:
         try:
@@ -210,10 +215,10 @@ def _photographs(chosen: Sequence[Judged], recipe: Recipe) -> list[Photograph]:
 
 
 def _model(member: Member, report: EvaluationReport) -> ModelPart:
-    card, run = member.card, RunFolder(member.path)
-    recipe = run.recipe() if card else member.classifier.recipe
-    history = run.history() if card else ()
-    kernels = member.classifier.weights["conv1/kernel"]
+    config, run = member.config, RunFolder(member.path)
+    recipe = run.recipe() if config else member.network.recipe
+    history = run.history() if config else ()
+    kernels = member.network.weights["conv1/kernel"]
     towers = max(conv.towers for conv in recipe.convs)
     return ModelPart(
         member=member,
@@ -223,9 +228,9 @@ def _model(member: Member, report: EvaluationReport) -> ModelPart:
             _data("png", Image.fromarray(plots.kernel_sheet(part)))
             for part in np.array_split(kernels, towers, axis=3)
         ),
-        points=paper_comparison.report(recipe),
-        findings=run.findings() if card else (),
-        commands=tuple(_train_commands(card, member.trained_on, recipe.epochs)) if card else (),
+        points=paper_comparison.compare(recipe),
+        findings=run.findings() if config else (),
+        commands=tuple(_train_commands(config, member.trained_on, recipe.epochs)) if config else (),
     )
 
 
@@ -267,29 +272,31 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
 # How to repeat it
 
 
-def _train_commands(card: Card, manifest: Manifest | None, n_epochs: int) -> Iterable[str]:
+def _train_commands(config: RunConfig, manifest: Manifest | None, n_epochs: int) -> Iterable[str]:
     in_place = manifest is not None and manifest.root == manifest.source
     if manifest and manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
         how = _as_read(manifest)
         yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
-    name, *variants = card.recipe.name.split("+")
+    name, *variants = config.recipe.name.split("+")
     if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
         return  # a recipe of one's own, or of another version
     options: list[object] = ["--recipe", name]
     for variant in variants:
         options += ["--variant", variant]
-    ours = constants(card.recipe)
-    for constant in differences(compose(RECIPES[name], variants, ()), card.recipe):
-        options += ["--set", f"{constant}={as_typed(ours[constant])}"]
-    if card.weights:
-        options += ["--weights", card.weights]
+    ours = hyperparameter_values(config.recipe)
+    for constant in differing_hyperparameters(
+        build_recipe(RECIPES[name], variants, ()), config.recipe
+    ):
+        options += ["--set", f"{constant}={format_value(ours[constant])}"]
+    if config.weights:
+        options += ["--weights", config.weights]
     if manifest and in_place:
         options += _as_read(manifest)
     yield _command(
-        "train", Path(card.data), *options, "--seed", card.seed, "--precision", card.precision
+        "train", Path(config.data), *options, "--seed", config.seed, "--precision", config.precision
     )
-    if n_epochs > card.recipe.epochs:  # asked for when it was resumed
+    if n_epochs > config.recipe.epochs:  # asked for when it was resumed
         yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from alexnet_cli.data.manifest import ImageFile, Progress
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError, BadFile
-from alexnet_cli.inference.neighbors import TrainingImages
+from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.inference.results import Prediction
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.reports import plots
 from alexnet_cli.runs.models import Member, load_member
 from alexnet_cli.runs.run_folder import RunFolder
 
-SHOWN, QUERIES, NEIGHBOURS = 8, 5, 6  # as many as in Figure 4
+SHOWN, QUERIES, NEIGHBORS = 8, 5, 6  # as many as in Figure 4
 MOST_ROWS = 40
 
 
@@ -35,7 +35,7 @@ def draw(
     out = out or runs[0] / "figures"
     out.mkdir(parents=True, exist_ok=True)
     if len(runs) > 1:
-        names = [RunFolder(run).card().recipe.name for run in runs]
+        names = [RunFolder(run).config().recipe.name for run in runs]
         if len({*names}) < len(names):
             names = [run.resolve().name for run in runs]
         histories = [RunFolder(run).history() for run in runs]
@@ -45,33 +45,33 @@ def draw(
         plots.draw_training_errors(errors, out / "training-error.png")
     member = load_member(runs[0])
     assert member.trained_on is not None  # as of every run folder
-    kernels = member.classifier.model.get_layer("conv1").kernel.numpy()
-    towers = max(conv.towers for conv in member.classifier.recipe.convs)
+    kernels = member.network.model.get_layer("conv1").kernel.numpy()
+    towers = max(conv.towers for conv in member.network.recipe.convs)
     plots.draw_kernels(kernels, towers, out / "kernels.png")
     split = "test" if member.trained_on.of("test") else "val"
     files = _spread(member.trained_on.of(split), SHOWN)
     _draw_predictions(member, files, out / "predictions.png")
-    training = TrainingImages(member, progress)
+    training = FeatureIndex(member, progress)
     queries = _spread(files, QUERIES)
     rows = []
-    for file, features in zip(queries, member.classifier.features(_crops(member, queries))):
-        nearest = (near.file for near in training.nearest(features, NEIGHBOURS))
-        rows.append((_picture(member, file), _readable(nearest, member.classifier.recipe)))
-    plots.draw_neighbours(rows, out / "neighbours.png")
-    pictures = ("training-error.png", "kernels.png", "predictions.png", "neighbours.png")
+    for file, features in zip(queries, member.network.features(_crops(member, queries))):
+        nearest = (near.file for near in training.nearest(features, NEIGHBORS))
+        rows.append((_picture(member, file), _readable(nearest, member.network.recipe)))
+    plots.draw_neighbors(rows, out / "neighbors.png")
+    pictures = ("training-error.png", "kernels.png", "predictions.png", "neighbors.png")
     return [out / name for name in pictures[len(runs) == 1 :]]
 
 
 def draw_nearest(predictions: Sequence[Prediction], models: Sequence[Path] | None) -> Path:
     """Draw images beside the training images nearest to them; returns the picture in the run."""
     run = RunFolder.find(models[0] if models else None)
-    recipe = run.card().recipe
+    recipe = run.config().recipe
     rows = [
-        (load_image(p.file, recipe), _readable((n.file for n in p.neighbours), recipe))
+        (load_image(p.file, recipe), _readable((n.file for n in p.neighbors), recipe))
         for p in predictions[:MOST_ROWS]
     ]
-    plots.draw_neighbours(rows, run.path / "neighbours.png")
-    return run.path / "neighbours.png"
+    plots.draw_neighbors(rows, run.path / "neighbors.png")
+    return run.path / "neighbors.png"
 
 
 def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
@@ -81,7 +81,7 @@ def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
 
 
 def _crops(member: Member, files: Sequence[ImageFile]) -> list[np.ndarray]:
-    crop = member.classifier.cropper()
+    crop = member.network.cropper()
     return [crop(_picture(member, file)) for file in files]
 
 
@@ -95,11 +95,11 @@ def _readable(files: Iterable[ImageFile], recipe: Recipe) -> list[np.ndarray]:
 
 
 def _picture(member: Member, file: ImageFile) -> np.ndarray:
-    return load_image(file, member.classifier.recipe)
+    return load_image(file, member.network.recipe)
 
 
 def _draw_predictions(member: Member, files: Sequence[ImageFile], path: Path) -> None:
-    outputs = member.classifier.probabilities(_crops(member, files))
+    outputs = member.network.probabilities(_crops(member, files))
     shown = []
     for file, (scores,) in zip(files, outputs):
         best = scores.argsort(kind="stable")[::-1][:5]

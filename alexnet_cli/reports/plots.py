@@ -15,7 +15,7 @@ from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.store import Float32Array
 from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.system.atomic_files import atomic_write
-from alexnet_cli.system.safe_names import plain
+from alexnet_cli.system.safe_names import printable
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
 LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
@@ -80,7 +80,7 @@ def draw_confusion(
 ) -> None:
     """Draw a confusion matrix: rows are true classes, shades are shares of their images.
 
-    Of very many classes a cell stands for the most confused of several neighbours, and few mistakes
+    Of very many classes a cell stands for the most confused of several neighbors, and few mistakes
     in many images still show.
     """
     from matplotlib.colors import PowerNorm
@@ -103,8 +103,8 @@ def draw_confusion(
             axes.set_yticks(range(n), [_plain(name) for name in classes])
         if n <= LABELLED_CLASSES // 2:
             for row, column in np.ndindex(n, n):
-                colour = "white" if shares[row, column] > 0.5 else "0.2"
-                axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+                color = "white" if shares[row, column] > 0.5 else "0.2"
+                axes.text(column, row, matrix[row, column], ha="center", va="center", color=color)
 
 
 def shares_of(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -114,7 +114,7 @@ def shares_of(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def condense(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Let the largest of several neighbours stand for all, so that no side is above `MOST_CELLS`."""
+    """Let the largest of several neighbors stand for all, so that no side is above `MOST_CELLS`."""
     starts = np.arange(0, len(shares), -(-len(shares) // MOST_CELLS))
     rows = np.maximum.reduceat(shares, starts, axis=0)
     cells: npt.NDArray[np.float64] = np.maximum.reduceat(rows, starts, axis=1)
@@ -123,7 +123,7 @@ def condense(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _plain(name: str, longest: int = 24) -> str:
     """Shorten a class name for an axis, and keep matplotlib from reading it as mathematics."""
-    name = plain(name)
+    name = printable(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
 
@@ -151,7 +151,7 @@ def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> N
         axes.legend(frameon=False)
 
 
-def colour_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
+def color_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
     """Return for each kernel of (h, w, 3, kernels) the share of its energy that gray lacks.
 
     0: all three channels are alike; 1: they cancel out at every place.
@@ -159,8 +159,8 @@ def colour_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
     weights = kernels.astype(np.float64)
     gray = weights.mean(axis=2, keepdims=True)
     energy = (weights**2).sum(axis=(0, 1, 2))
-    coloured = ((weights - gray) ** 2).sum(axis=(0, 1, 2))
-    shares: npt.NDArray[np.float64] = coloured / np.maximum(energy, np.finfo(float).tiny)
+    colored = ((weights - gray) ** 2).sum(axis=(0, 1, 2))
+    shares: npt.NDArray[np.float64] = colored / np.maximum(energy, np.finfo(float).tiny)
     return shares
 
 
@@ -183,13 +183,13 @@ def kernel_sheet(kernels: Float32Array) -> UInt8Array:
 
 
 def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
-    """Draw Figure 3: the first layer's kernels, the towers apart, and how much colour each sees.
+    """Draw Figure 3: the first layer's kernels, the towers apart, and how much color each sees.
 
     `kernels`: (h, w, 3, kernels). Each is scaled by its own largest weight; gray is 0.
     """
     n = kernels.shape[3]
     rows = -(-n // towers // SHEET_COLUMNS)
-    selectivity = colour_selectivity(kernels)
+    selectivity = color_selectivity(kernels)
     with _figure(path, 9, towers * (0.46 * rows + 0.35)) as figure:
         grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[5, 1])
         for number, (axes, strip) in enumerate(grid):
@@ -199,8 +199,8 @@ def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
             mean = selectivity[chosen].mean()
             axes.set_title(f"tower {number + 1}" if towers > 1 else "one tower", loc="left")
             strip.hist(selectivity[chosen], bins=12, range=(0, 1), color="C4")
-            strip.set_title(f"colour: mean {mean:.2f}", fontsize=9)
-            strip.set(xlim=(0, 1), yticks=[], xticks=[0, 1], xticklabels=["gray", "colour"])
+            strip.set_title(f"color: mean {mean:.2f}", fontsize=9)
+            strip.set(xlim=(0, 1), yticks=[], xticks=[0, 1], xticklabels=["gray", "color"])
             strip.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -224,24 +224,24 @@ def draw_predictions(
             picture.set_title(_plain(label), fontsize=10)
             chart.set(xlim=(0, 1), ylim=(4.6, -0.6))
             for place, (name, probability) in enumerate(bars):
-                colour = "#e08080" if name == label else "#9db7d5"
-                chart.barh(place, probability, height=0.86, color=colour)
+                color = "#e08080" if name == label else "#9db7d5"
+                chart.barh(place, probability, height=0.86, color=color)
                 chart.text(0.02, place, _plain(name), va="center", fontsize=8)
 
 
-def draw_neighbours(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
+def draw_neighbors(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
     """Draw Figure 4, right: an image in the first column, then the training images nearest to it."""
-    columns = 1 + max(len(neighbours) for _, neighbours in rows)
+    columns = 1 + max(len(neighbors) for _, neighbors in rows)
     with _figure(path, 1.35 * columns + 0.3, 1.35 * len(rows) + 0.2) as figure:
-        # a narrow empty column sets the images apart from their neighbours
+        # a narrow empty column sets the images apart from their neighbors
         ratios = [1, 0.12, *[1] * (columns - 1)]
         grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=ratios)
         for axes in grid.flat:
             axes.axis("off")
-        for line, (pixels, neighbours) in zip(grid, rows):
+        for line, (pixels, neighbors) in zip(grid, rows):
             line[0].imshow(pixels)
-            for axes, neighbour in zip(line[2:], neighbours):
-                axes.imshow(neighbour)
+            for axes, neighbor in zip(line[2:], neighbors):
+                axes.imshow(neighbor)
         grid[0, 0].set_title("image", fontsize=9)
         if columns > 1:
             grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")

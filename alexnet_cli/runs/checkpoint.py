@@ -9,7 +9,7 @@ import keras
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.keras_network import assign, get_weights, set_weights
 from alexnet_cli.runs.metrics import EpochRow
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import Arrays, load_notes
 from alexnet_cli.system import strict_json
 from alexnet_cli.training.diagnostics import Finding
@@ -19,7 +19,7 @@ from alexnet_cli.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class Part:
-    """How far an epoch is, and its sums so far: over the images that were learnt from."""
+    """How far an epoch is, and its sums so far: over the images that were learned from."""
 
     done: int = 0
     n: int = 0  # of those done, the ones that count
@@ -44,7 +44,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Notes:
+class CheckpointMeta:
     """What last.npz tells beside its arrays."""
 
     epoch: int
@@ -55,12 +55,12 @@ class Notes:
     findings: tuple[Finding, ...]
 
 
-def read_state(run: RunFolder, card: Card) -> tuple[Arrays, Notes]:
+def read_state(run: RunFolder, config: RunConfig) -> tuple[Arrays, CheckpointMeta]:
     """Map last.npz: what `get_state` returned, and the notes beside it; raises `AlexNetError`."""
     path = run.path / "last.npz"
-    arrays = run.weights(path.name, card)
+    arrays = run.weights(path.name, config)
     try:
-        notes: Notes = strict_json.as_type(Notes, load_notes(arrays))
+        notes: CheckpointMeta = strict_json.as_type(CheckpointMeta, load_notes(arrays))
     except (ValueError, KeyError) as error:
         raise AlexNetError(f"{path}: can't be resumed: {error}") from None
     return arrays, notes

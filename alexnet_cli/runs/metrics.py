@@ -77,10 +77,10 @@ def top_k_hits(y_true: IntArray, y_score: FloatArray, k: int) -> npt.NDArray[np.
 def wilson_interval(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the 95 % interval of a proportion of `hits` in `n` (Wilson's score interval)."""
     share = hits / n
-    centre = share + z * z / (2 * n)
+    center = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
 
 
 def confusion_matrix(y_true: IntArray, y_pred: IntArray, n_classes: int) -> npt.NDArray[np.int64]:
@@ -165,7 +165,7 @@ def most_doubtful(y_score: FloatArray) -> IntArray:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class SelectiveAccuracy:
     """What it costs to say "none of these" wherever the best class is less likely than `below`."""
 
     below: float
@@ -175,9 +175,9 @@ class Refusal:
     top1: float | None  # of those that are left; None if none is
 
 
-def refuse(y_true: IntArray, y_score: FloatArray, below: float) -> Refusal:
+def refuse(y_true: IntArray, y_score: FloatArray, below: float) -> SelectiveAccuracy:
     """Count what would be refused (Hendrycks and Gimpel 2017: the largest softmax output tells)."""
     hits, refused = y_score.argmax(axis=1) == y_true, y_score.max(axis=1) < below
     left = hits[~refused]
     top1 = float(left.mean()) if left.size else None
-    return Refusal(below, len(hits), int(refused.sum()), int(hits[refused].sum()), top1)
+    return SelectiveAccuracy(below, len(hits), int(refused.sum()), int(hits[refused].sum()), top1)

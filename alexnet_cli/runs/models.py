@@ -15,17 +15,17 @@ from alexnet_cli.data.manifest import ImageFile, Manifest
 from alexnet_cli.data.store import Float32Array, Statistics, load_image
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network import caffe_weights, shapes
-from alexnet_cli.network.numpy_network import NumPyClassifier
+from alexnet_cli.network.numpy_network import NumPyNetwork
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import CAFFE
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import Arrays
 from alexnet_cli.system import strict_json, tensorflow_startup
 from alexnet_cli.system.atomic_files import open_file
-from alexnet_cli.system.workers import BATCH_CROPS, in_batches
+from alexnet_cli.system.workers import BATCH_CROPS, group_crops
 
 if TYPE_CHECKING:
-    from alexnet_cli.network.keras_network import Classifier
+    from alexnet_cli.network.keras_network import KerasNetwork
 
 FEW = 200  # crops, up to which NumPy is done before TensorFlow has begun
 
@@ -35,19 +35,19 @@ class Member:
     """One model of an ensemble: its network and where it comes from."""
 
     path: Path
-    classifier: Any  # a `Classifier` in TensorFlow, or a `NumPyClassifier`
+    network: Any  # a `KerasNetwork` in TensorFlow, or a `NumPyNetwork`
     classes: tuple[str, ...]
-    card: Card | None = None  # of a run
+    config: RunConfig | None = None  # of a run
 
     @cached_property
     def epoch(self) -> int | None:
         """Which epoch the weights are from, if known."""
-        return RunFolder(self.path).best_epoch() if self.card else None
+        return RunFolder(self.path).best_epoch() if self.config else None
 
     @cached_property
     def trained_on(self) -> Manifest | None:
         """Read which images it was trained on, if known."""
-        return RunFolder(self.path).manifest(self.classes) if self.card else None
+        return RunFolder(self.path).manifest(self.classes) if self.config else None
 
 
 class Ensemble:
@@ -70,7 +70,7 @@ class Ensemble:
             if member.classes != self.classes:
                 first = self.members[0].path
                 raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
-        self._croppers = [m.classifier.cropper(ten_crop=ten_crop) for m in self.members]
+        self._croppers = [m.network.cropper(ten_crop=ten_crop) for m in self.members]
         # Images to decode while a batch is computed.
         self.ahead = BATCH_CROPS // n_crops // len(self.members) + 1
 
@@ -82,7 +82,7 @@ class Ensemble:
         stored: dict[tuple[int, bool], UInt8Array] = {}
         crops = []
         for cropper in self._croppers:
-            form = (cropper.recipe.stored_size, cropper.recipe.squash)
+            form = (cropper.recipe.resize_size, cropper.recipe.stretch)
             if form not in stored:
                 stored[form] = load_image(file, cropper.recipe)
             crops.append(cropper(stored[form]))
@@ -90,9 +90,9 @@ class Ensemble:
 
     def probabilities(self, images: Iterable[list[Float32Array]]) -> Iterator[Float32Array]:
         """Yield for each image, as `load` gives it, the outputs (members, k, classes)."""
-        for batch in in_batches(images, lambda image: len(image[0])):
+        for batch in group_crops(images, lambda image: len(image[0])):
             by_member = [
-                member.classifier.run([image[number] for image in batch])
+                member.network.run([image[number] for image in batch])
                 for number, member in enumerate(self.members)
             ]
             for outputs in zip(*by_member):
@@ -104,11 +104,11 @@ def load_member(path: Path, weights: str = "best", *, few: bool = False) -> Memb
     if path.suffix == ".npy":
         return load_caffe(path, few=few)
     run = RunFolder.find(path)
-    card = run.card()
+    config = run.config()
     file = run.path / f"{weights}.npz"
-    arrays, statistics = run.weights(file.name, card), run.statistics(card.recipe)
-    network = _network(file, card.recipe, len(card.classes), arrays, statistics, few)
-    return Member(run.path, network, card.classes, card)
+    arrays, statistics = run.weights(file.name, config), run.statistics(config.recipe)
+    network = _network(file, config.recipe, len(config.classes), arrays, statistics, few)
+    return Member(run.path, network, config.classes, config)
 
 
 def load_caffe(path: Path, recipe: Recipe = CAFFE, *, few: bool = False) -> Member:
@@ -125,7 +125,7 @@ def load_caffe(path: Path, recipe: Recipe = CAFFE, *, few: bool = False) -> Memb
             raise AlexNetError(f"{names}: can't be read: {error}") from None
         if len(classes) != n_classes:
             raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
-    recipe = replace(recipe, subtract="channel")
+    recipe = replace(recipe, mean="channel")
     statistics = caffe_weights.caffe_statistics(recipe)
     return Member(path, _network(path, recipe, n_classes, weights, statistics, few), classes)
 
@@ -137,17 +137,17 @@ def _network(
     arrays: Arrays,
     statistics: Statistics,
     few: bool,
-) -> Classifier | NumPyClassifier:
+) -> KerasNetwork | NumPyNetwork:
     try:
         if few:
             for name, shape in shapes.weight_shapes(recipe, n_classes).items():
                 shapes.fitting(arrays, name, shape)
-            return NumPyClassifier(recipe, statistics, arrays)
+            return NumPyNetwork(recipe, statistics, arrays)
         tensorflow_startup.load_tensorflow()
         from alexnet_cli.network import keras_network
         from alexnet_cli.training import devices
 
         devices.start()
-        return keras_network.make_classifier(recipe, n_classes, arrays, statistics)
+        return keras_network.make_keras_network(recipe, n_classes, arrays, statistics)
     except ValueError as error:
         raise AlexNetError(f"{path}: {error}") from None

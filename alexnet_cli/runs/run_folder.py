@@ -1,6 +1,6 @@
 """The run folder: what training leaves behind, and how it is read back.
 
-    model.json        classes, recipe with every constant, seed, precision, versions
+    config.json        classes, recipe with every constant, seed, precision, versions
     statistics.npz    mean image and RGB covariance of the training images
     manifest.jsonl    every image, its class, split and SHA-256
     best.npz          weights of the epoch with the lowest validation error
@@ -13,7 +13,7 @@
 Every file is written beside its place and moved there whole. A run from someone else is data, never
 code: reading unpickles nothing and leaves the folder by no link; checksums come before contents, and
 the recipe's sizes before memory. Each array has its CRC-32 in its .npz file, so that the two can't be
-parted by a kill; statistics.npz, written last at the start, keeps the SHA-256 of model.json and the
+parted by a kill; statistics.npz, written last at the start, keeps the SHA-256 of config.json and the
 manifest, which never change. Checksums tell damage; whoever means harm can make them anew.
 """
 
@@ -45,7 +45,7 @@ from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, reason, save_arrays
 from alexnet_cli.system import strict_json
-from alexnet_cli.system.atomic_files import atomic_write, open_file, sweep, write_json
+from alexnet_cli.system.atomic_files import atomic_write, open_file, remove_leftovers, write_json
 from alexnet_cli.training.diagnostics import Finding
 from alexnet_cli.version import __version__
 
@@ -55,7 +55,7 @@ LATEST = "latest"
 
 
 @dataclass(frozen=True)
-class Card:
+class RunConfig:
     """What a model is, apart from its weights."""
 
     recipe: Recipe
@@ -75,8 +75,10 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, out: Path, card: Card, statistics: Statistics, manifest: Manifest) -> RunFolder:
-        """Make `out`/DATE_TIME-RECIPE with card, statistics and manifest in it, or nothing at all.
+    def create(
+        cls, out: Path, config: RunConfig, statistics: Statistics, manifest: Manifest
+    ) -> RunFolder:
+        """Make `out`/DATE_TIME-RECIPE with config, statistics and manifest in it, or nothing at all.
 
         Raises `AlexNetError` if that can't be written.
         """
@@ -84,11 +86,11 @@ class RunFolder:
         if latest.exists() and not latest.is_symlink():
             raise AlexNetError(f"{latest}: must be ours, to lead to the newest run; move it away")
         try:
-            run = cls(cls._new_folder(out, card))
+            run = cls(cls._new_folder(out, config))
             try:
-                write_json(run.path / "model.json", {"format": FORMAT, **asdict(card)})
+                write_json(run.path / "config.json", {"format": FORMAT, **asdict(config)})
                 write_manifest(manifest, run.path / MANIFEST)
-                sums = {name: run._sha256(name) for name in ("model.json", MANIFEST)}
+                sums = {name: run._sha256(name) for name in ("config.json", MANIFEST)}
                 save_arrays(run.path / "statistics.npz", vars(statistics), {"sha256": sums})
             except BaseException:
                 run.remove()
@@ -98,8 +100,8 @@ class RunFolder:
         return run
 
     @staticmethod
-    def _new_folder(out: Path, card: Card) -> Path:
-        stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{card.recipe.name}"
+    def _new_folder(out: Path, config: RunConfig) -> Path:
+        stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.recipe.name}"
         out.mkdir(parents=True, exist_ok=True)
         path, number = out / stem, 1
         while True:
@@ -130,32 +132,36 @@ class RunFolder:
                 raise AlexNetError(f"{path}: leads out of {path.parent}/; name the run itself")
             path = path.parent / target
         run = cls(path)
-        needed = ["model.json", "statistics.npz", MANIFEST, "last.npz", "best.npz"]
+        needed = ["config.json", "statistics.npz", MANIFEST, "last.npz", "best.npz"]
         for name in needed[:-1] if begun else needed:
             if not (path / name).is_file():
-                if name == "model.json":
-                    raise AlexNetError(f"{path}: is no run folder: model.json is missing")
+                if name == "config.json":
+                    raise AlexNetError(f"{path}: is no run folder: config.json is missing")
                 way_out = "resume it" if name == "best.npz" else "train again"
                 raise AlexNetError(f"{path}: the run is incomplete, {name} is missing; {way_out}")
         return run
 
-    def card(self) -> Card:
-        """Read model.json."""
-        path = self.path / "model.json"
-        self._verify("model.json")
+    def config(self) -> RunConfig:
+        """Read config.json."""
+        path = self.path / "config.json"
+        self._verify("config.json")
         try:
             with open_file(path, strict_json.MOST_BYTES) as file:
                 data = strict_json.loads(file.read())
             if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
                 raise ValueError("it is of another version of alexnet; train again")
-            card: Card = strict_json.as_type(Card, data)
-            card.recipe.require_sound()
-            if card.precision not in PRECISIONS:
+            config: RunConfig = strict_json.as_type(RunConfig, data)
+            config.recipe.require_sound()
+            if config.precision not in PRECISIONS:
                 raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
-            if not card.classes or len(set(card.classes)) < len(card.classes) or card.seed < 0:
+            if (
+                not config.classes
+                or len(set(config.classes)) < len(config.classes)
+                or config.seed < 0
+            ):
                 raise ValueError("classes must be different names, and the seed not negative")
-            shapes.count_weights(card.recipe, len(card.classes))
-            return card
+            shapes.count_weights(config.recipe, len(config.classes))
+            return config
         except (AlexNetError, ValueError) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
         except OSError as error:
@@ -163,21 +169,21 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """Read the recipe, for as many epochs as were last asked for."""
-        return replace(self.card().recipe, epochs=self._note("last.npz", "planned", int))
+        return replace(self.config().recipe, epochs=self._note("last.npz", "planned", int))
 
     def manifest(self, classes: tuple[str, ...]) -> Manifest:
         """Read the manifest, which must have the model's `classes`."""
         self._verify(MANIFEST)
         manifest = read_manifest(self.path / MANIFEST)
         if manifest.classes != classes:
-            raise AlexNetError(f"{self.path / MANIFEST}: has other classes than model.json")
+            raise AlexNetError(f"{self.path / MANIFEST}: has other classes than config.json")
         return manifest
 
     def statistics(self, recipe: Recipe) -> Statistics:
         """Read statistics.npz, which must fit `recipe`."""
         path = self.path / "statistics.npz"
-        arrays = load_arrays(path, of=recipe.stored_size**2 * 3)
-        shapes = {"mean_image": (recipe.stored_size, recipe.stored_size, 3), "covariance": (3, 3)}
+        arrays = load_arrays(path, of=recipe.resize_size**2 * 3)
+        shapes = {"mean_image": (recipe.resize_size, recipe.resize_size, 3), "covariance": (3, 3)}
         for name, shape in shapes.items():
             array = arrays.get(name)
             if array is None or array.shape != shape or array.dtype.kind != "f":
@@ -186,9 +192,9 @@ class RunFolder:
                 raise AlexNetError(f"{path}: {name} holds values that are not finite")
         return Statistics(arrays["mean_image"], arrays["covariance"])
 
-    def weights(self, name: str, card: Card) -> dict[str, npt.NDArray[Any]]:
-        """Read `best.npz` or `last.npz`, which can't be larger than the network of `card` needs."""
-        n_weights = shapes.count_weights(card.recipe, len(card.classes))
+    def weights(self, name: str, config: RunConfig) -> dict[str, npt.NDArray[Any]]:
+        """Read `best.npz` or `last.npz`, which can't be larger than the network of `config` needs."""
+        n_weights = shapes.count_weights(config.recipe, len(config.classes))
         return load_arrays(self.path / name, of=n_weights * (2 if name == "last.npz" else 1))
 
     def best_epoch(self) -> int:
@@ -260,11 +266,11 @@ class RunFolder:
         """What training writes last of all."""
         return self.path / "metrics.json"
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what a killed training was writing; the run must be held."""
         written = "best.npz last.npz history.csv report.md curves.png metrics.json"
         for name in written.split():
-            sweep(self.path / name)
+            remove_leftovers(self.path / name)
 
     def remove(self) -> None:
         """Delete a run that holds nothing yet."""

@@ -55,14 +55,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     os.close(folder)
 
 
-def sweep(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what killed processes were writing to `path`, to which no living one may write."""
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink()
 
 
 @contextmanager
-def hold(folder: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
+def lock_folder(folder: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
     """Keep other processes out of `folder`, or with `shared` those who want it for themselves.
 
     The lock goes with the process, however that ends. Raises `AlexNetError` with the complaint.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def plain(name: object) -> str:
+def printable(name: object) -> str:
     """Make a name safe to show: no terminal escapes, no line breaks, no change of direction."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
@@ -11,12 +11,12 @@ def plain(name: object) -> str:
     )
 
 
-def for_csv(name: object) -> str:
+def csv_safe(name: object) -> str:
     """Make a name safe in a spreadsheet: what it would compute gets an apostrophe in front."""
-    shown = plain(name)
+    shown = printable(name)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
-def for_markdown(name: object) -> str:
+def markdown_safe(name: object) -> str:
     """Make a name safe in a table of Markdown, also where HTML is understood."""
-    return plain(name).replace("|", r"\|").replace("<", "&lt;")
+    return printable(name).replace("|", r"\|").replace("<", "&lt;")

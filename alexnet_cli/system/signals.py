@@ -24,16 +24,16 @@ class Interrupted(AlexNetError):
 
 
 @dataclass
-class Stop:
+class StopRequest:
     """Whether a signal has asked to stop; `code` is then the exit code that shells give to it."""
 
     code: int = 0
 
 
 @contextmanager
-def heed_signals() -> Iterator[Stop]:
+def catch_signals() -> Iterator[StopRequest]:
     """Note the first SIGINT or SIGTERM in the `Stop` yielded; the second raises KeyboardInterrupt."""
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # others can't handle signals
         yield stop
         return

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MANY = 5000  # from which on processes are worth the second that they take to start
+PROCESS_THRESHOLD = 5000  # from which on processes are worth the second that they take to start
 CHUNK = 32
 BATCH_CROPS = 128  # that a network sees at once
 
 
-def in_order(
+def map_in_order(
     items: Iterable[T], function: Callable[[T], R], threads: int | None = None, ahead: int = 16
 ) -> Iterator[R]:
     """Yield `function(item)` for each of `items`, in order, computed up to `ahead` in threads."""
@@ -43,7 +43,7 @@ def _through(
             future.cancel()
 
 
-def keeping(kept: list[T], items: Iterable[T], results: Iterable[R | None]) -> Iterator[R]:
+def skip_missing(kept: list[T], items: Iterable[T], results: Iterable[R | None]) -> Iterator[R]:
     """Yield the results that are not None, and note in `kept` which of `items` each belongs to."""
     for item, result in zip(items, results):
         if result is not None:
@@ -51,13 +51,13 @@ def keeping(kept: list[T], items: Iterable[T], results: Iterable[R | None]) -> I
             yield result
 
 
-def in_processes(items: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
-    """Yield `function(item)` in order; of `MANY` items or more from a process per core.
+def map_in_processes(items: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
+    """Yield `function(item)` in order; of `PROCESS_THRESHOLD` items or more from a process per core.
 
     Threads share an interpreter, which many cores would wait for. `function` belongs to a module.
     """
-    if len(items) < MANY:
-        yield from in_order(items, function)
+    if len(items) < PROCESS_THRESHOLD:
+        yield from map_in_order(items, function)
         return
     n_cores = os.cpu_count() or 1
     chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
@@ -73,21 +73,21 @@ def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def for_each(
+def map_with_progress(
     items: Sequence[T],
     function: Callable[[T], R],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[R]:
     """Return `function(item)` for each of `items`, telling `progress` (done, total)."""
     results: list[R] = []
-    for result in in_order(items, function):
+    for result in map_in_order(items, function):
         results.append(result)
         if progress:
             progress(len(results), len(items))
     return results
 
 
-def in_batches(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
+def group_crops(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
     """Group images as they come, `BATCH_CROPS` crops at a time."""
     batch: list[Any] = []
     for image in images:

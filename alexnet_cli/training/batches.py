@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.store import Float32Array, ImageStore, epoch_order
-from alexnet_cli.network.architecture import AHEAD
-from alexnet_cli.system.workers import in_order
+from alexnet_cli.network.architecture import PREFETCH_BATCHES
+from alexnet_cli.system.workers import map_in_order
 from alexnet_cli.training.devices import Devices
 
 _Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
 
 
 @dataclass(frozen=True)
-class Feeder:
+class BatchLoader:
     """Cuts the images of a store into augmented batches, ahead of the devices that learn from them."""
 
     store: ImageStore
@@ -43,7 +43,7 @@ class Feeder:
             chosen = order[start : start + self.batch_size]
             return self._shards(chosen, epoch, start), len(chosen)
 
-        for shards, count in in_order(starts, prepare, ahead=AHEAD):
+        for shards, count in map_in_order(starts, prepare, ahead=PREFETCH_BATCHES):
             images, targets = (self._distribute(part) for part in zip(*shards))
             yield images, targets, count
 
@@ -73,14 +73,14 @@ class Feeder:
         for image, target, position in zip(images, targets, map(int, positions)):
             if not augment(position, image):
                 continue
-            index, neighbour = chosen[position], (position + 1) % len(chosen)
+            index, neighbor = chosen[position], (position + 1) % len(chosen)
             target[self.y_true[index]] = 1
             window = self.augment.foreign_window((self.seed, epoch, int(index)))
-            if window and augment(neighbour, other := np.empty_like(image)):
+            if window and augment(neighbor, other := np.empty_like(image)):
                 image[window] = other[window]
                 share = np.float32(image[window].size / image.size)
                 target[self.y_true[index]] -= share
-                target[self.y_true[chosen[neighbour]]] += share
+                target[self.y_true[chosen[neighbor]]] += share
         return tf.constant(images), tf.constant(targets)
 
     def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:

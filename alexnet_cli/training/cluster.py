@@ -21,13 +21,13 @@ WAIT_SECONDS = 120.0
 SLURM_PORT = 12321  # plus the job's number, so that two jobs on one machine do not meet
 
 
-class PeerMissing(AlexNetError):
+class WorkerMissing(AlexNetError):
     """A worker did not come (EX_UNAVAILABLE)."""
 
     exit_code = 69
 
 
-class PeerLost(AlexNetError):
+class WorkerLost(AlexNetError):
     """A worker died or froze while training; starting all of them again continues (EX_TEMPFAIL)."""
 
     exit_code = 75
@@ -141,8 +141,8 @@ def _slurm_hosts(text: str) -> list[str]:
 # Meeting
 
 
-def meet(cluster: Cluster, wait_seconds: float = WAIT_SECONDS) -> None:
-    """Wait until all workers are there; raises `PeerMissing` that names those who are not.
+def wait_for_workers(cluster: Cluster, wait_seconds: float = WAIT_SECONDS) -> None:
+    """Wait until all workers are there; raises `WorkerMissing` that names those who are not.
 
     The chief listens on its own address, the others report to it. All leave at the same time.
     """
@@ -164,15 +164,15 @@ def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
     with ExitStack() as open_sockets:
         try:
             family = socket.getaddrinfo(*_split(own), type=socket.SOCK_STREAM)[0][0]
-            listener = socket.create_server(("", _split(own)[1]), family=family)
+            callback = socket.create_server(("", _split(own)[1]), family=family)
         except OSError as error:
             raise AlexNetError(f"{own}: can't listen there: {error.strerror}") from None
-        open_sockets.enter_context(listener)
+        open_sockets.enter_context(callback)
         guests = []
         while missing and (left := deadline - time.monotonic()) > 0:
-            listener.settimeout(left)
+            callback.settimeout(left)
             try:
-                guest, _ = listener.accept()
+                guest, _ = callback.accept()
                 open_sockets.enter_context(guest)
                 guest.settimeout(5)
                 line = guest.recv(64).decode(errors="replace").split()
@@ -189,7 +189,7 @@ def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
             except OSError:
                 pass
     if missing:
-        raise PeerMissing(f"after {wait_seconds:.0f} s these workers were missing: {names}")
+        raise WorkerMissing(f"after {wait_seconds:.0f} s these workers were missing: {names}")
 
 
 def _report(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
@@ -206,5 +206,5 @@ def _report(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
         if answer == "go":
             return
         if answer:
-            raise PeerMissing(f"after {wait_seconds:.0f} s these workers were missing: {answer}")
-    raise PeerMissing(f"after {wait_seconds:.0f} s the first worker was missing: {chief}")
+            raise WorkerMissing(f"after {wait_seconds:.0f} s these workers were missing: {answer}")
+    raise WorkerMissing(f"after {wait_seconds:.0f} s the first worker was missing: {chief}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.metrics import EpochRow
 
-# A run gets this many epochs and updates before it must have learnt something.
+# A run gets this many epochs and updates before it must have learned something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60
 FLAT = 0.02  # how near to a constant guess the loss may stay, as a share of it
 DEAD = 0.75  # of a layer's units; healthy runs on flowers have 0.00 to 0.13
@@ -21,7 +21,7 @@ UNEQUAL = 10  # times the images of the rarest class that the most frequent one 
 
 
 @dataclass(frozen=True)
-class Vitals:
+class EpochDiagnostics:
     """What an epoch shows beside its row."""
 
     n_steps: int  # updates since the run began
@@ -42,7 +42,10 @@ class Finding:
 
 
 def examine(
-    history: Sequence[EpochRow], vitals: Vitals, recipe: Recipe, known: Iterable[Finding] = ()
+    history: Sequence[EpochRow],
+    vitals: EpochDiagnostics,
+    recipe: Recipe,
+    known: Iterable[Finding] = (),
 ) -> tuple[Finding, ...]:
     """Return what is wrong after the last epoch of `history` and is not among `known` by kind."""
     found = {
@@ -80,11 +83,11 @@ def remedy(recipe: Recipe) -> str:
     return f"try --learning-rate {recipe.learning_rate / 10:g}"
 
 
-def _is_early(history: Sequence[EpochRow], vitals: Vitals) -> bool:
+def _is_early(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> bool:
     return len(history) < PATIENCE_EPOCHS or vitals.n_steps < PATIENCE_STEPS
 
 
-def _exploded(history: Sequence[EpochRow], vitals: Vitals) -> str:
+def _exploded(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
     n_classes = max(len(vitals.predicted), 2)
     if vitals.worst_loss <= EXPLODED * math.log(n_classes):
         return ""
@@ -94,12 +97,12 @@ def _exploded(history: Sequence[EpochRow], vitals: Vitals) -> str:
     )
 
 
-def _dead(vitals: Vitals) -> str:
+def _dead(vitals: EpochDiagnostics) -> str:
     layers = [f"{share:.0%} of {name}" for name, share in vitals.dead.items() if share >= DEAD]
     return f"dead ReLUs, whatever the image: {', '.join(layers)}" if layers else ""
 
 
-def _flat(history: Sequence[EpochRow], vitals: Vitals) -> str:
+def _flat(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
     last = history[-PATIENCE_EPOCHS:]
     if _is_early(history, vitals) or any(
         row.train_loss < (1 - FLAT) * vitals.guess_loss for row in last
@@ -111,7 +114,7 @@ def _flat(history: Sequence[EpochRow], vitals: Vitals) -> str:
     )
 
 
-def _one_class(history: Sequence[EpochRow], vitals: Vitals) -> str:
+def _one_class(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
     n_images = sum(vitals.predicted.values())
     name, count = max(vitals.predicted.items(), key=lambda item: item[1])
     too_few = n_images < ENOUGH_IMAGES * len(vitals.predicted)  # it may be chance

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from alexnet_cli.data.manifest import Progress
 from alexnet_cli.data.store import Float32Array, ImageStore, epoch_order
-from alexnet_cli.network.keras_network import Classifier
+from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.recipes.hyperparameters import Conv
 
 N_IMAGES, AT_ONCE = 256, 64
@@ -27,7 +27,7 @@ TINY = 1e-6
 
 
 def start_convolutions(
-    classifier: Classifier, store: ImageStore, seed: int, progress: Progress
+    network: KerasNetwork, store: ImageStore, seed: int, progress: Progress
 ) -> None:
     """Give the convolutions of a network with freshly drawn weights centroids for kernels.
 
@@ -36,12 +36,12 @@ def start_convolutions(
     """
     random = np.random.default_rng((seed, 0))
     chosen = (store.get(int(index)) for index in epoch_order(len(store), seed, 0)[:N_IMAGES])
-    crop = classifier.cropper()
+    crop = network.cropper()
     seen = np.concatenate([crop(image) for image in chosen if image is not None])
-    convs = {k: v for k, v in classifier.recipe.layers().items() if isinstance(v, Conv)}
+    convs = {k: v for k, v in network.recipe.layers().items() if isinstance(v, Conv)}
     done, total = 0, sum(conv.towers for conv in convs.values())
     progress(done, total)
-    for layer in classifier.model.layers[1:]:  # one after the other, the input first
+    for layer in network.model.layers[1:]:  # one after the other, the input first
         if conv := convs.pop(layer.name, None):
             towers = getattr(layer, "towers", [layer])
             for tower, part in zip(towers, np.split(seen, len(towers), axis=-1)):
@@ -63,7 +63,7 @@ def _forward(layer: Callable[[Float32Array], tf.Tensor], seen: Float32Array) -> 
 def _start(
     patches: Float32Array, noise: Float32Array, bias: Float32Array, random: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
-    """Return kernels in place of `noise` (…, kernels), and biases that centre their responses."""
+    """Return kernels in place of `noise` (…, kernels), and biases that center their responses."""
     mean = patches.mean(axis=0)
     patches = patches - mean
     strength = (patches @ noise.reshape(len(mean), -1)).std()
@@ -88,7 +88,7 @@ def _patches(seen: Float32Array, conv: Conv, random: np.random.Generator) -> Flo
 
 
 def whitening(patches: Float32Array) -> Float32Array:
-    """Return the (values, components) matrix by which centred patches get a variance near 1."""
+    """Return the (values, components) matrix by which centered patches get a variance near 1."""
     variances, axes = np.linalg.eigh(patches.T @ patches / len(patches))
     variances, axes = variances[::-1], axes[:, ::-1]  # the largest first
     enough = int(np.searchsorted(np.cumsum(variances), VARIANCE * variances.sum())) + 1

@@ -11,17 +11,17 @@ import numpy as np
 
 from alexnet_cli.data import scan_cache, splitting
 from alexnet_cli.data.manifest import MANIFEST, Manifest, files_of
-from alexnet_cli.data.scanning import Reading
-from alexnet_cli.data.store import ImageStore, measure
+from alexnet_cli.data.scanning import ScanOptions
+from alexnet_cli.data.store import ImageStore, compute_statistics
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Listener, TrainReport
+from alexnet_cli.inference.results import Callback, TrainReport
 from alexnet_cli.network.keras_network import Initial
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs import run_folder
 from alexnet_cli.runs.checkpoint import read_state
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.training.devices import Devices
-from alexnet_cli.training.trainer import Training
+from alexnet_cli.training.trainer import Trainer
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
     seed: int = 0,
     check: bool = True,
     initial: Initial | None = None,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
 ) -> TrainReport | None:
     """Train `recipe` on `data`, a split folder or one that is yet to be split.
 
@@ -41,19 +41,21 @@ def train(
     start as the recipe draws them, or from the weights `initial`, all but the last. The run folder
     appears in `out` when the first epoch begins, and goes again if nothing came to be saved in it.
     """
-    listener = listener or Listener()
-    reading = Reading(check, scan_cache.beside(out), listener.reading)
+    callback = callback or Callback()
+    reading = ScanOptions(check, scan_cache.beside(out), callback.on_read_progress)
     manifest = splitting.open_data(data, seed=seed, reading=reading)
     _require_same_data(manifest, devices)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        stores = _open_stores(manifest, recipe, out, listener)
-        statistics = measure(stores["train"], listener.reading, devices.share, devices.total)
+        stores = _open_stores(manifest, recipe, out, callback)
+        statistics = compute_statistics(
+            stores["train"], callback.on_read_progress, devices.share, devices.total
+        )
     except BaseException:
         with suppress(OSError):
             out.rmdir()  # unless there are other runs
         raise
-    card = Card(
+    config = RunConfig(
         recipe=recipe,
         classes=manifest.classes,
         seed=seed,
@@ -64,12 +66,12 @@ def train(
     )
     run = RunFolder(out)
     if devices.is_chief:  # who alone writes
-        run = RunFolder.create(out, card, statistics, manifest)
+        run = RunFolder.create(out, config, statistics, manifest)
         scan_cache.forget(out)
     try:
-        training = Training(run, card, statistics, manifest, stores, devices, listener)
+        training = Trainer(run, config, statistics, manifest, stores, devices, callback)
         if initial:
-            training.adopted = initial.adopt(training.model, recipe.last_layer)
+            training.transferred = initial.transfer(training.model, recipe.last_layer)
         return training.go()
     finally:
         if devices.is_chief and not (run.path / "last.npz").exists():
@@ -77,25 +79,25 @@ def train(
 
 
 def resume(
-    path: Path, *, devices: Devices, epochs: int | None = None, listener: Listener | None = None
+    path: Path, *, devices: Devices, epochs: int | None = None, callback: Callback | None = None
 ) -> TrainReport | None:
     """Continue the run at `path` where it stopped, to `epochs` in all (default: as last planned).
 
     In a cluster every worker must be able to read `path`, and the chief alone returns a report.
     """
-    listener = listener or Listener()
+    callback = callback or Callback()
     run = RunFolder.find(path, begun=True)
-    card = run.card()
-    arrays, notes = read_state(run, card)
+    config = run.config()
+    arrays, notes = read_state(run, config)
     epochs = epochs or notes.planned
-    card = replace(card, recipe=replace(card.recipe, epochs=epochs))
-    manifest = run.manifest(card.classes)
+    config = replace(config, recipe=replace(config.recipe, epochs=epochs))
+    manifest = run.manifest(config.classes)
     _require_same_data(manifest, devices)
     _require_same_split(run, manifest)
-    stores = _open_stores(manifest, card.recipe, run.path, listener)
-    devices = replace(devices, precision=card.precision)
-    statistics = run.statistics(card.recipe)
-    training = Training(run, card, statistics, manifest, stores, devices, listener)
+    stores = _open_stores(manifest, config.recipe, run.path, callback)
+    devices = replace(devices, precision=config.precision)
+    statistics = run.statistics(config.recipe)
+    training = Trainer(run, config, statistics, manifest, stores, devices, callback)
     training.restore(arrays, notes)
     del arrays  # mapped, they would keep the room of a file that is soon replaced
     return training.go()
@@ -130,12 +132,12 @@ def _require_same_split(run: RunFolder, manifest: Manifest) -> None:
 
 
 def _open_stores(
-    manifest: Manifest, recipe: Recipe, scratch: Path, listener: Listener
+    manifest: Manifest, recipe: Recipe, scratch: Path, callback: Callback
 ) -> dict[str, ImageStore]:
     stores = {}
     for split in ("train", "val"):
         files = manifest.of(split)
         if not files:
             raise AlexNetError(f"{manifest.root}: no image in the {split} split")
-        stores[split] = ImageStore(files, recipe, scratch, tell=listener.left_out)
+        stores[split] = ImageStore(files, recipe, scratch, tell=callback.on_image_rejected)
     return stores

@@ -31,7 +31,7 @@ def compile_step(
     update does not depend on how the batch was shared out. `rates` are the learning rates of the
     trainable variables. With `label_smoothing` ε the targets are mixed with ε of a uniform one
     (Szegedy et al. 2016, section 7). With `class_weights` (classes,) each share is multiplied by the
-    weight of its class before anything is learnt from it; the sums are without.
+    weight of its class before anything is learned from it; the sums are without.
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -41,10 +41,10 @@ def compile_step(
             logits = model(images, training=True)
             log_p = tf.nn.log_softmax(logits)
             total = _cross_entropy(targets, log_p, label_smoothing)
-            learnt = total
+            learned = total
             if class_weights is not None:
-                learnt = _cross_entropy(targets * class_weights, log_p, label_smoothing)
-            scaled = learnt / count * scale
+                learned = _cross_entropy(targets * class_weights, log_p, label_smoothing)
+            scaled = learned / count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
         counted = counts > 0

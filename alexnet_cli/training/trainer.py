@@ -14,25 +14,25 @@ from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.manifest import Manifest, Progress
 from alexnet_cli.data.store import ImageStore, Statistics
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import FinalScore, Listener, TrainPlan, TrainReport
+from alexnet_cli.inference.results import Callback, FinalScore, TrainPlan, TrainReport
 from alexnet_cli.network.architecture import build_alexnet, step_bytes
-from alexnet_cli.network.keras_network import Classifier, get_weights
+from alexnet_cli.network.keras_network import KerasNetwork, get_weights
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.reports import plots
 from alexnet_cli.runs import metrics, run_folder
-from alexnet_cli.runs.checkpoint import Notes, Part, get_state, set_state
+from alexnet_cli.runs.checkpoint import CheckpointMeta, Part, get_state, set_state
 from alexnet_cli.runs.metrics import EpochRow, Score
 from alexnet_cli.runs.models import load_member
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import Arrays, save_arrays
 from alexnet_cli.system import memory
-from alexnet_cli.system.atomic_files import hold, write_json
-from alexnet_cli.system.signals import Interrupted, Stop, heed_signals
+from alexnet_cli.system.atomic_files import lock_folder, write_json
+from alexnet_cli.system.signals import Interrupted, StopRequest, catch_signals
 from alexnet_cli.training import diagnostics, kmeans_init
-from alexnet_cli.training.batches import Feeder
-from alexnet_cli.training.cluster import PeerLost
+from alexnet_cli.training.batches import BatchLoader
+from alexnet_cli.training.cluster import WorkerLost
 from alexnet_cli.training.devices import Devices
-from alexnet_cli.training.diagnostics import Finding, Vitals
+from alexnet_cli.training.diagnostics import EpochDiagnostics, Finding
 from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.schedule import Schedule, rate_factor
 from alexnet_cli.training.step import compile_step
@@ -47,37 +47,37 @@ _LOST = (
 )
 
 
-class Training:
+class Trainer:
     """The state of one training and the loop that moves it on."""
 
     def __init__(
         self,
         run: RunFolder,
-        card: Card,
+        config: RunConfig,
         statistics: Statistics,
         manifest: Manifest,
         stores: dict[str, ImageStore],
         devices: Devices,
-        listener: Listener,
+        callback: Callback,
     ) -> None:
-        recipe = card.recipe
-        self.run, self.card, self.recipe, self.statistics = run, card, recipe, statistics
-        self.stores, self.devices, self.listener = stores, devices, listener
+        recipe = config.recipe
+        self.run, self.config, self.recipe, self.statistics = run, config, recipe, statistics
+        self.stores, self.devices, self.callback = stores, devices, callback
         self.manifest = manifest
-        index = {name: number for number, name in enumerate(card.classes)}
+        index = {name: number for number, name in enumerate(config.classes)}
         self.y_true = {
             split: np.array([index[file.label] for file in manifest.of(split)], np.int32)
             for split in stores
         }
         with devices.strategy.scope():
             self.model = build_alexnet(
-                recipe, len(card.classes), seed=card.seed, precision=card.precision
+                recipe, len(config.classes), seed=config.seed, precision=config.precision
             )
             self.optimizer = PaperMomentum(
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
-        counts = np.bincount(self.y_true["train"], minlength=len(card.classes))
-        self.counts = dict(zip(card.classes, map(int, counts)))
+        counts = np.bincount(self.y_true["train"], minlength=len(config.classes))
+        self.counts = dict(zip(config.classes, map(int, counts)))
         self.step = compile_step(
             self.model,
             self.optimizer,
@@ -85,18 +85,18 @@ class Training:
             recipe.label_smoothing,
             metrics.balancing_weights(counts) if recipe.balance else None,
         )
-        self.feeder = Feeder(
+        self.batch_loader = BatchLoader(
             stores["train"],
             self.y_true["train"],
-            len(card.classes),
+            len(config.classes),
             Augmenter(recipe, statistics),
             devices,
-            seed=card.seed,
+            seed=config.seed,
             batch_size=recipe.batch_size,
         )
-        self.classifier = Classifier(self.model, recipe, statistics)
-        self.stop = Stop()
-        self.adopted: tuple[str, ...] = ()
+        self.network = KerasNetwork(self.model, recipe, statistics)
+        self.stop = StopRequest()
+        self.transferred: tuple[str, ...] = ()
         self.epoch, self.part = 0, Part()
         self.schedule = Schedule()
         self.planned = recipe.epochs  # as last.npz has it
@@ -117,17 +117,19 @@ class Training:
             )
         with ExitStack() as held:
             if self.devices.is_chief:
-                held.enter_context(hold(self.run.path, "another alexnet is training this run"))
-                self.run.sweep()
-            data = hold(self.manifest.root, "its split is being replaced", shared=True)
+                held.enter_context(
+                    lock_folder(self.run.path, "another alexnet is training this run")
+                )
+                self.run.remove_leftovers()
+            data = lock_folder(self.manifest.root, "its split is being replaced", shared=True)
             held.enter_context(data)
-            self.stop = held.enter_context(heed_signals())
+            self.stop = held.enter_context(catch_signals())
             if left:
-                self.listener.started(self._plan())
+                self.callback.on_train_begin(self._plan())
             if not self.epoch and not self.part.done:
                 self.findings = diagnostics.examine_classes(self.counts, self.recipe)
                 for finding in self.findings:
-                    self.listener.found(finding)
+                    self.callback.on_finding(finding)
             try:
                 return self._run()
             except KeyboardInterrupt:
@@ -140,7 +142,7 @@ class Training:
         try:
             if self.devices.names == ("CPU",) and not self._fits(self.recipe.batch_size):
                 raise MemoryError  # before the system kills us for it
-            if self.recipe.centroids and not (self.epoch or self.part.done or self.adopted):
+            if self.recipe.kmeans_init and not (self.epoch or self.part.done or self.transferred):
                 self._start_convolutions()
             while self.epoch < self.recipe.epochs:
                 row, vitals = self._run_epoch()
@@ -148,10 +150,10 @@ class Training:
                 findings = diagnostics.examine(rows, vitals, self.recipe, self.findings)
                 self.findings += findings
                 self._save(row)
-                self.listener.epoch_ended(row, best=self.schedule.best_epoch == row.epoch)
+                self.callback.on_epoch_end(row, best=self.schedule.best_epoch == row.epoch)
                 for finding in findings:
-                    self.listener.found(finding)
-            if self.planned != self.recipe.epochs:  # it was to be longer, and has learnt enough
+                    self.callback.on_finding(finding)
+            if self.planned != self.recipe.epochs:  # it was to be longer, and has learned enough
                 self._save_state(self.part)
             report = self._report() if self.devices.is_chief else None
             self.devices.total(np.zeros(1))  # nobody leaves before all are done
@@ -163,7 +165,7 @@ class Training:
                 raise
             if self.stop.code:  # the other heeded the signal first
                 raise Interrupted(self._what_is_safe(), self.stop.code) from None
-            raise PeerLost(
+            raise WorkerLost(
                 f"a worker died or froze in epoch {self.epoch + 1}: start all of them again. "
                 f"{self._what_is_safe()}"
             ) from error
@@ -172,25 +174,25 @@ class Training:
         in_place = self.manifest.root == self.manifest.source
         return TrainPlan(
             run=self.run.path,
-            card=self.card,
+            config=self.config,
             n_images={split: len(store) for split, store in self.stores.items()},
             n_parameters=self.model.count_params(),
             devices=self.devices.names,
             workers=self.devices.cluster.workers if self.devices.cluster else (),
             first_epoch=self.epoch + 1,
             done=self.part.done,
-            adopted=self.adopted,
+            transferred=self.transferred,
             kept=self.stores["train"].kept,
             rejected=self.manifest.rejected if in_place and not self.epoch else (),
-            changed=run_folder.changes(self.card.versions),
+            changed=run_folder.changes(self.config.versions),
         )
 
     def _start_convolutions(self) -> None:
         """Let the chief find the kernels, and all take the same: other processors round otherwise."""
         if self.devices.is_chief:
-            progress = self._heedful(self.listener.starting)
-            store, seed = self.stores["train"], self.card.seed
-            kmeans_init.start_convolutions(self.classifier, store, seed, progress)
+            progress = self._heedful(self.callback.on_init_progress)
+            store, seed = self.stores["train"], self.config.seed
+            kmeans_init.start_convolutions(self.network, store, seed, progress)
         for variable in self.model.weights if self.devices.cluster else ():
             if variable.path.startswith("conv"):
                 own = variable.numpy().astype(np.float64)
@@ -198,30 +200,30 @@ class Training:
 
     # One epoch
 
-    def _run_epoch(self) -> tuple[EpochRow, Vitals]:
+    def _run_epoch(self) -> tuple[EpochRow, EpochDiagnostics]:
         epoch, began = self.epoch + 1, time.perf_counter()
         part, n_images = self.part, len(self.stores["train"])
         full = min(self.recipe.batch_size, n_images)
         names = (variable.path for variable in self.model.trainable_variables)
         rate = self.schedule.learning_rate(self.recipe, epoch)
         rates = tf.constant([rate * rate_factor(self.recipe, epoch, n) for n in names], tf.float32)
-        for images, targets, count in self.feeder.batches(epoch, part.done):
+        for images, targets, count in self.batch_loader.batches(epoch, part.done):
             n, loss, hits = self.step(images, targets, tf.constant(count, tf.float32), rates)
             now = time.perf_counter()
             part = part.after(count, int(n), float(loss), int(hits), now - began, full)
             began = now
             self._require_finite(part.losses, f"loss became {{}} after {part.done} images")
-            self.listener.stepped(epoch, part.done, n_images)
+            self.callback.on_batch_end(epoch, part.done, n_images)
             if self.stop.code:
                 self._save_state(part)
                 raise Interrupted(self._what_is_safe(), self.stop.code)
         val, counts = self._validate()
         self._require_finite(val.loss, "validation loss became {}")
-        vitals = Vitals(
+        vitals = EpochDiagnostics(
             n_steps=epoch * -(-n_images // self.recipe.batch_size),
             guess_loss=self.guess_loss,
             worst_loss=part.worst,
-            predicted=dict(zip(self.card.classes, map(int, counts))),
+            predicted=dict(zip(self.config.classes, map(int, counts))),
             dead=self._dead_units(),
         )
         row = EpochRow(
@@ -239,11 +241,11 @@ class Training:
 
     def _validate(self) -> tuple[Score, np.ndarray]:
         """Score all validation images, and count them by predicted class; each worker its share."""
-        n_classes, store = len(self.card.classes), self.stores["val"]
+        n_classes, store = len(self.config.classes), self.stores["val"]
         share = self.devices.share(len(store))
         tally = np.zeros(4 + n_classes)
         if share:
-            seen, probabilities = self.classifier.classify(store, share)
+            seen, probabilities = self.network.classify(store, share)
             tally[:4] = metrics.sums(self.y_true["val"][seen], probabilities)
             tally[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
         tally = self.devices.total(tally)
@@ -275,7 +277,7 @@ class Training:
             return True
         rates = tf.zeros(len(self.model.trainable_variables))
         try:
-            batches = replace(self.feeder, batch_size=batch_size).batches(self.epoch + 1)
+            batches = replace(self.batch_loader, batch_size=batch_size).batches(self.epoch + 1)
             images, targets, count = next(batches)
             self.step(images, targets, tf.constant(count, tf.float32), rates)
         except tf.errors.ResourceExhaustedError:
@@ -284,10 +286,10 @@ class Training:
 
     def _dead_units(self) -> dict[str, float]:
         """Tell for each ReLU layer the share of units that none of some images moves."""
-        crop, store = self.classifier.cropper(), self.stores["val"]
+        crop, store = self.network.cropper(), self.stores["val"]
         chosen = np.unique(np.linspace(0, len(store) - 1, 128).round().astype(int))
         images = (store.get(int(index)) for index in chosen)
-        return self.classifier.dead_units([crop(image) for image in images if image is not None])
+        return self.network.dead_units([crop(image) for image in images if image is not None])
 
     # What lasts
 
@@ -309,7 +311,7 @@ class Training:
 
     def _save_state(self, part: Part) -> None:
         """Put on disk what continuing needs: the epochs in the history, and part of the next."""
-        notes = Notes(
+        notes = CheckpointMeta(
             epoch=len(self.history),
             planned=self.recipe.epochs,
             part=part,
@@ -323,7 +325,7 @@ class Training:
             save_arrays(self.run.path / "last.npz", state, asdict(notes))
         self.epoch, self.part, self.planned = len(self.history), part, self.recipe.epochs
 
-    def restore(self, arrays: Arrays, notes: Notes) -> None:
+    def restore(self, arrays: Arrays, notes: CheckpointMeta) -> None:
         """Take up the state that `read_state` returned."""
         path = self.run.path / "last.npz"
         try:
@@ -372,11 +374,11 @@ class Training:
             if weights == "last" and epoch == self.schedule.best_epoch:
                 finals[weights] = finals["best"]
                 continue
-            classifier = load_member(self.run.path, weights).classifier
+            network = load_member(self.run.path, weights).network
             scores = {}
             for split, store in self.stores.items():
-                progress = self._heedful(self.listener.scoring)
-                seen, probabilities = classifier.classify(store, progress=progress)
+                progress = self._heedful(self.callback.on_score_progress)
+                seen, probabilities = network.classify(store, progress=progress)
                 scores[split] = metrics.score(self.y_true[split][seen], probabilities)
             finals[weights] = FinalScore(epoch, scores["train"], scores["val"])
         seconds = sum(row.seconds for row in self.history)

@@ -12,9 +12,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import COLOURS, paint
+from conftest import COLORS, paint
+from helpers import QUICK
 from PIL import Image
-from test_training import QUICK
 
 from alexnet_cli.cli.app import main
 from alexnet_cli.recipes import presets, variants
@@ -41,9 +41,9 @@ def alexnet(capfd, monkeypatch):
 def folder(tmp_path_factory):
     """A working folder with class folders and a photograph, for commands without arguments."""
     folder = tmp_path_factory.mktemp("work")
-    paint(folder / "colours", per_class=10)
-    (folder / "colours" / "LICENSE.txt").write_text("free")
-    Image.new("RGB", (50, 40), COLOURS["red"]).save(folder / "rose.jpg")
+    paint(folder / "colors", per_class=10)
+    (folder / "colors" / "LICENSE.txt").write_text("free")
+    Image.new("RGB", (50, 40), COLORS["red"]).save(folder / "rose.jpg")
     return folder
 
 
@@ -80,11 +80,11 @@ def test_without_a_command_help_is_shown_once(alexnet):
 
 
 def test_the_four_commands(inside, alexnet):
-    """Oracle: counts by hand, and colours that can't be confused."""
-    code, out, err = alexnet("split", "colours")
+    """Oracle: counts by hand, and colors that can't be confused."""
+    code, out, err = alexnet("split", "colors")
     assert (code, err) == (0, "")
     assert "1 file that is not an image ignored" in out
-    for name in COLOURS:
+    for name in COLORS:
         assert len(os.listdir(inside / "data" / "train" / name)) == 9
         assert len(os.listdir(inside / "data" / "val" / name)) == 1
 
@@ -107,9 +107,9 @@ def test_the_four_commands(inside, alexnet):
     code, out, err = alexnet("evaluate", "--split", "train")
     assert (code, err) == (0, "")
     assert (picture.parent / "confusion-train.png").exists()
-    code, out, err = alexnet("evaluate", "colours")
+    code, out, err = alexnet("evaluate", "colors")
     assert picture.read_bytes() == before  # those of other images have names of their own
-    assert (picture.parent / "confusion-colours.png").exists()
+    assert (picture.parent / "confusion-colors.png").exists()
     paint(inside / ("x" * 250), per_class=1)  # as long a name as a file system takes, nearly
     code, out, err = alexnet("evaluate", "x" * 250)
     assert (code, err) == (0, "")
@@ -119,25 +119,25 @@ def test_the_four_commands(inside, alexnet):
     assert [line.rpartition("/")[2] for line in out.splitlines()] == [
         "kernels.png",
         "predictions.png",
-        "neighbours.png",
+        "neighbors.png",
     ]
-    code, out, err = alexnet("predict", "rose.jpg", "--neighbours", 2, "--json")
+    code, out, err = alexnet("predict", "rose.jpg", "--neighbors", 2, "--json")
     assert (code, err) == (0, "")
-    assert [near["label"] for near in json.loads(out)[0]["neighbours"]] == ["red", "red"]
-    assert (inside / "runs" / "latest" / "neighbours.png").exists()
+    assert [near["label"] for near in json.loads(out)[0]["neighbors"]] == ["red", "red"]
+    assert (inside / "runs" / "latest" / "neighbors.png").exists()
 
     replace_file = os.replace
 
     def refuse(source, target):
-        if str(target).endswith("neighbours.png"):
+        if str(target).endswith("neighbors.png"):
             raise OSError(errno.EROFS, "Read-only file system", str(target))
         replace_file(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", refuse)
-        code, out, err = alexnet("predict", "rose.jpg", "--neighbours", 2)
+        code, out, err = alexnet("predict", "rose.jpg", "--neighbors", 2)
     assert code == 0
-    assert err.endswith("Read-only file system; the neighbours are not drawn\n")
+    assert err.endswith("Read-only file system; the neighbors are not drawn\n")
 
     code, out, err = alexnet("predict", "rose.jpg")
     assert (code, err) == (0, "")
@@ -148,10 +148,10 @@ def test_the_four_commands(inside, alexnet):
 @pytest.mark.parametrize("how", [[], ["--prepare"]])
 def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
     """Oracle: the names that the files were given, of which shards have none on the disk."""
-    (paint(tmp_path / "colours", per_class=4) / "red" / "copy.png").write_bytes(
-        (tmp_path / "colours" / "red" / "0.png").read_bytes()
+    (paint(tmp_path / "colors", per_class=4) / "red" / "copy.png").write_bytes(
+        (tmp_path / "colors" / "red" / "0.png").read_bytes()
     )
-    code, out, err = alexnet("split", tmp_path / "colours", "--out", tmp_path / "data", *how)
+    code, out, err = alexnet("split", tmp_path / "colors", "--out", tmp_path / "data", *how)
     assert (code, err) == (0, "")
     named = re.search(r"kept together: (\w+)/red/0.png, (\w+)/red/copy.png", out.replace("\n", " "))
     assert named
@@ -161,7 +161,7 @@ def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
 def test_predictions_for_programs(inside, alexnet):
     """Oracle: probabilities that sum to 1; the same figures from --json and --csv."""
     (inside / "bad.jpg").write_text("no image")
-    names = ["bad.jpg", "rose.jpg", "colours/blue/1.png", "none.jpg", "colours/blue/2.png"]
+    names = ["bad.jpg", "rose.jpg", "colors/blue/1.png", "none.jpg", "colors/blue/2.png"]
     code, out, err = alexnet("predict", *names, "--json")
     assert [one["image"] for one in json.loads(out)] == names  # in the order they were named
     code, out, err = alexnet("predict", "rose.jpg", "bad.jpg", "none.jpg", "--json", "--top", 3)
@@ -173,7 +173,7 @@ def test_predictions_for_programs(inside, alexnet):
     good, bad, missing = json.loads(out)
     assert sum(row["probability"] for row in good["predictions"]) == pytest.approx(1, abs=1e-6)
     assert (bad["error"], missing["image"]) == ("is not an image", "none.jpg")
-    code, out, err = alexnet("predict", "rose.jpg", "colours/blue", "--csv", "--top", 3)
+    code, out, err = alexnet("predict", "rose.jpg", "colors/blue", "--csv", "--top", 3)
     assert (code, err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(rows) == 3 * 11
@@ -210,12 +210,12 @@ def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     """Oracle: the run's manifest names each photograph where it lies, once."""
     out = tmp_path / "elsewhere"
     options = ("--recipe", "quick", "--gpus", 0, "--epochs", 1, "--out", out)
-    code, said, err = alexnet("train", "colours", *options)
+    code, said, err = alexnet("train", "colors", *options)
     assert (code, err) == (0, "")
     assert f"--model {out}" in said.splitlines()[-1]
     lines = (out / "latest" / "manifest.jsonl").read_text().splitlines()[1:]
     named = sorted(json.loads(line)["path"] for line in lines)
-    assert named == sorted(f"{name}/{n}.png" for name in COLOURS for n in range(10))
+    assert named == sorted(f"{name}/{n}.png" for name in COLORS for n in range(10))
     code, said, err = alexnet("evaluate", "--model", out / "latest", "--split", "train")
     assert (code, err) == (0, "")
     assert "on train of" in said
@@ -225,10 +225,10 @@ def test_a_run_teaches_another_and_both_predict(inside, alexnet, tmp_path):
     """Oracle: layers named on the screen; the constants that the report says were changed."""
     out = tmp_path / "runs"
     options = ("--gpus", 0, "--epochs", 1, "--out", out)
-    assert alexnet("train", "colours", "--recipe", "quick", *options)[0] == 0
+    assert alexnet("train", "colors", "--recipe", "quick", *options)[0] == 0
     first = (out / "latest").resolve()
     options = (*options, "--weights", first, "--set", "conv2.bias=0.5", "--variant", "no-dropout")
-    code, said, err = alexnet("train", "colours", *options)
+    code, said, err = alexnet("train", "colors", *options)
     assert (code, err) == (0, "")
     assert f"conv1, conv2, conv3, conv4, conv5, fc6, fc7 from {first}; fc8 new" in said
     second = (out / "latest").resolve()
@@ -300,7 +300,7 @@ def _photographs(folder):
 
 def _broken_run(folder):
     (folder / "runs" / "r").mkdir(parents=True)
-    (folder / "runs" / "r" / "model.json").write_text("{}")
+    (folder / "runs" / "r" / "config.json").write_text("{}")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import sys
 from dataclasses import replace
 
 import pytest
-from test_training import QUICK, assert_same_run, run
+from helpers import QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting, tfrecords
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Listener
-from alexnet_cli.system.atomic_files import hold
+from alexnet_cli.inference.results import Callback
+from alexnet_cli.system.atomic_files import lock_folder
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 
@@ -95,13 +95,13 @@ def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp
     """Oracle: a run that was never disturbed, once there is room again."""
     fillers = []
 
-    class Filler(Listener):
-        def epoch_ended(self, row, best):
+    class Filler(Callback):
+        def on_epoch_end(self, row, best):
             if row.epoch == 2:
                 fillers.append(fill(disk))
 
     with pytest.raises(AlexNetError, match=r"No space left .* Epoch 2 is safe; continue with"):
-        run(photographs, disk / "runs", QUICK, listener=Filler())
+        run(photographs, disk / "runs", QUICK, callback=Filler())
     fillers[0].unlink()
     assert len(list((disk / "runs").iterdir())) == 2
     cut = (disk / "runs" / "latest").resolve()
@@ -114,8 +114,8 @@ def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photograph
     """Oracle: the kernel's own refusal, and the bytes of the last good state."""
     kept = {}
 
-    class Remounter(Listener):
-        def epoch_ended(self, row, best):
+    class Remounter(Callback):
+        def on_epoch_end(self, row, best):
             if row.epoch == 2:
                 kept.update(tree(disk))
                 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -124,19 +124,19 @@ def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photograph
         with pytest.raises(
             AlexNetError, match=r"Read-only file system\. Epoch 2 is safe; continue"
         ):
-            run(photographs, disk / "runs", QUICK, listener=Remounter())
+            run(photographs, disk / "runs", QUICK, callback=Remounter())
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert tree(disk) == kept
 
 
 def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(photographs, tmp_path):
-    class Deleter(Listener):
-        def epoch_ended(self, row, best):
+    class Deleter(Callback):
+        def on_epoch_end(self, row, best):
             shutil.rmtree((tmp_path / "latest").resolve())
 
     with pytest.raises(AlexNetError, match=r"No such file .* The run folder is gone, and all that"):
-        run(photographs, tmp_path, QUICK, listener=Deleter())
+        run(photographs, tmp_path, QUICK, callback=Deleter())
 
 
 def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(photographs, disk):
@@ -193,13 +193,13 @@ def test_two_trainings_of_one_run_do_not_mix(photographs, tmp_path):
     """Oracle: a second process that resumes what the first is training."""
     seen = []
 
-    class Rival(Listener):
-        def epoch_ended(self, row, best):
+    class Rival(Callback):
+        def on_epoch_end(self, row, best):
             if row.epoch == 1:
                 path = next(p for p in tmp_path.iterdir() if not p.is_symlink())
                 seen.append(alexnet("train", "--resume", path, "--gpus", 0, capture_output=True))
 
-    run(photographs, tmp_path, QUICK, listener=Rival())
+    run(photographs, tmp_path, QUICK, callback=Rival())
     assert seen[0].returncode == 1
     assert "another alexnet is training this run" in seen[0].stderr
 
@@ -210,13 +210,13 @@ def test_a_split_is_not_replaced_under_a_training(photographs, tmp_path):
     other = replace(plan, seed=9)
     refused = []
 
-    class Replacer(Listener):
-        def epoch_ended(self, row, best):
+    class Replacer(Callback):
+        def on_epoch_end(self, row, best):
             with pytest.raises(AlexNetError, match="data: a training is reading it"):
                 splitting.write(other, tmp_path / "data", force=True)
             refused.append(row.epoch)
 
-    run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1), listener=Replacer())
+    run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1), callback=Replacer())
     assert refused == [1]
     splitting.write(other, tmp_path / "data", force=True)
     assert splitting.open_data(tmp_path / "data").seed == 9
@@ -256,8 +256,8 @@ def test_a_lock_goes_with_its_process(tmp_path):
     """Oracle: held by a live process, and free as soon as it is killed."""
     code = f"""
 from pathlib import Path
-from alexnet_cli.system.atomic_files import hold
-with hold(Path({str(tmp_path)!r}), "x"):
+from alexnet_cli.system.atomic_files import lock_folder
+with lock_folder(Path({str(tmp_path)!r}), "x"):
     print("held", flush=True)
     input()
 """
@@ -265,11 +265,11 @@ with hold(Path({str(tmp_path)!r}), "x"):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(AlexNetError, match="mine"), hold(tmp_path, "mine"):
+        with pytest.raises(AlexNetError, match="mine"), lock_folder(tmp_path, "mine"):
             pass
         process.kill()
         process.wait()
-    with hold(tmp_path, "mine"):
+    with lock_folder(tmp_path, "mine"):
         pass
-    with hold(tmp_path, "a", shared=True), hold(tmp_path, "b", shared=True):
+    with lock_folder(tmp_path, "a", shared=True), lock_folder(tmp_path, "b", shared=True):
         pass

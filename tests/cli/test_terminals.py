@@ -1,4 +1,4 @@
-"""Wherever it runs: narrow screens, ASCII, no colours, closed streams; each is readable, none a traceback."""
+"""Wherever it runs: narrow screens, ASCII, no colors, closed streams; each is readable, none a traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from alexnet_cli.cli import tables
 from alexnet_cli.data import scanning, splitting
-from alexnet_cli.system.safe_names import for_csv, plain
+from alexnet_cli.system.safe_names import csv_safe, printable
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def test_any_encoding_gets_the_same_figures(manifest, encoding):
 
 
 @pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_who_wants_no_colours_gets_none(variable):
-    """Oracle: ECMA-48: a colour is an escape sequence that holds a number from 30 to 49 or 90 to 107."""
+def test_who_wants_no_colors_gets_none(variable):
+    """Oracle: ECMA-48: a color is an escape sequence that holds a number from 30 to 49 or 90 to 107."""
     shown = StringIO()
     console = Console(file=shown, force_terminal=True, _environ={"TERM": "xterm", **variable})
-    tables.say(console, "warning", "yellow")
+    tables.print_line(console, "warning", "yellow")
     codes = re.findall(r"\x1b\[([\d;]*)m", shown.getvalue())
     assert not {c for code in codes for c in code.split(";") if c and int(c) >= 30}
     assert "warning" in shown.getvalue()
@@ -94,4 +94,4 @@ def test_a_name_that_the_locale_lacks_gets_one_line():
 )
 def test_names_on_screens_and_in_spreadsheets(name, shown, cell):
     """Oracle: OWASP's list of what begins a formula; Unicode's controls and marks of direction."""
-    assert (plain(name), for_csv(name)) == (shown, cell)
+    assert (printable(name), csv_safe(name)) == (shown, cell)

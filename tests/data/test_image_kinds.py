@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import QUICK, run
 from PIL import Image, features
 from rich.console import Console
 from test_images import (
@@ -28,7 +29,6 @@ from test_images import (
     half_a_jpeg,
     png_header,
 )
-from test_training import QUICK, run
 
 from alexnet_cli.cli import tables
 from alexnet_cli.data import images, scanning, splitting
@@ -146,7 +146,7 @@ def _cases() -> list[Case]:
     rgba = np.dstack([PICTURE, alpha]).astype(np.uint8)
     white = (PICTURE * (alpha / 255) + 255 * (1 - alpha / 255)).round()
     cases += [_file("alpha.png", "transparency", rgba, "PNG", white)]
-    frames = [Image.new("RGB", (48, 32), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (48, 32), color) for color in ("red", "blue")]
     frames = {"save_all": True, "append_images": frames}
     upright = Image.fromarray(PICTURE)
     cases += [

@@ -15,7 +15,7 @@ from alexnet_cli.data.images import load, open_rgb, prepare
 from alexnet_cli.errors import ImageError
 
 # Six flat tiles of 16×16 in two rows of three: no two corners alike, so that a picture that was
-# turned or mirrored differs, and JPEG's 8×8 blocks hold one colour each.
+# turned or mirrored differs, and JPEG's 8×8 blocks hold one color each.
 TILES = np.array(
     [
         [(200, 40, 40), (40, 180, 60), (40, 60, 200)],
@@ -71,7 +71,7 @@ def test_formats_give_the_pixels_put_in(pixels, file_format, options, tolerance)
 
 
 def test_cmyk_jpeg():
-    """Oracle: Pillow's CMYK is 255 − RGB without black, so the colours must come back."""
+    """Oracle: Pillow's CMYK is 255 − RGB without black, so the colors must come back."""
     file = encode(Image.fromarray(PICTURE).convert("CMYK"), "JPEG", **SHARP_JPEG)
     assert Image.open(file).mode == "CMYK"
     np.testing.assert_allclose(decode(file), PICTURE, atol=3)
@@ -129,7 +129,7 @@ def _row(mode: str, *pixels) -> Image.Image:
 @pytest.mark.parametrize(
     ("image", "options", "expected"),
     [
-        # α·colour + (1 − α)·255 with α = 51/255 = 0.2, then 0 and 1
+        # α·color + (1 − α)·255 with α = 51/255 = 0.2, then 0 and 1
         (
             _row("RGBA", (100, 50, 200, 51), (9, 9, 9, 0), (1, 2, 3, 255)),
             {},
@@ -139,7 +139,7 @@ def _row(mode: str, *pixels) -> Image.Image:
         (_row("LA", (0, 204), (7, 0), (7, 255)), {}, [(51,) * 3, (255,) * 3, (7,) * 3]),
         (*_palette(0), [(255, 255, 255), (0, 128, 0)]),
         (*_palette(b"\x33\xff"), [(255, 204, 204), (0, 128, 0)]),  # red at 0.2
-        # A colour that stands for transparent
+        # A color that stands for transparent
         (_row("RGB", (1, 2, 3), (3, 2, 1)), {"transparency": (1, 2, 3)}, [(255,) * 3, (3, 2, 1)]),
         (_row("L", 5, 6), {"transparency": 5}, [(255,) * 3, (6,) * 3]),
     ],
@@ -283,7 +283,7 @@ def test_the_shorter_side_sets_the_scale_and_the_centre_stays(shape):
     pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)
     top, left = ((side - 20) // 2 for side in shape)
     expected = pixels[top : top + 20, left : left + 20]
-    if shape == (20, 21):  # the middle lies half a pixel off: the mean of two neighbours
+    if shape == (20, 21):  # the middle lies half a pixel off: the mean of two neighbors
         expected = (pixels[:, :-1].astype(int) + pixels[:, 1:] + 1) // 2
     np.testing.assert_array_equal(prepare(Image.fromarray(pixels), 20), expected)
 
@@ -299,7 +299,7 @@ def test_squash_keeps_everything_where_the_centre_cut_keeps_the_middle(wide):
     pixels = np.full((60, 120, 3), blue, np.uint8)
     pixels[:, 30:90] = yellow
     image = Image.fromarray(pixels if wide else np.ascontiguousarray(pixels.swapaxes(0, 1)))
-    cut, squashed = (prepare(image, 20, squash=squash) for squash in (False, True))
+    cut, squashed = (prepare(image, 20, stretch=stretch) for stretch in (False, True))
     if not wide:
         cut, squashed = cut.swapaxes(0, 1), squashed.swapaxes(0, 1)
     assert (cut[:, 1:-1] == yellow).all()
@@ -308,7 +308,7 @@ def test_squash_keeps_everything_where_the_centre_cut_keeps_the_middle(wide):
 
 
 def test_small_images_are_enlarged():
-    """Oracle: between the centres of two pixels, linear interpolation by hand: 8 from 2.
+    """Oracle: between the centers of two pixels, linear interpolation by hand: 8 from 2.
 
     Output i lies at (i + ½)/4 − ½ input pixels: −⅜, −⅛, ⅛, ⅜, ⅝, ⅞, 9/8, 11/8.
     """
@@ -320,9 +320,9 @@ def test_small_images_are_enlarged():
 def test_halving_weighs_four_pixels_by_a_triangle():
     """Oracle: bilinear with antialiasing written out in NumPy, within 1 level of rounding.
 
-    The triangle is as wide as the scale: ±2 input pixels. Output i has its centre between inputs
+    The triangle is as wide as the scale: ±2 input pixels. Output i has its center between inputs
     2i and 2i + 1, so inputs 2i − 1 … 2i + 2 lie 1.5, 0.5, 0.5 and 1.5 from it and weigh 1, 3, 3
-    and 1 eighths. At the edge of the centre cut the filter sees what lies beyond the cut.
+    and 1 eighths. At the edge of the center cut the filter sees what lies beyond the cut.
     """
 
     def halve(x):  # axis 0; not the first and the last output, whose windows leave the image
@@ -336,16 +336,16 @@ def test_halving_weighs_four_pixels_by_a_triangle():
 
 
 @pytest.mark.parametrize(
-    ("squash", "digest"),
+    ("stretch", "digest"),
     [
         (False, "d501486761a1706f5881cdf2721c11f142f1ddee2985e8e15e33812128c8a60b"),
         (True, "744da865795d3ff6681455afb2d34ea2a6906becdfe8611416ae0bd31fe95dd1"),
     ],
     ids=["cut", "squashed"],
 )
-def test_golden_pixels(squash, digest):
+def test_golden_pixels(stretch, digest):
     """Oracle: pinned with Pillow 13.0.0. Who changes them changes what trained models see."""
     y, x = np.mgrid[:90, :131]
     pixels = np.stack([x * y % 256, (x * x + 3 * y) % 256, x * 255 // 130], axis=-1)
     file = encode(Image.fromarray(pixels.astype(np.uint8)), "PNG")
-    assert hashlib.sha256(load(file, 64, squash=squash).tobytes()).hexdigest() == digest
+    assert hashlib.sha256(load(file, 64, stretch=stretch).tobytes()).hexdigest() == digest

@@ -145,7 +145,7 @@ def test_scan_sorts_every_file_into_accepted_rejected_or_ignored(tmp_path: Path)
 def test_hash_is_that_of_the_file_and_progress_counts_to_the_total(tmp_path: Path) -> None:
     """Oracle: hashlib over the bytes; the law that progress is 1..n of n."""
     calls: list[tuple[int, int]] = []
-    reading = scanning.Reading(progress=lambda done, total: calls.append((done, total)))
+    reading = scanning.ScanOptions(progress=lambda done, total: calls.append((done, total)))
     found = scanning.scan(two_classes(tmp_path / "data", 3), reading)
     for file in found.images:
         assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()

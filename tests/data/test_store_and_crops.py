@@ -1,4 +1,4 @@
-"""Decoded store, statistics, crops and colour noise against NumPy, by hand and by statistics."""
+"""Decoded store, statistics, crops and color noise against NumPy, by hand and by statistics."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from PIL import Image
 from alexnet_cli.data.augment import Augmenter, Cropper
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import (
+    BadImageBudget,
     ImageStore,
-    LeftOut,
     Statistics,
+    compute_statistics,
     epoch_order,
     load_image,
-    measure,
 )
 from alexnet_cli.errors import AlexNetError, BadFile
-from alexnet_cli.system.workers import in_order
-from alexnet_cli.training.batches import Feeder
+from alexnet_cli.system.workers import map_in_order
+from alexnet_cli.training.batches import BatchLoader
 from alexnet_cli.training.devices import choose_devices
 
 RANDOM = np.random.default_rng(3)
-STILL = replace(TINY, flip=False, colour_noise=0.0)
+STILL = replace(TINY, flip=False, color_noise=0.0)
 
 
 def files_of(paths):
@@ -116,12 +116,14 @@ def test_of_very_many_images_a_sample_is_measured(paths, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet_cli.data.store.SAMPLE", 4)
     store = ImageStore(files_of(paths), TINY, tmp_path)
     expected = np.mean([store.get(0), store.get(2), store.get(4)], axis=0)
-    np.testing.assert_allclose(measure(store).mean_image, expected, rtol=1e-6)
+    np.testing.assert_allclose(compute_statistics(store).mean_image, expected, rtol=1e-6)
     sums = []
     for worker in range(2):
-        measure(store, None, lambda n, w=worker: range(w, n, 2), lambda s: sums.append(s) or s)
-    together = measure(store, None, lambda n: range(0), lambda _: sum(sums))
-    np.testing.assert_array_equal(together.mean_image, measure(store).mean_image)
+        compute_statistics(
+            store, None, lambda n, w=worker: range(w, n, 2), lambda s: sums.append(s) or s
+        )
+    together = compute_statistics(store, None, lambda n: range(0), lambda _: sum(sums))
+    np.testing.assert_array_equal(together.mean_image, compute_statistics(store).mean_image)
 
 
 @pytest.mark.parametrize("room", [(10**9, 0), (0, 0)], ids=["kept", "decoded anew"])
@@ -141,12 +143,12 @@ def test_what_went_bad_is_left_out_and_told_once(paths, tmp_path, room, damage, 
     known = [replace(f, sha256=hashlib.sha256(f.path.read_bytes()).hexdigest()) for f in files]
     damage(paths[2])
     store = ImageStore(known, TINY, tmp_path, *room, tell=told.append)
-    found = [measure(store) for _ in range(2)][1]
+    found = [compute_statistics(store) for _ in range(2)][1]
     assert store.get(2) is None
     assert [rejected.path for rejected in store.left_out] == [paths[2]]
     assert told == list(store.left_out)
     assert reason in told[0].reason
-    others = measure(ImageStore([*known[:2], *known[3:]], TINY, tmp_path))
+    others = compute_statistics(ImageStore([*known[:2], *known[3:]], TINY, tmp_path))
     np.testing.assert_array_equal(found.mean_image, others.mean_image)
     np.testing.assert_array_equal(found.covariance, others.covariance)
 
@@ -154,7 +156,7 @@ def test_what_went_bad_is_left_out_and_told_once(paths, tmp_path, room, damage, 
 @pytest.mark.parametrize(("n_files", "most"), [(1, 0), (2, 1), (39, 1), (40, 2), (100, 5)])
 def test_of_a_split_so_many_may_go_bad_and_no_more(n_files, most):
     """Oracle: a twentieth by hand, at least one, and never all."""
-    left_out = LeftOut(n_files)
+    left_out = BadImageBudget(n_files)
     for number in range(most):
         left_out.add(BadFile(Path(f"{number}.jpg"), "is gone"))
     again = BadFile(Path("0.jpg"), "is gone")
@@ -166,7 +168,7 @@ def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
     """Oracle: np.mean and np.cov over everything at once."""
     store = ImageStore(files_of(paths), TINY, tmp_path)
     told = []
-    found = measure(store, lambda done, total: told.append((done, total)))
+    found = compute_statistics(store, lambda done, total: told.append((done, total)))
     everything = np.stack([store.get(i) for i in range(6)]).astype(np.float64)
     np.testing.assert_allclose(found.mean_image, everything.mean(axis=0), rtol=1e-6)
     expected = np.cov(everything.reshape(-1, 3).T, bias=True)
@@ -175,17 +177,17 @@ def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("subtract", "expected"),
+    ("mean", "expected"),
     [
         ("image", lambda mean: mean),
         ("channel", lambda mean: np.broadcast_to(mean.mean(axis=(0, 1)), mean.shape)),
         ("none", np.zeros_like),
-        ("centre", lambda mean: mean),  # of which the crops take the centre
+        ("center", lambda mean: mean),  # of which the crops take the center
     ],
 )
 def test_what_a_recipe_subtracts(subtract, expected):
     found = statistics()
-    mean = found.mean(replace(TINY, subtract=subtract))
+    mean = found.mean(replace(TINY, mean=subtract))
     np.testing.assert_allclose(mean, expected(found.mean_image), rtol=1e-5)
 
 
@@ -206,7 +208,7 @@ def test_every_crop_is_a_window_of_image_minus_mean():
     """
     image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
     stats = statistics()
-    recipe = replace(TINY, colour_noise=0.0)
+    recipe = replace(TINY, color_noise=0.0)
     whole = image.astype(np.float32) - stats.mean_image
     windows = {}
     for top in range(9):
@@ -231,7 +233,7 @@ def test_every_crop_is_a_window_of_image_minus_mean():
         assert np.abs(counts - n / n_values).max() < 5 * spread
 
 
-def test_colour_noise_follows_the_covariance():
+def test_color_noise_follows_the_covariance():
     """Oracle: Σ p_i·α_i·√λ_i with α ~ N(0, 0.1) has covariance 0.01 · C, and is one per image."""
     mixing = RANDOM.normal(size=(3, 3)) * 40
     covariance = mixing @ mixing.T
@@ -240,7 +242,7 @@ def test_colour_noise_follows_the_covariance():
     black = np.zeros((72, 72, 3), np.uint8)
     shifts = []
     for index in range(4000):
-        crop = augment(black, (0, 1, index), replace(recipe, stored_size=72), stats)
+        crop = augment(black, (0, 1, index), replace(recipe, resize_size=72), stats)
         if index < 5:  # the same for every pixel
             np.testing.assert_array_equal(crop, np.broadcast_to(crop[0, 0], crop.shape))
         shifts.append(crop[0, 0].astype(float))
@@ -299,8 +301,10 @@ def test_results_come_in_order_and_errors_where_they_belong():
     def invert(x):
         return 1 / x
 
-    assert list(in_order(range(1, 50), invert, threads=4, ahead=7)) == [1 / x for x in range(1, 50)]
-    results = in_order([2, 1, 0, 5], invert, threads=2, ahead=2)
+    assert list(map_in_order(range(1, 50), invert, threads=4, ahead=7)) == [
+        1 / x for x in range(1, 50)
+    ]
+    results = map_in_order([2, 1, 0, 5], invert, threads=2, ahead=2)
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -311,7 +315,7 @@ def test_results_come_in_order_and_errors_where_they_belong():
 
 def test_the_centre_of_the_mean_serves_every_crop():
     """Oracle: each window of the raw image minus one and the same mean."""
-    recipe = replace(STILL, subtract="centre")
+    recipe = replace(STILL, mean="center")
     image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
     stats = statistics()
     mean = stats.mean_image[4:68, 4:68]
@@ -325,22 +329,22 @@ def test_the_centre_of_the_mean_serves_every_crop():
     np.testing.assert_array_equal(ten[4], image[8:, 8:] - mean)
 
 
-def test_32_images_in_a_row_share_crop_and_reflection_but_not_colours():
+def test_32_images_in_a_row_share_crop_and_reflection_but_not_colors():
     """Oracle: crops of one image at positions of the epoch, compared; 1 in 162 by chance."""
-    recipe = replace(TINY, colour_noise=0.0, shared_crop=32)
+    recipe = replace(TINY, color_noise=0.0, shared_crop=32)
     image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
     stats = statistics(covariance=100 * np.eye(3))
     crops = [augment(image, (0, 1, at, at), recipe, stats) for at in range(64)]
     assert all(np.array_equal(crop, crops[0]) for crop in crops[:32])
     assert all(np.array_equal(crop, crops[32]) for crop in crops[32:])
     assert not np.array_equal(crops[0], crops[32])
-    coloured = replace(recipe, colour_noise=0.1)
-    shifts = [augment(image, (0, 1, at, at), coloured, stats) - crops[0] for at in range(3)]
+    colored = replace(recipe, color_noise=0.1)
+    shifts = [augment(image, (0, 1, at, at), colored, stats) - crops[0] for at in range(3)]
     assert all(np.ptp(shift.reshape(-1, 3), axis=0).max() < 1e-3 for shift in shifts)
     assert not np.allclose(shifts[0], shifts[1])
 
 
-def test_colour_noise_and_its_divisor_end_late():
+def test_color_noise_and_its_divisor_end_late():
     """Oracle: epochs 1 and 2 of 3 are (crop + noise) ÷ 1.1, epoch 3 the crop itself."""
     recipe = replace(STILL, epochs=3, noise_until=2 / 3, noise_divisor=1.1, crop_size=72)
     image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
@@ -349,7 +353,7 @@ def test_colour_noise_and_its_divisor_end_late():
     for epoch in (1, 2, 3):
         quiet = augment(image, (0, epoch, 0), recipe, stats)
         np.testing.assert_allclose(quiet, plain, rtol=1e-6)
-        noisy = augment(image, (0, epoch, 0), replace(recipe, colour_noise=0.1), stats)
+        noisy = augment(image, (0, epoch, 0), replace(recipe, color_noise=0.1), stats)
         if epoch == 3:
             np.testing.assert_array_equal(noisy, plain)
         else:
@@ -359,14 +363,14 @@ def test_colour_noise_and_its_divisor_end_late():
 
 
 def test_scaled_crops_show_a_window_of_the_area_and_shape_that_was_drawn():
-    """Oracle: an image whose colours are its coordinates tells where each corner of a crop was.
+    """Oracle: an image whose colors are its coordinates tells where each corner of a crop was.
 
     Areas uniform in 0.35 to 1 have mean 0.675, less what does not fit in the image; by bounds.
     """
-    size = TINY.stored_size
+    size = TINY.resize_size
     place = np.linspace(0, 255, size)
     coordinates = np.stack([*np.meshgrid(place, place), np.zeros((size, size))], axis=-1)
-    recipe = replace(STILL, crop_area=0.35, subtract="none")
+    recipe = replace(STILL, crop_area=0.35, mean="none")
     augment, areas, shapes = Augmenter(recipe, statistics()), [], []
     out = np.empty((recipe.crop_size, recipe.crop_size, 3), np.float32)
     for number in range(300):
@@ -384,26 +388,26 @@ def test_scaled_crops_show_a_window_of_the_area_and_shape_that_was_drawn():
 
 
 def test_scaled_crops_take_the_centre_of_the_mean_and_are_reflected_like_others():
-    """Oracle: a uniform image minus the mean image's centre, mirrored in about half of 60 draws."""
+    """Oracle: a uniform image minus the mean image's center, mirrored in about half of 60 draws."""
     found = statistics()
-    recipe = replace(TINY, crop_area=0.5, colour_noise=0.0)
+    recipe = replace(TINY, crop_area=0.5, color_noise=0.0)
     augment = Augmenter(recipe, found)
-    margin = (recipe.stored_size - recipe.crop_size) // 2
-    centre = found.mean_image[margin : margin + 64, margin : margin + 64]
+    margin = (recipe.resize_size - recipe.crop_size) // 2
+    center = found.mean_image[margin : margin + 64, margin : margin + 64]
     out, mirrored = np.empty((64, 64, 3), np.float32), 0
     ramp = np.broadcast_to(np.arange(72, dtype=np.uint8)[:, None] * 3, (72, 72, 3))
     for number in range(60):
         augment(ramp, (0, 1, number, number), out)
-        row = (out + centre).mean(axis=(0, 2))
+        row = (out + center).mean(axis=(0, 2))
         mirrored += row[-1] < row[0]
         augment(np.full((72, 72, 3), 7, np.uint8), (0, 1, number, number), out)
-        expected = 7 - centre
+        expected = 7 - center
         np.testing.assert_allclose(out if row[-1] > row[0] else out[:, ::-1], expected, rtol=1e-5)
     assert 15 < mirrored < 45
 
 
 def _jittered(pixels, amount=0.3, draws=600):
-    augment = Augmenter(replace(STILL, jitter=amount, subtract="none"), statistics())
+    augment = Augmenter(replace(STILL, jitter=amount, mean="none"), statistics())
     out = np.empty((64, 64, 3), np.float32)
     for number in range(draws):
         augment(pixels, (0, 1, number, number), out)
@@ -413,14 +417,14 @@ def _jittered(pixels, amount=0.3, draws=600):
 def test_jitter_varies_brightness_contrast_and_saturation_each_by_its_own_factor():
     """Oracle: factors of 1 ± 0.3, uniform, have variance 0.03, products of n have 1.03ⁿ − 1.
 
-    Uniform gray knows brightness only, two grays contrast too, colours all three.
+    Uniform gray knows brightness only, two grays contrast too, colors all three.
     """
-    gray, halves, colour = (np.full((72, 72, 3), 100, np.uint8) for _ in range(3))
+    gray, halves, color = (np.full((72, 72, 3), 100, np.uint8) for _ in range(3))
     halves[:36] = 60
-    colour[..., 0] = 60
+    color[..., 0] = 60
     brightness = [out.mean() / 100 for out in _jittered(gray)]
     contrast = [(out[-1] - out[0]).mean() / 40 for out in _jittered(halves)]
-    saturation = [(out[..., 1] - out[..., 0]).mean() / 40 for out in _jittered(colour)]
+    saturation = [(out[..., 1] - out[..., 0]).mean() / 40 for out in _jittered(color)]
     for n, factors in enumerate((brightness, contrast, saturation), start=1):
         assert 0.7**n - 0.02 < min(factors) < max(factors) < 1.3**n + 0.02
         assert np.mean(factors) == pytest.approx(1, abs=0.05)
@@ -431,9 +435,9 @@ def test_rotation_turns_about_the_centre_by_up_to_so_many_degrees_either_way():
     """Oracle: of a ramp the slopes along rows and columns are the cosine and sine of the angle.
 
     Angles uniform in ±20 have mean 0 and variance 400/3. A corner of the square lies 9.1 beyond the
-    side when it is turned by 20 degrees: there is the mean's colour, and nowhere near the centre.
+    side when it is turned by 20 degrees: there is the mean's color, and nowhere near the center.
     """
-    recipe = replace(STILL, rotation=20.0, subtract="none", crop_size=72)
+    recipe = replace(STILL, rotation=20.0, mean="none", crop_size=72)
     found, out, angles = statistics(), np.empty((72, 72, 3), np.float32), []
     augment, mean = Augmenter(recipe, found), found.mean_image.mean(axis=(0, 1)).round()
     ramp = np.broadcast_to(np.arange(72, dtype=np.uint8)[:, None] * 3, (72, 72, 3))
@@ -456,7 +460,7 @@ def test_rotation_turns_about_the_centre_by_up_to_so_many_degrees_either_way():
 
 
 def test_so_many_images_have_a_window_of_another():
-    """Oracle: of uniform area u and centre, a window of side s = √u loses s²/4 of it at the edges.
+    """Oracle: of uniform area u and center, a window of side s = √u loses s²/4 of it at the edges.
 
     So its mean share is E[(s − s²/4)²] = 1/2 − 1/5 + 1/48.
     """
@@ -474,20 +478,20 @@ def test_so_many_images_have_a_window_of_another():
 def test_mixed_images_are_parts_of_two_and_so_are_their_targets(tmp_path, bad):
     """Oracle: both crops from the augmenter, pasted here; a target holds the areas.
 
-    One gone bad counts for nothing, and lends nothing to its neighbour.
+    One gone bad counts for nothing, and lends nothing to its neighbor.
     """
-    colours = [tmp_path / f"{number}.png" for number in range(4)]
-    for path in colours:
+    colors = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in colors:
         pixels = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
     recipe = replace(TINY, cutmix=1.0)
-    store = ImageStore(files_of(colours), recipe, tmp_path)
+    store = ImageStore(files_of(colors), recipe, tmp_path)
     if bad:
-        colours[2].unlink()
+        colors[2].unlink()
     augment, y_true = Augmenter(recipe, statistics()), np.array([0, 1, 2, 0], np.int32)
     devices = choose_devices(0, "float32")
-    feeder = Feeder(store, y_true, 3, augment, devices, seed=5, batch_size=4)
-    ((images, targets, count),) = feeder.batches(epoch=2)
+    batch_loader = BatchLoader(store, y_true, 3, augment, devices, seed=5, batch_size=4)
+    ((images, targets, count),) = batch_loader.batches(epoch=2)
     order = epoch_order(4, seed=5, epoch=2)
     crops = np.zeros((4, 64, 64, 3), np.float32)
     for position, index in enumerate(map(int, order)):

@@ -67,7 +67,7 @@ def test_tensorflow_reads_every_image_once(plan, tmp_path):
     assert seen.keys() == {(file.split, file.label, file.path.name) for file in plan.files}
     for file in written.files:
         theirs = seen[file.split, file.label, file.path.name].astype(int)
-        ours = load_image(file, replace(TINY, stored_size=256)).astype(int)
+        ours = load_image(file, replace(TINY, resize_size=256)).astype(int)
         assert np.abs(ours - theirs).max() <= 1
 
 
@@ -95,7 +95,7 @@ def test_a_record_is_the_square_within_what_jpeg_costs(tmp_path):
     written = tfrecords.write(splitting.plan(scanning.scan(source)), tmp_path / "out")
     for file in written.files:
         original = images.load(source / file.label / file.path.name, 256).astype(int)
-        ours = load_image(file, replace(TINY, stored_size=256)).astype(int)
+        ours = load_image(file, replace(TINY, resize_size=256)).astype(int)
         assert np.abs(ours - original).mean() < 3
 
 
@@ -164,7 +164,7 @@ def test_what_does_not_decode_is_left_out_and_named(tmp_path):
     """Oracle: a folder whose names were trusted, with a file that lies."""
     source = paint(tmp_path / "source", per_class=6)
     (source / "red" / "bad.jpg").write_text("no image")
-    plan = splitting.plan(scanning.scan(source, scanning.Reading(check=False)))
+    plan = splitting.plan(scanning.scan(source, scanning.ScanOptions(check=False)))
     assert len(plan.files) == 19
     written = tfrecords.write(plan, tmp_path / "out")
     assert len(written.files) == 18
@@ -250,7 +250,7 @@ def test_a_manifest_that_lies_about_a_shard_is_refused(plan, tmp_path, change, c
 
 def test_a_recipe_that_takes_more_than_the_square_is_refused(plan, tmp_path):
     file = tfrecords.write(plan, tmp_path / "out").files[0]
-    for recipe in (NOTEBOOK, replace(TINY, stored_size=288)):
+    for recipe in (NOTEBOOK, replace(TINY, resize_size=288)):
         with pytest.raises(AlexNetError, match=f"prepared square of 256.* recipe {recipe.name}"):
             load_image(file, recipe)
 
@@ -281,7 +281,7 @@ def test_a_division_by_another_tool_is_kept(photographs, tmp_path):
 
 def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, monkeypatch):
     """Oracle: the folder of files; probabilities within 0.02 of theirs, as JPEG changes pixels."""
-    from test_training import QUICK, run
+    from helpers import QUICK, run
 
     from alexnet_cli.inference import evaluation, prediction
 
@@ -292,7 +292,7 @@ def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, 
     for data in (copied, prepared):
         report = run(data.root, tmp_path / f"runs-{data.root.name}", QUICK)
         trained[data.root.name] = report
-        assert report.best.val.top1 == 1  # three colours
+        assert report.best.val.top1 == 1  # three colors
     model = [trained["copied"].run]
     one = evaluation.evaluate(copied.root, models=model)
     other = evaluation.evaluate(prepared.root, models=model)
@@ -320,7 +320,7 @@ def test_orientation_and_transparency_are_resolved_before(tmp_path):
         (tmp_path / "source" / label).mkdir(parents=True)
         half.save(tmp_path / "source" / label / f"{label}turned.jpg", exif=exif, quality=95)
         clear.save(tmp_path / "source" / label / f"{label}clear.png")
-    reading = scanning.Reading(check=False)
+    reading = scanning.ScanOptions(check=False)
     plan = splitting.plan(scanning.scan(tmp_path / "source", reading))
     for file in tfrecords.write(plan, tmp_path / "out").files:
         original = images.load(tmp_path / "source" / file.label / file.path.name, 256)

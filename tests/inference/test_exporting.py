@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import QUICK, run
+from helpers import QUICK, run
 
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import exporting, prediction
@@ -28,7 +28,7 @@ FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.on
 @pytest.fixture(scope="module")
 def trained(photographs, tmp_path_factory):
     wide = tuple(replace(layer, units=512) for layer in QUICK.dense)  # most of the file, as in life
-    recipe = replace(QUICK, epochs=2, scale=0.5, squash=True, dense=wide)
+    recipe = replace(QUICK, epochs=2, scale=0.5, stretch=True, dense=wide)
     return run(photographs, tmp_path_factory.mktemp("runs"), recipe).run
 
 
@@ -66,7 +66,7 @@ def test_an_export_answers_elsewhere_as_the_run_does_here(trained, photographs, 
         for module in ("onnx", "tf2onnx", "onnxruntime"):
             pytest.importorskip(module)
     out = tmp_path / "exported"
-    report = exporting.export(trained, kind, out, licence="CC BY 4.0")
+    report = exporting.export(trained, kind, out, license="CC BY 4.0")
     assert (report.path, report.n_images, report.same) == (out, 3, 3)
     assert report.apart < 1e-4
     assert report.top1 == report.top1_exported
@@ -79,7 +79,7 @@ def test_an_export_answers_elsewhere_as_the_run_does_here(trained, photographs, 
 
 
 def read_texts(kind, path):
-    names = ("labels.txt", "card.json")
+    names = ("labels.txt", "model_card.json")
     if kind == "savedmodel":
         return [(path / "assets.extra" / name).read_text() for name in names]
     with zipfile.ZipFile(path) as archive:
@@ -88,11 +88,11 @@ def read_texts(kind, path):
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])
 def test_classes_and_licence_travel_with_it(trained, tmp_path, kind):
-    exporting.export(trained, kind, tmp_path / "exported", licence="for my class only")
-    labels, card = read_texts(kind, tmp_path / "exported")
+    exporting.export(trained, kind, tmp_path / "exported", license="for my class only")
+    labels, config = read_texts(kind, tmp_path / "exported")
     assert labels.splitlines() == ["blue", "green", "red"]
-    assert json.loads(card)["licence"] == "for my class only"
-    assert json.loads(card)["classes"] == ["blue", "green", "red"]
+    assert json.loads(config)["license"] == "for my class only"
+    assert json.loads(config)["classes"] == ["blue", "green", "red"]
 
 
 @pytest.mark.parametrize(("form", "size"), [("float16", 0.56), ("int8", 0.4)])
@@ -109,8 +109,8 @@ def test_what_answers_otherwise_is_not_written(trained, tmp_path, monkeypatch):
     """Oracle: a mean that is off by a tenth of the range; nothing is left, the earlier stays."""
     exporting.export(trained, "litert", tmp_path / "exported")
     before = (tmp_path / "exported").read_bytes()
-    right = exporting.Centre
-    monkeypatch.setattr(exporting, "Centre", lambda mean, scale: right(mean + 25, scale))
+    right = exporting.Center
+    monkeypatch.setattr(exporting, "Center", lambda mean, scale: right(mean + 25, scale))
     with pytest.raises(
         AlexNetError, match=r"exported: not written, as the export answers otherwise"
     ):
@@ -128,9 +128,9 @@ def test_force_replaces_an_export_and_no_other_folder(trained, tmp_path, kind):
     with pytest.raises(AlexNetError, match="folder: is a folder, and no export of ours; choose"):
         exporting.export(trained, kind, mine.parent, force=True)
     assert mine.read_text() == "mine"
-    exporting.export(trained, "savedmodel", tmp_path / "earlier", licence="old")
-    exporting.export(trained, kind, tmp_path / "earlier", licence="new", force=True)
-    assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["licence"] == "new"
+    exporting.export(trained, "savedmodel", tmp_path / "earlier", license="old")
+    exporting.export(trained, kind, tmp_path / "earlier", license="new", force=True)
+    assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["license"] == "new"
 
 
 def test_force_replaces_a_file_by_a_folder_and_follows_no_link(trained, tmp_path):
@@ -162,7 +162,7 @@ def test_networks_of_other_kinds_are_exported_too(photographs, tmp_path, kind, s
             pytest.importorskip(module)
     steps = {"relu": ("tanh",)} if step == "tanh" else {"lrn": (), "relu": ("relu", step)}
     convs = tuple(
-        replace(conv, then=tuple(s for old in conv.then for s in steps.get(old, (old,))))
+        replace(conv, post_ops=tuple(s for old in conv.post_ops for s in steps.get(old, (old,))))
         for conv in QUICK.convs
     )
     other = run(photographs, tmp_path / "runs", replace(QUICK, epochs=1, convs=convs)).run

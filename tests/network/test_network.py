@@ -103,7 +103,7 @@ def test_parameters_at_1000_classes(recipe, n_parameters):
 @pytest.mark.parametrize("crop_size", [224, 227])
 def test_the_edge_rule_gives_55_from_224_and_from_227(crop_size):
     """Oracle: 1 + ceil((input − 11) / 4), released code; then 27, 13 and 6 by pooling."""
-    narrow = replace(TINY, crop_size=crop_size, stored_size=256)
+    narrow = replace(TINY, crop_size=crop_size, resize_size=256)
     model = build_alexnet(narrow, 3)
     sides = [model.get_layer(name).output.shape[1] for name in ("conv1", "pool1", "pool2", "pool5")]
     assert sides == [55, 27, 13, 6]

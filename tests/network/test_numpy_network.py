@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import QUICK, run
 from PIL import Image
 from reference import notebook_logits, paper_logits, released_logits, softmax
-from test_training import QUICK, run
 
 from alexnet_cli.data.store import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import prediction
 from alexnet_cli.network import shapes
 from alexnet_cli.network.architecture import build_alexnet
-from alexnet_cli.network.keras_network import make_classifier
-from alexnet_cli.network.numpy_network import NumPyClassifier
+from alexnet_cli.network.keras_network import make_keras_network
+from alexnet_cli.network.numpy_network import NumPyNetwork
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER, RECIPES, RELEASED
 from alexnet_cli.recipes.variants import VARIANTS, vary
 from alexnet_cli.runs import models
@@ -31,7 +31,7 @@ def narrow(recipe):
     """Few kernels and units; the layers, their order and all windows as they are."""
     convs = tuple(replace(c, filters=w) for c, w in zip(recipe.convs, (*WIDTHS, 8)))
     dense = tuple(replace(layer, units=16) for layer in recipe.dense)
-    return replace(recipe, stored_size=72, crop_size=67, convs=convs, dense=dense)
+    return replace(recipe, resize_size=72, crop_size=67, convs=convs, dense=dense)
 
 
 def draw(recipe, n_classes=4):
@@ -45,7 +45,7 @@ def draw(recipe, n_classes=4):
 
 
 def statistics(recipe):
-    size = recipe.stored_size
+    size = recipe.resize_size
     return Statistics(np.zeros((size, size, 3), np.float32), np.eye(3))
 
 
@@ -56,8 +56,8 @@ def test_numpy_computes_what_tensorflow_computes(name):
     recipe = replace(recipe, lrn_alpha=1000 * recipe.lrn_alpha)  # as small activations need it
     weights, mean = draw(recipe), statistics(recipe)
     batch = [RANDOM.normal(0, 0.3, (n, 67, 67, 3)).astype(np.float32) for n in (1, 10)]
-    ours = NumPyClassifier(recipe, mean, weights).run(batch)
-    theirs = make_classifier(recipe, 4, weights, mean).run(batch)
+    ours = NumPyNetwork(recipe, mean, weights).run(batch)
+    theirs = make_keras_network(recipe, 4, weights, mean).run(batch)
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-5)
         np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
@@ -73,7 +73,7 @@ def test_numpy_computes_what_the_paper_says(recipe, logits):
     recipe = narrow(recipe)
     weights = draw(recipe)
     x = RANDOM.normal(0, 20, (2, 67, 67, 3)).astype(np.float32)
-    (ours,) = NumPyClassifier(recipe, statistics(recipe), weights).run([x])
+    (ours,) = NumPyNetwork(recipe, statistics(recipe), weights).run([x])
     expected = softmax(logits(x.astype(np.float64), weights))
     np.testing.assert_allclose(ours, expected, atol=5e-5)
 

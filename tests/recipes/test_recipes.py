@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes import paper_comparison
-from alexnet_cli.recipes.hyperparameters import Recipe, constants
+from alexnet_cli.recipes.hyperparameters import Recipe, hyperparameter_values
 from alexnet_cli.recipes.presets import (
     CAFFE,
     LITERAL,
@@ -20,7 +20,7 @@ from alexnet_cli.recipes.presets import (
     RELEASED,
     find_recipe,
 )
-from alexnet_cli.recipes.variants import VARIANTS, compose, override, vary
+from alexnet_cli.recipes.variants import VARIANTS, build_recipe, override, vary
 
 GLOROT = None
 
@@ -34,7 +34,7 @@ def conv(filters, kernel, stride, towers, bias, stddev, then):
         "towers": towers,
         "bias": bias,
         "stddev": stddev,
-        "then": tuple(then.split()),
+        "post_ops": tuple(then.split()),
     }
 
 
@@ -59,16 +59,16 @@ def papers_network(ones):
 
 
 PAPERS_CONSTANTS = {
-    # §2: the shorter side to 256, centre 256×256, minus the mean of each pixel; values stay 0–255
-    "stored_size": 256,
-    "squash": False,
-    "subtract": "image",
+    # §2: the shorter side to 256, center 256×256, minus the mean of each pixel; values stay 0–255
+    "resize_size": 256,
+    "stretch": False,
+    "mean": "image",
     "scale": 1.0,
     # §4.1: random 224×224 crops, reflections, α ~ N(0, 0.1)
     "crop_size": 224,
     "flip": True,
     "shared_crop": 1,
-    "colour_noise": 0.1,
+    "color_noise": 0.1,
     "noise_divisor": 1.0,
     "noise_until": 1.0,
     # §3.3
@@ -94,7 +94,7 @@ PAPERS_CONSTANTS = {
     # what the paper does not have
     "crop_area": None,
     "jitter": 0.0,
-    "centroids": False,
+    "kmeans_init": False,
     "rotation": 0.0,
     "cutmix": 0.0,
     "label_smoothing": 0.0,
@@ -105,13 +105,13 @@ PAPERS_CONSTANTS = {
 }
 
 NOTEBOOKS_CONSTANTS = {
-    "stored_size": 227,
-    "squash": True,  # the whole image, with no crop, mean, flip or colour noise; ÷ 255
+    "resize_size": 227,
+    "stretch": True,  # the whole image, with no crop, mean, flip or color noise; ÷ 255
     "crop_size": 227,
-    "subtract": "none",
+    "mean": "none",
     "scale": 1 / 255,
     "flip": False,
-    "colour_noise": 0.0,
+    "color_noise": 0.0,
     "convs": (
         conv(96, 11, 4, 1, 0.0, GLOROT, "relu batch_norm pool"),
         conv(256, 5, 1, 1, 0.0, GLOROT, "relu batch_norm pool"),
@@ -142,7 +142,7 @@ RELEASEDS_CONSTANTS = {
         conv(384, 3, 1, 2, 1.0, 0.03, "relu"),
         conv(256, 3, 1, 2, 1.0, 0.03, "pool relu"),
     ),
-    "subtract": "centre",
+    "mean": "center",
     "shared_crop": 32,
     "noise_divisor": 1.1,
     "noise_until": 66 / 91,
@@ -157,7 +157,7 @@ RELEASEDS_CONSTANTS = {
 CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
     "dense": (dense(0.1, 0.005), dense(0.1, 0.005)),
     "crop_size": 227,
-    "colour_noise": 0.0,
+    "color_noise": 0.0,
     "lrn_k": 1.0,
     "lrn_alpha": 2e-5,
     "batch_size": 256,
@@ -167,11 +167,11 @@ CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
 
 
 MODERNS_CONSTANTS = {  # the network is the paper's to the weight
-    "squash": True,
-    "subtract": "channel",
+    "stretch": True,
+    "mean": "channel",
     "crop_area": 0.35,
     "jitter": 0.3,
-    "centroids": True,
+    "kmeans_init": True,
     "cutmix": 0.3,
     "batch_size": 32,
     "learning_rate": 0.005,
@@ -185,7 +185,7 @@ MODERNS_CONSTANTS = {  # the network is the paper's to the weight
 def data(recipe: Recipe) -> dict:
     """All of `recipe` but what describes it."""
     plain = recipe.to_json()
-    return {name: plain[name] for name in plain.keys() - {"name", "summary", "because"}}
+    return {name: plain[name] for name in plain.keys() - {"name", "summary", "rationale"}}
 
 
 def test_the_defaults_are_the_papers():
@@ -206,7 +206,7 @@ def test_the_notebook_recipe_is_the_notebook():
     unused |= {
         "crop_area",
         "jitter",
-        "centroids",
+        "kmeans_init",
         "rotation",
         "cutmix",
         "label_smoothing",
@@ -241,21 +241,21 @@ def test_a_recipe_differs_from_the_paper_where_its_source_does(recipe, network, 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), *(vary(PAPER, name) for name in VARIANTS)])
 def test_the_report_names_each_difference_and_its_reason(recipe):
     """Oracle: the constants themselves, compared one by one."""
-    papers, ours = constants(LITERAL), constants(recipe)
-    points = {point.name: point for point in paper_comparison.report(recipe)}
+    papers, ours = hyperparameter_values(LITERAL), hyperparameter_values(recipe)
+    points = {point.name: point for point in paper_comparison.compare(recipe)}
     assert points.keys() == papers.keys() | ours.keys()
     for name, point in points.items():
         assert point.differs == (name not in papers or papers[name] != ours.get(name))
-        assert bool(point.because) == point.differs, name
+        assert bool(point.rationale) == point.differs, name
         assert point.source.startswith("§") or point.source == "ours"
 
 
 def test_the_report_in_words():
     """Oracle: the paper and Caffe's readme."""
-    points = {point.name: point for point in paper_comparison.report(PAPER)}
+    points = {point.name: point for point in paper_comparison.compare(PAPER)}
     assert points["conv2.bias"].paper == "1"
     assert points["conv2.bias"].recipe == "0.1"
-    assert points["conv2.bias"].because.startswith("Caffe")
+    assert points["conv2.bias"].rationale.startswith("Caffe")
     assert sum(point.differs for point in points.values()) == 5  # conv2, conv4, conv5, fc6, fc7
 
 
@@ -265,17 +265,17 @@ def test_the_report_in_words():
 @pytest.mark.parametrize(
     ("variant", "changed"),
     [
-        ("no-lrn", {"conv1.then", "conv2.then"}),
+        ("no-lrn", {"conv1.post_ops", "conv2.post_ops"}),
         ("no-overlap", {"pool_size"}),
         ("tanh", {*(f"conv{n}.then" for n in range(1, 6)), "fc6.activation", "fc7.activation"}),
         ("no-dropout", {"fc6.dropout", "fc7.dropout"}),
-        ("no-colour-noise", {"colour_noise"}),
+        ("no-color-noise", {"color_noise"}),
         ("biases-1", {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}),
     ],
 )
 def test_a_variant_changes_what_it_says(variant, changed):
     """Oracle: the names of what the paper left out or replaced."""
-    before, after = constants(PAPER), constants(vary(PAPER, variant))
+    before, after = hyperparameter_values(PAPER), hyperparameter_values(vary(PAPER, variant))
     assert {name for name in before if before[name] != after[name]} == changed
 
 
@@ -322,8 +322,8 @@ def test_a_recipe_that_does_not_fit_is_refused_by_the_name_of_the_constant(chang
 def test_a_recipe_from_before_a_constant_came_has_the_papers_value():
     """Oracle: the paper's: nothing turned, kernels from noise; `modern` has centroids today."""
     data = json.loads(json.dumps(MODERN.to_json()))
-    del data["rotation"], data["centroids"]
-    assert Recipe.from_json(data) == replace(MODERN, rotation=0.0, centroids=False)
+    del data["rotation"], data["kmeans_init"]
+    assert Recipe.from_json(data) == replace(MODERN, rotation=0.0, kmeans_init=False)
 
 
 # Choosing
@@ -353,42 +353,44 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         ("learning_rate", "1e-3", 1e-3),
         ("epochs", "3", 3),
         ("flip", "false", False),
-        ("subtract", "channel", "channel"),
+        ("mean", "channel", "channel"),
         ("drop_at", "0.5,0.75", (0.5, 0.75)),
         ("output_stddev", "none", None),
         ("weight_decay", "0", 0.0),
         ("conv2.bias", "1", 1.0),
-        ("conv1.then", "lrn,pool,relu", ("lrn", "pool", "relu")),
+        ("conv1.post_ops", "lrn,pool,relu", ("lrn", "pool", "relu")),
         ("fc6.dropout", "0", 0.0),
     ],
 )
 def test_override_changes_what_is_given_and_nothing_else(name, text, value):
     """Oracle: the constants that differ, and the report that says who set it."""
     changed = override(CAFFE, {name: text})
-    before, after = constants(CAFFE), constants(changed)
+    before, after = hyperparameter_values(CAFFE), hyperparameter_values(changed)
     assert {key: after[key] for key in after if after[key] != before[key]} == {name: value}
-    (point,) = (point for point in paper_comparison.report(changed) if point.name == name)
-    assert point.because == ("set on the command line" if point.differs else "")
+    (point,) = (point for point in paper_comparison.compare(changed) if point.name == name)
+    assert point.rationale == ("set on the command line" if point.differs else "")
 
 
 def test_a_recipe_is_composed_in_order():
     """Oracle: the last word counts; the name tells the variants."""
-    made = compose(PAPER, ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.then = relu"])
+    made = build_recipe(
+        PAPER, ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.post_ops = relu"]
+    )
     assert (made.name, made.epochs) == ("paper+no-lrn+tanh", 4)
-    assert [conv.then for conv in made.convs[:2]] == [("relu",), ("tanh", "pool")]
+    assert [conv.post_ops for conv in made.convs[:2]] == [("relu",), ("tanh", "pool")]
 
 
 def test_variants_of_the_convolutions_may_be_combined():
     """Oracle: the paper's convolutions, left out or added by hand; their order does not matter."""
     first, second, _, _, fifth = PAPER.convs
     for variants in (["no-conv3", "no-conv4"], ["no-conv4", "no-conv3", "no-conv4"]):
-        assert compose(PAPER, variants, ()).convs == (first, second, fifth)
-    sixth = compose(PAPER, ["tanh", "sixth-conv"], ()).convs[-1]
-    assert (sixth.kernel, sixth.filters, sixth.then) == (3, 256, ("tanh",))
-    assert compose(PAPER, ["sixth-conv", "tanh"], ()).convs[-1] == sixth
-    one = compose(PAPER, ["sixth-conv", "one-tower"], ()).convs
+        assert build_recipe(PAPER, variants, ()).convs == (first, second, fifth)
+    sixth = build_recipe(PAPER, ["tanh", "sixth-conv"], ()).convs[-1]
+    assert (sixth.kernel, sixth.filters, sixth.post_ops) == (3, 256, ("tanh",))
+    assert build_recipe(PAPER, ["sixth-conv", "tanh"], ()).convs[-1] == sixth
+    one = build_recipe(PAPER, ["sixth-conv", "one-tower"], ()).convs
     assert [(conv.filters, conv.towers) for conv in one[3:]] == [(192, 1), (256, 1), (256, 1)]
-    assert compose(PAPER, ["one-tower", "sixth-conv"], ()).convs == one
+    assert build_recipe(PAPER, ["one-tower", "sixth-conv"], ()).convs == one
 
 
 @pytest.mark.parametrize(
@@ -401,16 +403,16 @@ def test_variants_of_the_convolutions_may_be_combined():
         ("momentum=-0.1", "^momentum -0.1: must be a number from 0 on$"),
         ("fc6.dropout=1", "^fc6.dropout 1: must be a number from 0 on and below 1$"),
         ("flip=yes", "^flip yes: must be one of true, false$"),
-        ("conv1.then=relu,fly", "^conv1.then relu,fly: must be one of relu, tanh, lrn"),
-        ("epoch=5", "^epoch: no such constant: choose from stored_size, "),
+        ("conv1.post_ops=relu,fly", "^conv1.post_ops relu,fly: must be one of relu, tanh, lrn"),
+        ("epoch=5", "^epoch: no such constant: choose from resize_size, "),
         ("name=x", "^name: no such constant"),
         ("fc6.kernel=3", "^fc6.kernel: no such constant: choose from units, "),
         ("conv9.bias=0", "^conv9.bias: no such layer: choose from conv1, "),
         ("epochs", "^--set epochs: write it as NAME=VALUE$"),
-        ("crop_size=300", "^crop_size 300, stored_size 256: a crop can't be larger"),
+        ("crop_size=300", "^crop_size 300, resize_size 256: a crop can't be larger"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_and_named(setting, message):
     """Oracle: the name as the user types it, and the value that came."""
     with pytest.raises(UsageError, match=message):
-        compose(PAPER, [], [setting])
+        build_recipe(PAPER, [], [setting])

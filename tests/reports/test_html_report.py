@@ -13,17 +13,17 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from helpers import QUICK, run
 from PIL import Image
-from test_training import QUICK, run
 from typer.testing import CliRunner
 
 from alexnet_cli.cli import app
 from alexnet_cli.data import splitting
 from alexnet_cli.data.store import load_image
 from alexnet_cli.inference import evaluation
-from alexnet_cli.recipes.hyperparameters import constants
+from alexnet_cli.recipes.hyperparameters import hyperparameter_values
 from alexnet_cli.recipes.presets import RECIPES
-from alexnet_cli.recipes.variants import compose
+from alexnet_cli.recipes.variants import build_recipe
 from alexnet_cli.reports import html_report
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.run_folder import RunFolder
@@ -109,7 +109,9 @@ def test_the_page_holds_the_figures_of_the_evaluation(report, written):
     low, high = report.top1_interval
     assert f"{report.ten_crop.top1:.1%}" in reader.text
     assert f"95 % interval {low:.1%} to {high:.1%}" in " ".join(reader.text.split())
-    assert len(reader.tables[""]) == 3 + 1 + 4 + 1 + len(constants(QUICK))  # epochs, costs, recipe
+    assert len(reader.tables[""]) == 3 + 1 + 4 + 1 + len(
+        hyperparameter_values(QUICK)
+    )  # epochs, costs, recipe
 
 
 def test_the_photographs_are_those_that_the_network_sees(report, written):
@@ -123,7 +125,7 @@ def test_the_photographs_are_those_that_the_network_sees(report, written):
         square = load_image(one.file, QUICK)
         expected = Image.fromarray(square).resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
         apart = np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean()
-        assert apart < 12  # of another photograph of another colour: 80 (tried)
+        assert apart < 12  # of another photograph of another color: 80 (tried)
 
 
 def test_the_kernels_are_those_of_the_first_layer(report, written):
@@ -161,22 +163,22 @@ def test_hostile_names_are_text(written):
 @pytest.mark.parametrize("variants", [(), ("no-lrn", "tanh")])
 def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variants):
     """Oracle: what the command line makes of the options is the recipe, constant by constant."""
-    recipe = compose(RECIPES["modern"], variants, settings)
-    card = replace(RunFolder(report.members[0].path).card(), recipe=recipe)
-    (command,) = html_report._train_commands(card, None, card.recipe.epochs)
+    recipe = build_recipe(RECIPES["modern"], variants, settings)
+    config = replace(RunFolder(report.members[0].path).config(), recipe=recipe)
+    (command,) = html_report._train_commands(config, None, config.recipe.epochs)
     words = shlex.split(command)
     options: dict[str, list[str]] = {}
     for option, value in zip(words[3::2], words[4::2]):
         options.setdefault(option, []).append(value)
     base = RECIPES[options["--recipe"][0]]
-    again = compose(base, options.get("--variant", ()), options.get("--set", ()))
-    assert constants(again) == constants(recipe)
+    again = build_recipe(base, options.get("--variant", ()), options.get("--set", ()))
+    assert hyperparameter_values(again) == hyperparameter_values(recipe)
 
 
 def known(report):
-    """The card of the report's run, as if its recipe were one that has a name here."""
-    card = RunFolder(report.members[0].path).card()
-    return replace(card, recipe=replace(card.recipe, name="paper"))
+    """The config of the report's run, as if its recipe were one that has a name here."""
+    config = RunFolder(report.members[0].path).config()
+    return replace(config, recipe=replace(config.recipe, name="paper"))
 
 
 @pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
@@ -186,8 +188,8 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
     (tmp_path / "one").mkdir()
     assert CliRunner().invoke(app.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
     manifest = splitting.open_data(tmp_path / "one")
-    card = known(report)
-    commands = html_report._train_commands(card, manifest, card.recipe.epochs)
+    config = known(report)
+    commands = html_report._train_commands(config, manifest, config.recipe.epochs)
     again, _ = (shlex.split(command)[1:] for command in commands)
     again[again.index("--out") + 1] = str(tmp_path / "two")
     assert CliRunner().invoke(app.app, again).exit_code == 0
@@ -197,23 +199,23 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
     ]
     assert any(f.record for f in other.files) == ("--prepare" in how)
     in_place = splitting.open_data(photographs)
-    assert len([*html_report._train_commands(card, in_place, card.recipe.epochs)]) == 1
+    assert len([*html_report._train_commands(config, in_place, config.recipe.epochs)]) == 1
 
 
 def test_the_commands_tell_of_epochs_that_were_added(report):
     """Oracle: the command by which they are added, written by hand."""
-    card = known(report)
-    first, second = html_report._train_commands(card, None, card.recipe.epochs + 2)
+    config = known(report)
+    first, second = html_report._train_commands(config, None, config.recipe.epochs + 2)
     assert first.startswith("alexnet train ")
-    assert second == f"alexnet train --resume runs/latest --epochs {card.recipe.epochs + 2}"
+    assert second == f"alexnet train --resume runs/latest --epochs {config.recipe.epochs + 2}"
 
 
 def test_a_recipe_that_this_version_does_not_know_is_not_repeated(report):
     """Oracle: no command is better than one that trains something else."""
-    card = known(report)
+    config = known(report)
     for name in ("mine", "paper+no-such"):
-        other = replace(card, recipe=replace(card.recipe, name=name))
-        assert list(html_report._train_commands(other, None, card.recipe.epochs)) == []
+        other = replace(config, recipe=replace(config.recipe, name=name))
+        assert list(html_report._train_commands(other, None, config.recipe.epochs)) == []
 
 
 def test_the_command_writes_the_page(report, tmp_path):
@@ -282,10 +284,10 @@ def test_nothing_overflows(visit, name, width, scheme):
 
 
 def _contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2.1, of two colours as CSS computes them."""
+    """The ratio of WCAG 2.1, of two colors as CSS computes them."""
 
-    def luminance(colour):
-        channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    def luminance(color):
+        channels = [int(number) / 255 for number in re.findall(r"\d+", color)[:3]]
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
@@ -297,20 +299,20 @@ def _contrast(one: str, other: str) -> float:
 def test_text_stands_out_from_its_ground(visit, scheme):
     """Oracle: WCAG 2.1's formula and its 4.5 for text (AA), of what the browser computes."""
     tab = visit("few.html", scheme=scheme)
-    colour = "getComputedStyle(document.querySelector('{}')).{}"
-    ground = tab.evaluate(colour.format("body", "backgroundColor"))
+    color = "getComputedStyle(document.querySelector('{}')).{}"
+    ground = tab.evaluate(color.format("body", "backgroundColor"))
     for selector in ("body", "p", ".bad, .good", "figcaption", ".cards dt", "footer"):
-        assert _contrast(tab.evaluate(colour.format(selector, "color")), ground) > 4.5, selector
+        assert _contrast(tab.evaluate(color.format(selector, "color")), ground) > 4.5, selector
     light = tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert light == (scheme == "light")
     # A cell whose share is all: its shade lies half transparent on the ground.
     tab.evaluate("document.querySelector('.matrix td').style.setProperty('--part', 1)")
     *shade, part = map(
-        float, re.findall(r"[\d.]+", tab.evaluate(colour.format(".matrix td", "backgroundColor")))
+        float, re.findall(r"[\d.]+", tab.evaluate(color.format(".matrix td", "backgroundColor")))
     )
     below = map(int, re.findall(r"\d+", ground))
     blended = [round(part * over + (1 - part) * under) for over, under in zip(shade, below)]
-    ink = tab.evaluate(colour.format(".matrix td", "color"))
+    ink = tab.evaluate(color.format(".matrix td", "color"))
     assert _contrast(ink, "rgb({}, {}, {})".format(*blended)) > 4.5
 
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
+from helpers import QUICK, run
 from PIL import Image
-from test_training import QUICK, run
 
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import BadFile, UsageError
 from alexnet_cli.inference import neighbors, prediction
-from alexnet_cli.inference.neighbors import TrainingImages
+from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.reports import paper_figures, plots
@@ -39,14 +39,14 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-# Neighbours (Figure 4, right)
+# Neighbors (Figure 4, right)
 
 
-def test_neighbours_are_nearest_by_fc7(trained):
+def test_neighbors_are_nearest_by_fc7(trained):
     """Oracle: fc7 in NumPy for every image, and a sort by Euclidean distance."""
     member = load_member(trained)
     weights = load_arrays(trained / "best.npz")
-    mean = member.classifier.statistics.mean_image
+    mean = member.network.statistics.mean_image
 
     def fc7(path):
         image = load_image(ImageFile(path), QUICK).astype(float) - mean
@@ -55,14 +55,14 @@ def test_neighbours_are_nearest_by_fc7(trained):
     files = member.trained_on.of("train")[::3]
     query = member.trained_on.of("val")[0].path
     distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
-    (found,) = prediction.predict([query], models=[trained], neighbours=99)
-    by_path = {near.file.path: near.distance for near in found.neighbours}
-    assert len(found.neighbours) == 33
+    (found,) = prediction.predict([query], models=[trained], neighbors=99)
+    by_path = {near.file.path: near.distance for near in found.neighbors}
+    assert len(found.neighbors) == 33
     for path, distance in distances.items():
         assert by_path[path] == pytest.approx(distance, rel=1e-3, abs=1e-3)
-    order = [near.distance for near in found.neighbours]
+    order = [near.distance for near in found.neighbors]
     assert order == sorted(order)
-    assert all(near.file.path.parent.name == near.file.label for near in found.neighbours)
+    assert all(near.file.path.parent.name == near.file.label for near in found.neighbors)
 
 
 def test_a_training_image_is_its_own_nearest(trained):
@@ -71,11 +71,11 @@ def test_a_training_image_is_its_own_nearest(trained):
     member = load_member(trained)
     for number in range(2):
         told = []
-        training = TrainingImages(member, lambda done, total, told=told: told.append(done))
+        training = FeatureIndex(member, lambda done, total, told=told: told.append(done))
         assert bool(told) == (number == 0)  # the second time they come from the run folder
         file = training.files[7]
-        crop = member.classifier.cropper()(load_image(file, QUICK))
-        (features,) = member.classifier.features([crop])
+        crop = member.network.cropper()(load_image(file, QUICK))
+        (features,) = member.network.features([crop])
         nearest = training.nearest(features, 3)
         assert nearest[0].file == file
         assert nearest[0].distance < 0.2 * nearest[1].distance
@@ -85,19 +85,19 @@ def test_of_very_many_training_images_a_sample_is_searched(trained, monkeypatch)
     """Oracle: 33 images, at most 10: every fourth, 9 of them."""
     monkeypatch.setattr("alexnet_cli.inference.neighbors.MOST", 10)
     member = load_member(trained)
-    training = TrainingImages(member)
+    training = FeatureIndex(member)
     assert training.files == member.trained_on.of("train")[::4]
     assert training.features.shape == (9, 32)
 
 
-def test_neighbours_of_two_models_are_refused(trained, photographs):
-    with pytest.raises(UsageError, match="--neighbours: works with one --model"):
-        list(prediction.predict([photographs], models=[trained, trained], neighbours=1))
+def test_neighbors_of_two_models_are_refused(trained, photographs):
+    with pytest.raises(UsageError, match="--neighbors: works with one --model"):
+        list(prediction.predict([photographs], models=[trained, trained], neighbors=1))
 
 
 def test_training_images_that_are_gone_are_passed_over(trained, photographs):
     """Oracle: the order with all of them, without the one that is gone since, or was before."""
-    training = TrainingImages(load_member(trained))
+    training = FeatureIndex(load_member(trained))
     query = training.features[0]
     before = training.nearest(query, 9)
     gone = replace(before[1].file, path=photographs / "gone.png")
@@ -122,32 +122,32 @@ def test_features_are_kept_though_an_image_was_gone(trained, tmp_path, monkeypat
         return read(file, recipe)
 
     monkeypatch.setattr(neighbors, "load_image", load_others)
-    query = TrainingImages(member).features[1]
-    monkeypatch.setattr(TrainingImages, "_compute", None)
-    near = TrainingImages(member).nearest(query, 99)
+    query = FeatureIndex(member).features[1]
+    monkeypatch.setattr(FeatureIndex, "_compute", None)
+    near = FeatureIndex(member).nearest(query, 99)
     assert len(near) == len(member.trained_on.of("train")) - 1
-    assert lost not in [neighbour.file for neighbour in near]
+    assert lost not in [neighbor.file for neighbor in near]
 
 
-def test_a_run_that_can_not_be_written_to_has_neighbours_too(trained, tmp_path, monkeypatch):
+def test_a_run_that_can_not_be_written_to_has_neighbors_too(trained, tmp_path, monkeypatch):
     """Oracle: those that a run which can be written to has."""
     copy = tmp_path / "run"
     shutil.copytree(trained, copy)
     (copy / "fc7.npz").unlink(missing_ok=True)
-    expected = TrainingImages(load_member(trained))
+    expected = FeatureIndex(load_member(trained))
 
     def refuse(source, target):
         raise OSError(errno.EROFS, "Read-only file system", target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    training = TrainingImages(load_member(copy))
+    training = FeatureIndex(load_member(copy))
     np.testing.assert_allclose(training.features, expected.features, rtol=2e-3, atol=1e-3)
 
 
-def test_neighbours_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, monkeypatch):
+def test_neighbors_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, monkeypatch):
     """Oracle: the width of the picture, with all six, and with none."""
     paper_figures.draw([trained], tmp_path)
-    whole = pixels(tmp_path / "neighbours.png").shape[1]
+    whole = pixels(tmp_path / "neighbors.png").shape[1]
 
     def load_others(file, recipe):
         if file.split == "train":
@@ -156,30 +156,30 @@ def test_neighbours_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, mo
 
     monkeypatch.setattr(paper_figures, "load_image", load_others)
     paper_figures.draw([trained], tmp_path)
-    assert pixels(tmp_path / "neighbours.png").shape[1] < whole / 3
+    assert pixels(tmp_path / "neighbors.png").shape[1] < whole / 3
 
 
 # Kernels (Figure 3)
 
 
-def test_colour_selectivity_by_hand():
+def test_color_selectivity_by_hand():
     """Oracle: gray has none; channels that cancel out have all; red alone has 2/3."""
     gray = np.ones((2, 2, 3)) * RANDOM.normal(size=(2, 2, 1))
     opposed = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 1.0, -2.0])
     red = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 0.0, 0.0])
     kernels = np.stack([gray, opposed, red, np.zeros((2, 2, 3))], axis=-1)
-    np.testing.assert_allclose(plots.colour_selectivity(kernels), [0, 1, 2 / 3, 0], atol=1e-12)
+    np.testing.assert_allclose(plots.color_selectivity(kernels), [0, 1, 2 / 3, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("coloured", [False, True])
-def test_kernels_show_the_colours_that_they_have(tmp_path, coloured):
+@pytest.mark.parametrize("colored", [False, True])
+def test_kernels_show_the_colors_that_they_have(tmp_path, colored):
     """Oracle: gray kernels leave the picture gray but for the bars of the histogram."""
     kernels = RANDOM.normal(size=(11, 11, 1, 96)) * np.ones((1, 1, 3, 1))
-    if coloured:
+    if colored:
         kernels[..., 0, :] = 0
     plots.draw_kernels(kernels, 2, tmp_path / "kernels.png")
     left = pixels(tmp_path / "kernels.png")[:, :900]
-    assert (np.ptp(left, axis=2).max() > 100) == coloured
+    assert (np.ptp(left, axis=2).max() > 100) == colored
     dark_rows = (left < 250).any(axis=(1, 2))
     assert dark_rows.mean() > 0.5
 
@@ -191,7 +191,7 @@ def test_all_figures_of_a_run(trained, photographs, tmp_path):
     """Oracle: names and order of the pictures; each has content; one folder as asked for."""
     tanh = run(photographs, tmp_path / "runs", replace(vary(QUICK, "tanh"), epochs=1)).run
     alone = paper_figures.draw([trained])
-    assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbours.png"]
+    assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbors.png"]
     assert {path.parent for path in alone} == {trained / "figures"}
     both = paper_figures.draw([trained, tanh], tmp_path / "pictures")
     assert next(path.name for path in both) == "training-error.png"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import QUICK, run
+from helpers import QUICK, run
 
 from alexnet_cli.data.images import open_rgb
 from alexnet_cli.data.manifest import MANIFEST
@@ -85,50 +85,53 @@ def assert_refused(path, match, readers=READERS):
         assert time.monotonic() - began < 5, name
 
 
-# model.json
+# config.json
 
 
 def _constant(**values):
-    return lambda card: card["recipe"].update(values)
+    return lambda config: config["recipe"].update(values)
 
 
 def _dense(**values):
-    return lambda card: [layer.update(values) for layer in card["recipe"]["dense"]]
+    return lambda config: [layer.update(values) for layer in config["recipe"]["dense"]]
 
 
 def _conv(**values):
-    return lambda card: card["recipe"]["convs"][1].update(values)
+    return lambda config: config["recipe"]["convs"][1].update(values)
 
 
 CARDS = {
     "a giant layer": (_dense(units=999_999_999), "units must be a whole number above 0 and below"),
     "many wide layers": (_dense(units=900_000), r"network of .* weights; at most 500,000,000"),
-    "a giant crop": (_constant(crop_size=4000, stored_size=4096), "outputs for an image; at most"),
-    "a giant image": (_constant(stored_size=10**6), "stored_size must be .* below 4,097"),
+    "a giant crop": (_constant(crop_size=4000, resize_size=4096), "outputs for an image; at most"),
+    "a giant image": (_constant(resize_size=10**6), "resize_size must be .* below 4,097"),
     "a crop beyond the image": (_constant(crop_size=200), "can't be larger than what it is cut"),
     "a giant number": (_constant(batch_size=10**30), r"batch_size: expected int"),
     "many layers": (
-        lambda card: card["recipe"]["convs"][1].update(then=["relu"] * 10**4),
+        lambda config: config["recipe"]["convs"][1].update(post_ops=["relu"] * 10**4),
         "layers; at most 100",
     ),
     "many towers": (_conv(towers=12_000, filters=12_000), "towers must be .* below 100"),
     "a window of a million": (_constant(lrn_n=10**6 - 1), "lrn_n must be .* below 100"),
     "nothing left": (_constant(pool_size=70), "nothing is left to slide over"),
     "many classes": (
-        lambda card: (_dense(units=9000)(card), card.update(classes=list(map(str, range(60_000))))),
+        lambda config: (
+            _dense(units=9000)(config),
+            config.update(classes=list(map(str, range(60_000)))),
+        ),
         "network of .* weights; at most",
     ),
     "a bool for a number": (_constant(epochs=True), "epochs: expected int"),
     "text for a number": (_constant(momentum="0.9"), "momentum: expected float"),
-    "an unknown step": (_conv(then=["exec"]), "then must be one of"),
+    "an unknown step": (_conv(post_ops=["exec"]), "then must be one of"),
     "a path as name": (_constant(name="../../../tmp/x"), "name can't be part of a folder"),
-    "an unknown precision": (lambda card: card.update(precision="int8"), "precision must be"),
-    "a negative seed": (lambda card: card.update(seed=-1), "seed not negative"),
-    "no classes": (lambda card: card.update(classes=[]), "classes must be different names"),
-    "the same class twice": (lambda card: card.update(classes=["a", "a"]), "different names"),
-    "a class that is a number": (lambda card: card.update(classes=[1]), "expected str"),
-    "data that is a number": (lambda card: card.update(data=3), "data: expected str"),
-    "other classes": (lambda card: card.update(classes=["a", "b", "c"]), "has other classes"),
+    "an unknown precision": (lambda config: config.update(precision="int8"), "precision must be"),
+    "a negative seed": (lambda config: config.update(seed=-1), "seed not negative"),
+    "no classes": (lambda config: config.update(classes=[]), "classes must be different names"),
+    "the same class twice": (lambda config: config.update(classes=["a", "a"]), "different names"),
+    "a class that is a number": (lambda config: config.update(classes=[1]), "expected str"),
+    "data that is a number": (lambda config: config.update(data=3), "data: expected str"),
+    "other classes": (lambda config: config.update(classes=["a", "b", "c"]), "has other classes"),
 }
 
 
@@ -137,9 +140,9 @@ CARDS = {
 def test_a_card_that_asks_for_too_much_or_for_nonsense_is_refused(sent, attack):
     """Oracle: our own error with the constant's name; a limit of memory and of seconds."""
     change, match = CARDS[attack]
-    card = json.loads((sent / "model.json").read_text())
-    change(card)
-    (sent / "model.json").write_text(json.dumps(card))
+    config = json.loads((sent / "config.json").read_text())
+    change(config)
+    (sent / "config.json").write_text(json.dumps(config))
     only_data = attack == "other classes"
     assert_refused(sent, match, ("evaluate", "resume") if only_data else READERS)
 
@@ -158,8 +161,8 @@ TEXTS = {
 @pytest.mark.parametrize("attack", TEXTS)
 def test_json_that_is_a_trap_is_refused(sent, attack):
     text, match = TEXTS[attack]
-    (sent / "model.json").write_bytes(text)
-    assert_refused(sent, f"model.json: can't be read: .*{match}")
+    (sent / "config.json").write_bytes(text)
+    assert_refused(sent, f"config.json: can't be read: .*{match}")
 
 
 # Arrays
@@ -332,7 +335,7 @@ def test_an_image_that_never_ends_is_refused(tmp_path):
 # Checksums
 
 
-@pytest.mark.parametrize("name", ["model.json", MANIFEST])
+@pytest.mark.parametrize("name", ["config.json", MANIFEST])
 def test_a_flipped_bit_in_text_is_noticed_before_it_is_read(trained, tmp_path, name):
     """Law: SHA-256; the damaged byte is one that leaves the text sound, a digit."""
     copy = Path(shutil.copytree(trained, tmp_path / "run"))

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_cli.runs.metrics import (
     ClassScore,
-    Refusal,
+    SelectiveAccuracy,
     confusion_matrix,
     most_confused,
     most_doubtful,
@@ -226,4 +226,4 @@ def test_the_most_doubtful_come_first():
 )
 def test_what_refusing_costs(below, n_refused, n_right, top1):
     """Oracle: by hand; right are image 1, with 0.8, and image 3, with 0.5."""
-    assert refuse(TRUTH, SURE, below) == Refusal(below, 5, n_refused, n_right, top1)
+    assert refuse(TRUTH, SURE, below) == SelectiveAccuracy(below, 5, n_refused, n_right, top1)

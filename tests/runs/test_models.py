@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import reference
 from conftest import TINY
+from helpers import QUICK, run
 from PIL import Image
-from test_training import QUICK, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import evaluation, prediction
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 from alexnet_cli.network.caffe_weights import MEAN, read_caffe
 from alexnet_cli.network.keras_network import read_weights
 from alexnet_cli.recipes.presets import CAFFE
@@ -35,7 +35,7 @@ def members(photographs, tmp_path_factory):
     data, out = folder / "data", folder / "runs"
     splitting.write(splitting.plan(scanning.scan(photographs)), data)
     short = replace(QUICK, epochs=2)
-    small = replace(short, stored_size=64, crop_size=64, squash=True)
+    small = replace(short, resize_size=64, crop_size=64, stretch=True)
     return [
         run(data, out, short, seed=0).run,
         run(data, out, short, seed=1).run,
@@ -94,12 +94,12 @@ def test_training_starts_from_the_weights_of_a_run(members, photographs, tmp_pat
     still = replace(QUICK, epochs=1, learning_rate=1e-30)
     told = []
 
-    class Hear(Listener):
-        def started(self, plan):
-            told.append(plan.adopted)
+    class Hear(Callback):
+        def on_train_begin(self, plan):
+            told.append(plan.transferred)
 
     initial = read_weights(members[0])
-    after = run(photographs, tmp_path, still, initial=initial, seed=5, listener=Hear())
+    after = run(photographs, tmp_path, still, initial=initial, seed=5, callback=Hear())
     fresh = run(photographs, tmp_path, still, seed=5)
     found, drawn = (load_arrays(r.run / "last.npz") for r in (after, fresh))
     origin = load_arrays(members[0] / "best.npz")
@@ -199,7 +199,7 @@ def caffe_probabilities(layers, rgb):
 
 
 def test_caffes_network_of_full_size(tmp_path):
-    """Oracle: Caffe's arithmetic in NumPy on the centre 227×227 of a photograph of 256×256."""
+    """Oracle: Caffe's arithmetic in NumPy on the center 227×227 of a photograph of 256×256."""
     layers = random_layers(SHAPES)
     path = save(tmp_path / "bvlc_alexnet.npy", converted(layers))
     pixels = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -219,7 +219,7 @@ def test_caffes_network_of_full_size(tmp_path):
 
 NARROW = replace(
     CAFFE,
-    stored_size=72,
+    resize_size=72,
     crop_size=67,
     convs=tuple(replace(a, filters=b.filters) for a, b in zip(CAFFE.convs, TINY.convs)),
     dense=tuple(replace(layer, units=16) for layer in CAFFE.dense),
@@ -314,7 +314,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content):
         read_caffe(tmp_path / "x.npy")
 
 
-def test_towers_and_colours_of_caffes_weights(tmp_path):
+def test_towers_and_colors_of_caffes_weights(tmp_path):
     """Oracle: Caffe's own kernels by hand: RGB for BGR, the second half for the second tower."""
     layers = random_layers(NARROW_SHAPES)
     arrays = read_caffe(save(tmp_path / "bvlc.npy", layers), NARROW)

@@ -26,7 +26,7 @@ from alexnet_cli.data.store import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER
 from alexnet_cli.runs.metrics import EpochRow
-from alexnet_cli.runs.run_folder import Card, RunFolder
+from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
 from alexnet_cli.system.atomic_files import atomic_write
 
@@ -40,22 +40,22 @@ ARRAYS = {
 }
 EMPTY = Manifest(Path("/data"), Path("/data"), 0, 0.1, 0, ("a", "b"), (), (), 0)
 NOTES = {"epoch": 3, "name": "Zürich ✓", "history": [[1, 0.1], []], "none": None}
-NEEDED = ("model.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz")
+NEEDED = ("config.json", "statistics.npz", "manifest.jsonl", "best.npz", "last.npz")
 
 
 def bits(arrays):
     return {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in arrays.items()}
 
 
-def card(recipe=TINY):
+def config(recipe=TINY):
     versions = {"alexnet": "1", "x": "2"}
-    return Card(recipe, ("käse", "a b", "1"), 7, "float32", "/data/ü", versions, "runs/other")
+    return RunConfig(recipe, ("käse", "a b", "1"), 7, "float32", "/data/ü", versions, "runs/other")
 
 
 @pytest.fixture
 def run(tmp_path):
     statistics = Statistics(np.full((72, 72, 3), 0.5, np.float32), np.eye(3) / 7)
-    return RunFolder.create(tmp_path / "runs", card(), statistics, EMPTY)
+    return RunFolder.create(tmp_path / "runs", config(), statistics, EMPTY)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_object_arrays_are_not_saved_either(tmp_path):
 def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
     """Oracle: counting; of four runs within some milliseconds, two or more share a second."""
     statistics = run.statistics(TINY)
-    others = [RunFolder.create(run.path.parent, card(), statistics, EMPTY) for _ in range(3)]
+    others = [RunFolder.create(run.path.parent, config(), statistics, EMPTY) for _ in range(3)]
     assert len({run.path, *(other.path for other in others)}) == 4
     assert {p.name for p in run.path.parent.iterdir()} == {r.path.name for r in [run, *others]}
     assert all(r.path.name.split("-tiny")[1] in ("", "-2", "-3", "-4") for r in others)
@@ -244,7 +244,7 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
 
 def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
     """Oracle: the link's text is the bare name, so it holds after the folder moved."""
-    other = RunFolder.create(run.path.parent, card(), run.statistics(TINY), EMPTY)
+    other = RunFolder.create(run.path.parent, config(), run.statistics(TINY), EMPTY)
     for newest in (run, other):
         newest.become_latest()
         assert os.readlink(run.path.parent / "latest") == newest.path.name
@@ -262,7 +262,7 @@ def test_a_folder_in_the_place_of_latest_is_left_alone(tmp_path):
     (tmp_path / "latest" / "mine").write_text("x")
     statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
     with pytest.raises(AlexNetError, match="latest: must be ours"):
-        RunFolder.create(tmp_path, card(), statistics, EMPTY)
+        RunFolder.create(tmp_path, config(), statistics, EMPTY)
     assert [p.name for p in tmp_path.rglob("*")] == ["latest", "mine"]
 
 
@@ -271,17 +271,17 @@ def test_runs_that_begin_together_get_folders_of_their_own_and_latest_leads_to_o
     statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
     with ThreadPoolExecutor(8) as pool:
         begin = [
-            pool.submit(RunFolder.create, tmp_path, card(), statistics, EMPTY) for _ in range(8)
+            pool.submit(RunFolder.create, tmp_path, config(), statistics, EMPTY) for _ in range(8)
         ]
         runs = [future.result() for future in begin]
         assert len({run.path for run in runs}) == 8
-        assert all(run.card() == card() for run in runs)
+        assert all(run.config() == config() for run in runs)
         runs[0].become_latest()
         changes = [
             pool.submit(lambda run=run: [run.become_latest() for _ in range(12)]) for run in runs
         ]
         while not all(change.done() for change in changes):
-            assert (tmp_path / "latest" / "model.json").is_file()
+            assert (tmp_path / "latest" / "config.json").is_file()
         for change in changes:
             change.result()
 
@@ -292,8 +292,8 @@ def test_find_names_what_is_missing(run):
         RunFolder.find(None, run.path.parent)
     with pytest.raises(AlexNetError, match=r"runs/absent: no such run folder"):
         RunFolder.find(run.path.parent / "absent")
-    with pytest.raises(AlexNetError, match=r"model\.json: no such run folder"):
-        RunFolder.find(run.path / "model.json")
+    with pytest.raises(AlexNetError, match=r"config\.json: no such run folder"):
+        RunFolder.find(run.path / "config.json")
     for name in NEEDED:
         (run.path / name).touch()
     assert RunFolder.find(run.path).path == run.path
@@ -307,10 +307,10 @@ def test_find_names_what_is_missing(run):
 @pytest.mark.parametrize("recipe", [PAPER, NOTEBOOK, TINY], ids=lambda recipe: recipe.name)
 def test_card_and_statistics_come_back_equal(run, recipe):
     """Oracle: equality of frozen data classes, and of arrays bit for bit."""
-    size = recipe.stored_size
+    size = recipe.resize_size
     statistics = Statistics(np.full((size, size, 3), 1 / 3, np.float32), np.eye(3) / 7)
-    again = RunFolder(RunFolder.create(run.path.parent, card(recipe), statistics, EMPTY).path)
-    assert again.card() == card(recipe)
+    again = RunFolder(RunFolder.create(run.path.parent, config(recipe), statistics, EMPTY).path)
+    assert again.config() == config(recipe)
     assert bits(vars(again.statistics(recipe))) == bits(vars(statistics))
 
 
@@ -336,7 +336,7 @@ DAMAGE = {
     "recipe is a list": lambda text: json.dumps({**json.loads(text), "recipe": []}),
     "convs is a number": lambda text: json.dumps({**json.loads(text), "recipe": {"convs": 1}}),
     "classes is null": lambda text: json.dumps({**json.loads(text), "classes": None}),
-    **{f"no {field.name}": _without(field.name) for field in fields(Card)},
+    **{f"no {field.name}": _without(field.name) for field in fields(RunConfig)},
     "no format": _without("format"),
 }
 
@@ -344,11 +344,11 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_card_is_refused(run, damage):
     """Oracle: the error names the file, or the recipe as the part that can't be read."""
-    path = run.path / "model.json"
+    path = run.path / "config.json"
     content = DAMAGE[damage](path.read_text())
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AlexNetError, match=r"model\.json|the recipe can't be read"):
-        run.card()
+    with pytest.raises(AlexNetError, match=r"config\.json|the recipe can't be read"):
+        run.config()
 
 
 def test_history_reads_back_as_written(run):

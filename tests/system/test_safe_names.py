@@ -81,7 +81,7 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
         ("split", "source", "--val", 0.25),
         ("train", "--recipe", "tiny"),
         ("evaluate", "--json", "scores.json"),
-        ("predict", "source", "--top", 12, "--neighbours", 1),
+        ("predict", "source", "--top", 12, "--neighbors", 1),
         ("figures",),
     ):
         code, out, err = alexnet(*command)
@@ -91,7 +91,7 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
             assert all(name in out for name in shown), command
     assert sorted(json.loads(Path("scores.json").read_text())["classes"]) == sorted(NAMES)
     run = Path("runs/latest")
-    for picture in ("confusion.png", "neighbours.png", "figures/predictions.png"):
+    for picture in ("confusion.png", "neighbors.png", "figures/predictions.png"):
         Image.open(run / picture).verify()
     assert alexnet("recipes", run.resolve())[0] == 0
     _, out, _ = alexnet("predict", "source", "--json")
@@ -102,7 +102,7 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
     rows = list(csv.reader(io.StringIO(out)))
     assert len(rows) == 1 + 48 * 12
     assert {len(row) for row in rows} == {4}
-    assert {row[2] for row in rows[1:]} == {safe_names.for_csv(name) for name in NAMES}
+    assert {row[2] for row in rows[1:]} == {safe_names.csv_safe(name) for name in NAMES}
     assert not any(
         cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row
     )
@@ -117,9 +117,9 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
 def test_a_report_has_as_many_rows_and_cells_whatever_the_words():
     """Oracle: the report of the same recipe with tame words, line for line."""
     bad = "a|b\n\x1b[2J<script>"
-    because = {**presets.PAPER.because, "bias": bad}
+    because = {**presets.PAPER.rationale, "bias": bad}
     found = paper_comparison.as_markdown(
-        replace(presets.PAPER, because=because, summary=bad), [Finding("flat", 1, bad, bad)]
+        replace(presets.PAPER, rationale=because, summary=bad), [Finding("flat", 1, bad, bad)]
     )
     tame = paper_comparison.as_markdown(presets.PAPER, [Finding("flat", 1, "x", "y")])
     assert_harmless(found)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_training import QUICK, run
+from helpers import QUICK, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import evaluation
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 from alexnet_cli.network.architecture import build_alexnet, step_bytes
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs import run_folder
@@ -21,22 +21,22 @@ from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 
 
-class Ear(Listener):
+class Ear(Callback):
     """Keeps what it hears."""
 
     def __init__(self):
         self.rejected, self.plan = [], None
 
-    def left_out(self, rejected):
+    def on_image_rejected(self, rejected):
         self.rejected.append(rejected)
 
-    def started(self, plan):
+    def on_train_begin(self, plan):
         self.plan = plan
 
 
-def resume(path, listener=None, epochs=5):
+def resume(path, callback=None, epochs=5):
     return start_and_resume.resume(
-        path, devices=choose_devices(0), epochs=epochs, listener=listener
+        path, devices=choose_devices(0), epochs=epochs, callback=callback
     )
 
 
@@ -49,12 +49,12 @@ def data(photographs, tmp_path):
 
 
 def test_photographs_gone_bad_since_the_split_are_named_left_out_and_counted(data, tmp_path):
-    """Oracle: 33 and 3 images by the manifest, less the one of each that was spoilt."""
+    """Oracle: 33 and 3 images by the manifest, less the one of each that was spoiled."""
     train, val = (sorted((data / split).rglob("*.png"))[1] for split in ("train", "val"))
     train.write_bytes(train.read_bytes()[:500])
     val.unlink()
     ear = Ear()
-    report = run(data, tmp_path / "runs", replace(QUICK, epochs=2), listener=ear)
+    report = run(data, tmp_path / "runs", replace(QUICK, epochs=2), callback=ear)
     assert {rejected.path for rejected in ear.rejected} == {train, val}
     assert (report.best.train.n, report.best.val.n) == (32, 2)
     metrics = json.loads((report.run / "metrics.json").read_text())
@@ -109,12 +109,12 @@ def scan_again(photographs):
 
 @pytest.mark.parametrize(("key", "value"), [("momentum", 0.8), ("classes", ["blue", "green", "x"])])
 def test_an_edited_recipe_or_class_is_named(begun, key, value):
-    path = begun / "model.json"
-    card = json.loads(path.read_text())
-    (card if key in card else card["recipe"])[key] = value
-    path.write_text(json.dumps(card))
+    path = begun / "config.json"
+    config = json.loads(path.read_text())
+    (config if key in config else config["recipe"])[key] = value
+    path.write_text(json.dumps(config))
     with pytest.raises(
-        AlexNetError, match=r"model\.json: is damaged or was changed since the run b"
+        AlexNetError, match=r"config\.json: is damaged or was changed since the run b"
     ):
         resume(begun)
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import assert_same_run
+from helpers import assert_same_run
 
 from alexnet_cli.errors import UsageError
 from alexnet_cli.runs.weights_file import load_arrays
-from alexnet_cli.training.cluster import Cluster, PeerMissing, find_cluster, meet
+from alexnet_cli.training.cluster import Cluster, WorkerMissing, find_cluster, wait_for_workers
 
 THREE = ("a:1", "b:2", "c:3")
 
@@ -120,8 +120,8 @@ def meet_in_threads(workers, indices, wait_seconds):
 
     def arrive(index):
         try:
-            meet(Cluster(workers, index), wait_seconds)
-        except PeerMissing as error:
+            wait_for_workers(Cluster(workers, index), wait_seconds)
+        except WorkerMissing as error:
             raised[index] = str(error)
 
     threads = [threading.Thread(target=arrive, args=(index,)) for index in indices]
@@ -149,7 +149,7 @@ def test_who_is_missing_is_named_to_all(present, missing):
     raised = meet_in_threads(workers, present, 1.5)
     assert raised.keys() == set(present)
     assert all(text.endswith(workers[missing]) for text in raised.values())
-    assert PeerMissing.exit_code == 69
+    assert WorkerMissing.exit_code == 69
 
 
 def test_a_stranger_does_not_count():
@@ -174,7 +174,7 @@ TINY_NETWORK = [
     "--recipe",
     "paper",  # its rate does not depend on the length of the run
     "--set",
-    "stored_size=72",
+    "resize_size=72",
     "--set",
     "crop_size=64",
     "--set",
@@ -257,7 +257,7 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(photographs, tmp
 
     The first finds the kernels that all start from.
     """
-    options = ("--epochs", 2, "--variant", "no-dropout", "--set", "centroids=true")
+    options = ("--epochs", 2, "--variant", "no-dropout", "--set", "kmeans_init=true")
     states, metrics = {}, {}
     outs = {count: tmp_path / str(count) for count in (1, 2, 3)}
     jobs = {n: start_training(n, photographs, out, *options) for n, out in outs.items()}

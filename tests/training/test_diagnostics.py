@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import QUICK, run
 from PIL import Image
-from test_training import QUICK, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs import metrics
@@ -20,7 +20,7 @@ from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.training import diagnostics, start_and_resume
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.training.diagnostics import Finding, Vitals
+from alexnet_cli.training.diagnostics import EpochDiagnostics, Finding
 
 LN3 = 1.0986
 
@@ -37,7 +37,7 @@ def vitals(**changes):
         "predicted": {"blue": 10, "green": 12, "red": 9},
         "dead": {"relu1": 0.0, "fc7": 0.1},
     }
-    return Vitals(**{**healthy, **changes})
+    return EpochDiagnostics(**{**healthy, **changes})
 
 
 def test_a_batch_of_one_image_is_no_explosion():
@@ -109,11 +109,11 @@ def test_the_remedy_fits_the_recipe():
 # Real runs
 
 
-class _Hear(Listener):
+class _Hear(Callback):
     def __init__(self):
         self.findings: list[Finding] = []
 
-    def found(self, finding):
+    def on_finding(self, finding):
         self.findings.append(finding)
 
 
@@ -125,7 +125,7 @@ def test_the_papers_biases_of_1_are_found_and_reported(photographs, tmp_path):
     literal = vary(recipe, "biases-1")
     data = tmp_path / "data"
     splitting.write(splitting.plan(scanning.scan(photographs), val=0.3), data)
-    report = run(data, tmp_path / "runs", literal, listener=ears)
+    report = run(data, tmp_path / "runs", literal, callback=ears)
     told = {finding.kind: finding for finding in ears.findings}
     assert {"exploded", "dead", "flat", "one class"} <= told.keys()
     assert "fc7" in told["dead"].evidence
@@ -135,7 +135,7 @@ def test_the_papers_biases_of_1_are_found_and_reported(photographs, tmp_path):
     text = (report.run / "report.md").read_text()
     assert all(finding.evidence in text for finding in ears.findings)
     ears.findings.clear()
-    start_and_resume.resume(report.run, devices=choose_devices(0), epochs=13, listener=ears)
+    start_and_resume.resume(report.run, devices=choose_devices(0), epochs=13, callback=ears)
     assert ears.findings == []  # told once, also over an interruption
 
 
@@ -161,7 +161,7 @@ def test_unequal_classes_are_told_and_balance_keeps_the_rare_one(photographs, tm
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     ears = _Hear()
-    report = run(source, tmp_path / "runs", replace(QUICK, epochs=1), listener=ears)
+    report = run(source, tmp_path / "runs", replace(QUICK, epochs=1), callback=ears)
     assert [finding.kind for finding in report.findings] == ["unequal"]
     assert ears.findings == list(report.findings)
     assert "red 1" in ears.findings[0].evidence
@@ -187,28 +187,28 @@ def test_the_best_guess_without_a_look_is_the_entropy_of_the_mean_target():
 
 
 def test_a_healthy_run_stays_silent(photographs, tmp_path):
-    """Oracle: a run that learns its colours."""
+    """Oracle: a run that learns its colors."""
     ears = _Hear()
-    report = run(photographs, tmp_path, replace(QUICK, epochs=8), listener=ears)
+    report = run(photographs, tmp_path, replace(QUICK, epochs=8), callback=ears)
     assert report.best.val.top1 == 1.0
     assert ears.findings == []
     assert "Nothing was found" in (report.run / "report.md").read_text()
 
 
 def test_a_run_that_learns_labels_by_heart_has_turned(tmp_path):
-    """Oracle: labels drawn at random, which can be learnt and never guessed."""
+    """Oracle: labels drawn at random, which can be learned and never guessed."""
     random = np.random.default_rng(0)
     for name in "abc":
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(6):
-            colour = random.integers(0, 256, 3)
-            image = Image.fromarray(np.full((80, 80, 3), colour, np.uint8))
+            color = random.integers(0, 256, 3)
+            image = Image.fromarray(np.full((80, 80, 3), color, np.uint8))
             image.save(tmp_path / "data" / name / f"{number}.png")
     dense = tuple(replace(layer, dropout=0.0) for layer in QUICK.dense)
-    recipe = replace(QUICK, dense=dense, colour_noise=0.0, crop_size=72, rate_drops=0)
+    recipe = replace(QUICK, dense=dense, color_noise=0.0, crop_size=72, rate_drops=0)
     recipe = replace(recipe, learning_rate=0.003, epochs=30)
     ears = _Hear()
-    run(tmp_path / "data", tmp_path / "runs", recipe, listener=ears)
+    run(tmp_path / "data", tmp_path / "runs", recipe, callback=ears)
     (turned,) = (finding for finding in ears.findings if finding.kind == "turned")
     assert "while the training loss fell" in turned.evidence
     assert "more photographs" in turned.remedy
@@ -223,7 +223,7 @@ def test_dead_units_are_counted_by_layer(photographs, tmp_path):
     """Oracle: biases by hand that no input overcomes, in half of fc6 and a quarter of conv3."""
     from alexnet_cli.data.store import Statistics
     from alexnet_cli.network.architecture import build_alexnet
-    from alexnet_cli.network.keras_network import Classifier
+    from alexnet_cli.network.keras_network import KerasNetwork
 
     model = build_alexnet(QUICK, 3, seed=0)
     for name, share in (("fc6", 2), ("conv3", 4)):
@@ -233,7 +233,7 @@ def test_dead_units_are_counted_by_layer(photographs, tmp_path):
         layer.bias.assign(bias)
     zeros = Statistics(np.zeros((72, 72, 3), np.float32), np.eye(3))
     crops = np.random.default_rng(0).normal(0, 1, (4, 1, 64, 64, 3)).astype(np.float32)
-    dead = Classifier(model, QUICK, zeros).dead_units(list(crops))
+    dead = KerasNetwork(model, QUICK, zeros).dead_units(list(crops))
     assert dead["fc6"] == 0.5
     assert dead["relu3"] == 0.25
     assert dead.keys() == {*(f"relu{number}" for number in range(1, 6)), "fc6", "fc7"}

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_training import QUICK, assert_same_run, run
+from helpers import QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import Listener
+from alexnet_cli.inference.results import Callback
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
@@ -27,7 +27,7 @@ from alexnet_cli.training.devices import choose_devices
 
 PLAIN = replace(  # compiles sooner
     QUICK,
-    convs=tuple(replace(c, then=("relu", "pool")) for c in (*QUICK.convs[:2], QUICK.convs[4])),
+    convs=tuple(replace(c, post_ops=("relu", "pool")) for c in (*QUICK.convs[:2], QUICK.convs[4])),
     learning_rate=3e-4,
     epochs=3,
 )
@@ -126,13 +126,13 @@ def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
     metrics = tmp_path / "run" / "metrics.json"
     old = json.loads(metrics.read_text())
 
-    class Stop(Listener):
-        def scoring(self, done, total):
+    class StopRequest(Callback):
+        def on_score_progress(self, done, total):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="Epoch 4 is safe; continue with") as stopped:
         start_and_resume.resume(
-            tmp_path / "run", devices=choose_devices(0), epochs=4, listener=Stop()
+            tmp_path / "run", devices=choose_devices(0), epochs=4, callback=StopRequest()
         )
     assert stopped.value.exit_code == 143
     assert not metrics.exists()

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY, paint
-from test_training import run
+from helpers import run
 
 from alexnet_cli.data import splitting
-from alexnet_cli.data.store import ImageStore, measure
+from alexnet_cli.data.store import ImageStore, compute_statistics
 from alexnet_cli.network.architecture import build_alexnet
-from alexnet_cli.network.keras_network import Classifier, get_weights, read_weights
+from alexnet_cli.network.keras_network import KerasNetwork, get_weights, read_weights
 from alexnet_cli.recipes.hyperparameters import Conv
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training import kmeans_init, start_and_resume
@@ -90,11 +90,11 @@ def started(folder, recipe=TINY, seed=0):
     """A network with noise, one with centroids, and the crops of all its images."""
     files = splitting.open_data(folder).of("train")
     store = ImageStore(files, recipe, folder)
-    classifiers = []
+    networks = []
     for _ in range(2):
         model = build_alexnet(recipe, 3, seed=seed)
-        classifiers.append(Classifier(model, recipe, measure(store)))
-    noise, ours = classifiers
+        networks.append(KerasNetwork(model, recipe, compute_statistics(store)))
+    noise, ours = networks
     start_convolutions(ours, store, seed, lambda done, total: None)
     crop = ours.cropper()
     crops = np.concatenate([crop(store.get(index)) for index in range(len(store))])
@@ -108,7 +108,7 @@ def responses(model, name, crops):
 
 @pytest.fixture(scope="module")
 def networks():
-    """Of real photographs, which are not made of three colours."""
+    """Of real photographs, which are not made of three colors."""
     return started(EXAMPLES)
 
 
@@ -160,7 +160,7 @@ def test_the_seed_decides(photographs):
 
 def test_images_without_contrast_leave_the_noise(tmp_path):
     """Oracle: the noise, bit for bit; centroids of nothing would be zeros, which never learn."""
-    folder = paint(tmp_path / "colours", per_class=2)
+    folder = paint(tmp_path / "colors", per_class=2)
     noise, ours, _ = started(folder, replace(TINY, scale=1e-30))
     before, after = get_weights(noise), get_weights(ours)
     for name, values in after.items():
@@ -171,7 +171,7 @@ def test_images_without_contrast_leave_the_noise(tmp_path):
             assert (np.abs(values).max(axis=tuple(range(values.ndim - 1))) > 0).all(), name
 
 
-STILL = replace(TINY, centroids=True, learning_rate=1e-12, weight_decay=0.0, epochs=1)
+STILL = replace(TINY, kmeans_init=True, learning_rate=1e-12, weight_decay=0.0, epochs=1)
 
 
 def test_training_starts_from_them(photographs, tmp_path):
@@ -184,7 +184,7 @@ def test_training_starts_from_them(photographs, tmp_path):
 
 def test_given_weights_and_resumed_ones_are_left_as_they_are(photographs, tmp_path):
     """Oracle: the weights given, those of a run that started from noise; fc8 alone is new."""
-    noise = run(photographs, tmp_path / "noise", replace(STILL, centroids=False)).run
+    noise = run(photographs, tmp_path / "noise", replace(STILL, kmeans_init=False)).run
     initial = read_weights(noise)
     given = run(photographs, tmp_path / "given", STILL, initial=initial).run
     resumed = start_and_resume.resume(given, devices=choose_devices(0), epochs=2).run

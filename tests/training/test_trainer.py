@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, TINY
+from conftest import COLORS, TINY
+from helpers import QUICK, assert_same_run, run
 from rich.console import Console
 
 from alexnet_cli.cli import training_view
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import evaluation, prediction
-from alexnet_cli.inference.results import Listener, TrainPlan
+from alexnet_cli.inference.results import Callback, TrainPlan
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import RELEASED
 from alexnet_cli.runs.metrics import EpochRow
@@ -35,22 +36,6 @@ from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.training.schedule import Schedule, rate_factor
 
 TESTS = Path(__file__).parents[1]
-# Wide enough draws for a network this narrow; the rest is the paper's.
-QUICK = replace(
-    TINY,
-    convs=tuple(replace(conv, stddev=None) for conv in TINY.convs),
-    dense=tuple(replace(layer, units=32, stddev=None, dropout=0.2) for layer in TINY.dense),
-    output_stddev=None,
-    colour_noise=0.02,
-    batch_size=4,
-    epochs=4,
-)
-
-
-def run(data, out, recipe=QUICK, **options):
-    return start_and_resume.train(
-        data, recipe=recipe, devices=choose_devices(0, "float32"), out=out, **options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -59,23 +44,10 @@ def trained(photographs, tmp_path_factory):
     return run(photographs, tmp_path_factory.mktemp("runs"))
 
 
-def assert_same_run(one: Path, two: Path):
-    """Every array of the last state bit for bit, and the same history but for its timings."""
-    a, b = load_arrays(one / "last.npz"), load_arrays(two / "last.npz")
-    notes = [load_notes(arrays) for arrays in (a, b)]
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-    for note in notes:
-        for row in note["history"]:
-            del row["seconds"], row["images_per_second"]
-    assert notes[0] == notes[1]
-
-
 # What it learns and reports
 
 
-def test_it_learns_colours(trained):
+def test_it_learns_colors(trained):
     """Oracle: chance is 1/3, and the odds of guessing 3 of 3 and 30 of 33 are below 1e-9."""
     assert trained.best.val.top1 == 1.0
     assert trained.best.train.top1 > 0.9
@@ -84,13 +56,13 @@ def test_it_learns_colours(trained):
 def test_the_run_folder_tells_everything(trained, photographs):
     names = {path.name for path in trained.run.iterdir()}
     expected = "best.npz curves.png history.csv last.npz manifest.jsonl metrics.json report.md"
-    assert names == {*expected.split(), "model.json", "statistics.npz"}
+    assert names == {*expected.split(), "config.json", "statistics.npz"}
     assert (trained.run.parent / "latest").resolve() == trained.run.resolve()
-    card = RunFolder(trained.run).card()
-    assert card.recipe == QUICK
-    assert card.classes == ("blue", "green", "red")
-    assert card.data == str(photographs)
-    assert card.versions.keys() >= {"alexnet", "python", "tensorflow", "keras", "numpy", "pillow"}
+    config = RunFolder(trained.run).config()
+    assert config.recipe == QUICK
+    assert config.classes == ("blue", "green", "red")
+    assert config.data == str(photographs)
+    assert config.versions.keys() >= {"alexnet", "python", "tensorflow", "keras", "numpy", "pillow"}
     with (trained.run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
@@ -113,7 +85,7 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(photog
         assert report.one_crop.top1 == kept["top1"]
         assert report.one_crop.loss == pytest.approx(kept["loss"], rel=1e-5)
         assert report.matrix.sum() == kept["n"]
-    manifest = RunFolder(trained.run).manifest(tuple(COLOURS))
+    manifest = RunFolder(trained.run).manifest(tuple(COLORS))
     for ten_crop in (False, True):
         report = evaluation.evaluate(models=[trained.run], split="train", ten_crop=ten_crop)
         files = manifest.of("train")[::-1]
@@ -263,13 +235,13 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(trained, photographs
     assert report.best == trained.best
 
 
-class _Leave(Listener):
+class _Leave(Callback):
     """Presses Ctrl-C after an epoch."""
 
     def __init__(self, after):
         self.after = after
 
-    def epoch_ended(self, row, best):
+    def on_epoch_end(self, row, best):
         if row.epoch == self.after:
             raise KeyboardInterrupt
 
@@ -280,7 +252,7 @@ def test_a_run_made_longer_goes_on_to_its_new_end(photographs, tmp_path):
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="Epoch 3 is safe"):
         start_and_resume.resume(
-            tmp_path / "latest", devices=device, epochs=4, listener=_Leave(after=3)
+            tmp_path / "latest", devices=device, epochs=4, callback=_Leave(after=3)
         )
     report = start_and_resume.resume(tmp_path / "latest", devices=device)
     parts = np.array([0.5 / 2, 1.5 / 2, 2.5 / 4, 3.5 / 4])
@@ -289,10 +261,10 @@ def test_a_run_made_longer_goes_on_to_its_new_end(photographs, tmp_path):
 
 
 def test_a_run_may_end_with_the_epochs_that_it_has(photographs, tmp_path):
-    """Oracle: nothing is learnt, all is measured; and nobody goes on unasked, nor further than asked."""
+    """Oracle: nothing is learned, all is measured; and nobody goes on unasked, nor further than asked."""
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="Epoch 2 is safe"):
-        run(photographs, tmp_path, replace(QUICK, epochs=5), listener=_Leave(after=2))
+        run(photographs, tmp_path, replace(QUICK, epochs=5), callback=_Leave(after=2))
     weights = load_arrays(tmp_path / "latest" / "last.npz")["fc6/kernel"].copy()
     report = start_and_resume.resume(tmp_path / "latest", devices=device, epochs=2)
     assert report.last.epoch == RunFolder(report.run).recipe().epochs == 2
@@ -301,7 +273,7 @@ def test_a_run_may_end_with_the_epochs_that_it_has(photographs, tmp_path):
         start_and_resume.resume(tmp_path / "latest", devices=device)
     with pytest.raises(Interrupted, match="Epoch 3 is safe"):
         start_and_resume.resume(
-            tmp_path / "latest", devices=device, epochs=4, listener=_Leave(after=3)
+            tmp_path / "latest", devices=device, epochs=4, callback=_Leave(after=3)
         )
     assert start_and_resume.resume(tmp_path / "latest", devices=device).last.epoch == 4
 
@@ -317,10 +289,10 @@ def test_a_run_is_resumed_from_within_its_folder(photographs, tmp_path, monkeypa
     RunFolder(one).become_latest()
 
 
-class _StopInside(Listener):
+class _StopInside(Callback):
     """Sends SIGTERM after the first step of the second epoch."""
 
-    def stepped(self, epoch, done, total):
+    def on_batch_end(self, epoch, done, total):
         if epoch == 2:
             signal.raise_signal(signal.SIGTERM)
 
@@ -329,7 +301,7 @@ def test_a_run_does_not_end_within_an_epoch(photographs, tmp_path):
     """Oracle: a refusal that names the epoch, and the same run, which goes on to its end."""
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="of epoch 2"):
-        run(photographs, tmp_path, replace(QUICK, epochs=2), listener=_StopInside())
+        run(photographs, tmp_path, replace(QUICK, epochs=2), callback=_StopInside())
     with pytest.raises(UsageError, match="is in the middle of epoch 2: give --epochs at least"):
         start_and_resume.resume(tmp_path / "latest", devices=device, epochs=1)
     assert start_and_resume.resume(tmp_path / "latest", devices=device).last.epoch == 2
@@ -355,9 +327,9 @@ def test_a_damaged_state_is_refused(trained, tmp_path, damage):
     if damage == "cut":
         (copy / "last.npz").write_bytes((copy / "last.npz").read_bytes()[:-100])
     else:
-        card = json.loads((copy / "model.json").read_text())
-        card["recipe"]["dense"][0]["units"] = 17
-        (copy / "model.json").write_text(json.dumps(card))
+        config = json.loads((copy / "config.json").read_text())
+        config["recipe"]["dense"][0]["units"] = 17
+        (copy / "config.json").write_text(json.dumps(config))
         arrays = load_arrays(copy / "statistics.npz")
         load_notes(arrays)  # takes the checksums out
         save_arrays(copy / "statistics.npz", arrays)
@@ -396,7 +368,7 @@ sys.path.insert(0, {tests!r})
 n = int(sys.argv[3])
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
-from test_training import QUICK
+from helpers import QUICK
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import Devices
 from pathlib import Path
@@ -405,12 +377,12 @@ strategy = (
     tf.distribute.MirroredStrategy(names) if n > 1 else tf.distribute.OneDeviceStrategy(names[0])
 )
 recipe = dataclasses.replace(QUICK, **{changes})
-class Tell(start_and_resume.Listener):
-    def epoch_ended(self, row, best):
+class Tell(start_and_resume.Callback):
+    def on_epoch_end(self, row, best):
         print("epoch", row.epoch, flush=True)
 start_and_resume.train(
     Path(sys.argv[1]), recipe=recipe, devices=Devices(strategy, tuple(names), "float32"),
-    out=Path(sys.argv[2]), listener=Tell(),
+    out=Path(sys.argv[2]), callback=Tell(),
 )
 """
 
@@ -425,7 +397,7 @@ def start(data, out, n_devices=1, **changes):
 def test_one_two_and_four_devices_reach_the_same_weights(photographs, tmp_path):
     """Oracle: one device. Batches of 4 from 33 images: the last one is a single image."""
     dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in QUICK.dense)"
-    changes = f"dict(epochs=1, centroids=True, dense={dense})"
+    changes = f"dict(epochs=1, kmeans_init=True, dense={dense})"
     states, processes = {}, {}
     for n_devices in (1, 2, 4):
         script = SCRIPT.format(tests=str(TESTS), changes=changes)
@@ -469,21 +441,21 @@ def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
     """Oracle: the run that nobody stopped, weights, velocities, dropout and sums bit for bit."""
     moments = [(1, 8), (2, 4), (2, 33)]  # within the first epoch, and after all of an epoch's steps
 
-    class Stop(Listener):
-        def stepped(self, epoch, done, total):
+    class StopRequest(Callback):
+        def on_batch_end(self, epoch, done, total):
             if moments and (epoch, done) == moments[0]:
                 moments.pop(0)
                 os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="up to image 8 of epoch 1") as stopped:
-        run(photographs, tmp_path, listener=Stop())
+        run(photographs, tmp_path, callback=StopRequest())
     assert stopped.value.exit_code == 128 + number
     (path,) = tmp_path.iterdir()
     with pytest.raises(AlexNetError, match=r"best.npz is missing; resume it"):
         RunFolder.find(path)
     while moments:
         with pytest.raises(Interrupted, match="All is safe up to image"):
-            start_and_resume.resume(path, devices=choose_devices(0), listener=Stop())
+            start_and_resume.resume(path, devices=choose_devices(0), callback=StopRequest())
     start_and_resume.resume(path, devices=choose_devices(0))
     assert_same_run(path, trained.run)
     again, whole = (load_arrays(p / "best.npz") for p in (path, trained.run))
@@ -491,12 +463,12 @@ def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
 
 
 def test_a_second_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path):
-    class Stop(Listener):
-        def stepped(self, epoch, done, total):
+    class StopRequest(Callback):
+        def on_batch_end(self, epoch, done, total):
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted, match="nothing is kept"):
-        run(photographs, tmp_path, listener=Stop())
+        run(photographs, tmp_path, callback=StopRequest())
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -520,20 +492,20 @@ def test_the_screen_counts_what_is_learnt_now_and_names_the_run(trained, monkeyp
     """Oracle: by hand. Resumed after 90 of 100 images; 10 more in a second are 10 images/s."""
     now, console = [0.0], Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(training_view.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(training_view.TrainingScreen, "SILENCE_SECONDS", 0)
+    monkeypatch.setattr(training_view.TrainingView, "SILENCE_SECONDS", 0)
     plan = TrainPlan(
         run=trained.run,
-        card=RunFolder(trained.run).card(),
+        config=RunFolder(trained.run).config(),
         n_images={"train": 100, "val": 9},
         n_parameters=1,
         devices=("CPU",),
         workers=(),
         first_epoch=3,
         done=90,
-        adopted=(),
+        transferred=(),
         kept=None,
     )
-    shown = training_view.TrainingScreen(console)
+    shown = training_view.TrainingView(console)
     shown.started(plan)
     now[0] = 1.0
     shown.stepped(3, 100, 100)
