@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.inference.results import Callback
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.system import tensorflow_startup
+from alexnet_cli.training.callbacks import Callback
 from benchmarks.common import FLOWERS, line
 from benchmarks.kills import NARROW
 

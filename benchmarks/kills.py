@@ -29,11 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Callback, TrainPlan
 from alexnet_cli.recipes.presets import PAPER
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, load_notes
+from alexnet_cli.training.callbacks import Callback, TrainPlan
 from alexnet_cli.training.cluster import Cluster, wait_for_workers
 from benchmarks.common import FLOWERS
 

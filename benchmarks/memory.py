@@ -23,7 +23,7 @@ from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import PAPER
-from alexnet_cli.inference.results import Callback
+from alexnet_cli.training.callbacks import Callback
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -43,7 +43,7 @@ else:
     from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
     from alexnet_cli.recipes.presets import PAPER
-    from alexnet_cli.inference.results import Callback
+    from alexnet_cli.training.callbacks import Callback
     mark("TensorFlow imported")
 
     class Few(Callback):

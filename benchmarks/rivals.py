@@ -25,7 +25,7 @@ tensorflow_startup.load_tensorflow()
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.recipes.presets import RECIPES
-from alexnet_cli.inference.results import Callback
+from alexnet_cli.training.callbacks import Callback
 
 class Enough(Exception): pass
 

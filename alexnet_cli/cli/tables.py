@@ -28,8 +28,8 @@ from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import VARIANTS
 from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
+from alexnet_cli.runs.records import Finding
 from alexnet_cli.system.safe_names import csv_safe, printable
-from alexnet_cli.training.diagnostics import Finding
 
 NAMED = 8  # of a list, how many are named before "and so many more"
 MATRIX_COLUMNS = 10  # classes beyond which the matrix is a picture only

@@ -22,11 +22,11 @@ from alexnet_cli.cli.tables import (
     some,
 )
 from alexnet_cli.data.manifest import Rejected
-from alexnet_cli.inference.results import Callback, TrainPlan, TrainReport
-from alexnet_cli.runs.metrics import TOP5_FROM, EpochRow
+from alexnet_cli.runs.metrics import TOP5_FROM
+from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.system.safe_names import printable
+from alexnet_cli.training.callbacks import Callback, TrainPlan, TrainReport
 from alexnet_cli.training.cluster import Cluster
-from alexnet_cli.training.diagnostics import Finding
 
 # What the same seed promises.
 _CPU_SAME = "the same weights again, bit for bit, with as many threads and these versions here"

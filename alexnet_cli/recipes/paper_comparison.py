@@ -8,8 +8,9 @@ from typing import Any
 
 from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, hyperparameter_values
 from alexnet_cli.recipes.presets import LITERAL
+from alexnet_cli.runs.records import Finding
 from alexnet_cli.system.safe_names import markdown_safe
-from alexnet_cli.training.diagnostics import PATIENCE_EPOCHS, PATIENCE_STEPS, Finding
+from alexnet_cli.training.diagnostics import PATIENCE_EPOCHS, PATIENCE_STEPS
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import VARIANTS, build_recipe
 from alexnet_cli.reports import plots
 from alexnet_cli.runs import metrics
-from alexnet_cli.runs.metrics import EpochRow, Score
+from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import Member, load_member
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable

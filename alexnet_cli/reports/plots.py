@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.store import Float32Array
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable
 

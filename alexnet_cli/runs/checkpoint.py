@@ -8,11 +8,10 @@ import keras
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.keras_network import assign, get_weights, set_weights
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import Arrays, load_notes
 from alexnet_cli.system import strict_json
-from alexnet_cli.training.diagnostics import Finding
 from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.schedule import Schedule
 

@@ -25,21 +25,6 @@ class Score:
     top5: float | None  # share with the true class among the best five; None below six classes
 
 
-@dataclass(frozen=True)
-class EpochRow:
-    """One epoch as the table and history.csv show it."""
-
-    epoch: int
-    train_loss: float  # running mean, with augmentation and dropout
-    train_top1: float
-    val_loss: float
-    val_top1: float
-    val_top5: float | None
-    learning_rate: float
-    images_per_second: float  # of training
-    seconds: float  # of the whole epoch
-
-
 def score(y_true: IntArray, y_score: FloatArray) -> Score:
     """Compute loss, top-1 and top-5 of probabilities `y_score` (n, classes) for `y_true` (n,)."""
     return score_of(sums(y_true, y_score), y_score.shape[1])

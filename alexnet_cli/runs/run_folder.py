@@ -42,11 +42,10 @@ from alexnet_cli.data.store import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network import shapes
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, reason, save_arrays
 from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import atomic_write, open_file, remove_leftovers, write_json
-from alexnet_cli.training.diagnostics import Finding
 from alexnet_cli.version import __version__
 
 FORMAT = 1

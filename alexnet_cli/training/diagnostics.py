@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow, Finding
 
 # A run gets this many epochs and updates before it must have learned something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60
@@ -29,16 +29,6 @@ class EpochDiagnostics:
     worst_loss: float  # of the epoch's batches
     predicted: Mapping[str, int]  # validation images by predicted class
     dead: Mapping[str, float]  # by layer with ReLU: share of units that no image of a batch moves
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something is wrong: what, the evidence, and what to try."""
-
-    kind: str
-    epoch: int
-    evidence: str
-    remedy: str
 
 
 def examine(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from alexnet_cli.data.manifest import MANIFEST, Manifest, files_of
 from alexnet_cli.data.scanning import ScanOptions
 from alexnet_cli.data.store import ImageStore, compute_statistics
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Callback, TrainReport
 from alexnet_cli.network.keras_network import Initial
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs import run_folder
 from alexnet_cli.runs.checkpoint import read_state
 from alexnet_cli.runs.run_folder import RunConfig, RunFolder
+from alexnet_cli.training.callbacks import Callback, TrainReport
 from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.trainer import Trainer
 

@@ -14,15 +14,15 @@ from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.manifest import Manifest, Progress
 from alexnet_cli.data.store import ImageStore, Statistics
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import Callback, FinalScore, TrainPlan, TrainReport
 from alexnet_cli.network.architecture import build_alexnet, step_bytes
 from alexnet_cli.network.keras_network import KerasNetwork, get_weights
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.reports import plots
 from alexnet_cli.runs import metrics, run_folder
 from alexnet_cli.runs.checkpoint import CheckpointMeta, Part, get_state, set_state
-from alexnet_cli.runs.metrics import EpochRow, Score
+from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import load_member
+from alexnet_cli.runs.records import EpochRow, FinalScore, Finding
 from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import Arrays, save_arrays
 from alexnet_cli.system import memory
@@ -30,9 +30,10 @@ from alexnet_cli.system.atomic_files import lock_folder, write_json
 from alexnet_cli.system.signals import Interrupted, StopRequest, catch_signals
 from alexnet_cli.training import diagnostics, kmeans_init
 from alexnet_cli.training.batches import BatchLoader
+from alexnet_cli.training.callbacks import Callback, TrainPlan, TrainReport
 from alexnet_cli.training.cluster import WorkerLost
 from alexnet_cli.training.devices import Devices
-from alexnet_cli.training.diagnostics import EpochDiagnostics, Finding
+from alexnet_cli.training.diagnostics import EpochDiagnostics
 from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.schedule import Schedule, rate_factor
 from alexnet_cli.training.step import compile_step

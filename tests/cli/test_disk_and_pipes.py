@@ -13,9 +13,9 @@ from helpers import QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting, tfrecords
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Callback
 from alexnet_cli.system.atomic_files import lock_folder
 from alexnet_cli.training import start_and_resume
+from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
 
 

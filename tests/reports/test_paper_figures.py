@@ -21,8 +21,8 @@ from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.reports import paper_figures, plots
-from alexnet_cli.runs.metrics import EpochRow
 from alexnet_cli.runs.models import load_member
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training.schedule import Schedule
 

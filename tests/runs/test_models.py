@@ -17,13 +17,13 @@ from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import evaluation, prediction
-from alexnet_cli.inference.results import Callback
 from alexnet_cli.network.caffe_weights import MEAN, read_caffe
 from alexnet_cli.network.keras_network import read_weights
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs.models import load_caffe
 from alexnet_cli.runs.weights_file import load_arrays
+from alexnet_cli.training.callbacks import Callback
 
 RANDOM = np.random.default_rng(11)
 

@@ -25,7 +25,7 @@ from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.store import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
 from alexnet_cli.system.atomic_files import atomic_write

@@ -17,8 +17,8 @@ from PIL import Image
 
 from alexnet_cli.cli import app
 from alexnet_cli.recipes import paper_comparison, presets
+from alexnet_cli.runs.records import Finding
 from alexnet_cli.system import safe_names
-from alexnet_cli.training.diagnostics import Finding
 
 # shown on a terminal; None: as it is
 NAMES = {

@@ -12,12 +12,12 @@ from helpers import QUICK, run
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference import evaluation
-from alexnet_cli.inference.results import Callback
 from alexnet_cli.network.architecture import build_alexnet, step_bytes
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs import run_folder
 from alexnet_cli.system import memory
 from alexnet_cli.training import start_and_resume
+from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
 
 

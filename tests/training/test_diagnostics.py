@@ -11,16 +11,16 @@ from PIL import Image
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference.results import Callback
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.checkpoint import Part
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.training import diagnostics, start_and_resume
+from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.training.diagnostics import EpochDiagnostics, Finding
+from alexnet_cli.training.diagnostics import EpochDiagnostics
 
 LN3 = 1.0986
 

@@ -19,10 +19,10 @@ from helpers import QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import Callback
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
+from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
 
 PLAIN = replace(  # compiles sooner

@@ -24,14 +24,14 @@ from rich.console import Console
 from alexnet_cli.cli import training_view
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import evaluation, prediction
-from alexnet_cli.inference.results import Callback, TrainPlan
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import RELEASED
-from alexnet_cli.runs.metrics import EpochRow
+from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
+from alexnet_cli.training.callbacks import Callback, TrainPlan
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.training.schedule import Schedule, rate_factor
 
