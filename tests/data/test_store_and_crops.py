@@ -185,9 +185,9 @@ def test_statistics_are_mean_and_covariance_of_all_pixels(paths, tmp_path):
         ("center", lambda mean: mean),  # of which the crops take the center
     ],
 )
-def test_what_a_recipe_subtracts(subtract, expected):
+def test_what_a_recipe_subtracts(mean, expected):
     found = statistics()
-    mean = found.mean(replace(TINY, mean=subtract))
+    mean = found.mean(replace(TINY, mean=mean))
     np.testing.assert_allclose(mean, expected(found.mean_image), rtol=1e-5)
 
 
