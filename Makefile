@@ -1,4 +1,4 @@
-# Each target builds what it needs; nothing has to be installed but Python 3.10 or newer.
+# Each target builds what it needs; nothing has to be installed but Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,28 +1,37 @@
-"""The errors that a user caused and can mend; everything else is a bug and keeps its traceback."""
+"""Errors that a user can correct; any other exception is a bug and keeps its traceback."""
 
 from pathlib import Path
 
 
 class AlexNetError(Exception):
-    """One line that says what was wrong, where, and what to do."""
+    """An error message of one line: what is wrong, where, and what to do.
+
+    Where an argument is wrong, the text names the argument as Python does, `val=1.5: must be below
+    1`; the command line writes the same reason after the option, `--val 1.5`.
+    """
 
     exit_code = 1
 
+    def __init__(self, reason: str, *, argument: str | None = None, value: object = None) -> None:
+        """Keep the parts, as the command line writes the argument as its option."""
+        given = argument if value is None else f"{argument}={value!r}"
+        super().__init__(f"{given}: {reason}" if argument else reason)
+        self.reason, self.argument, self.value = reason, argument, value
+
 
 class UsageError(AlexNetError):
-    """An argument that can't be right, whatever the data."""
+    """An invalid argument, whatever the data."""
 
     exit_code = 2
 
 
 class ImageError(AlexNetError):
-    """Content that can't be used as an image; the text is the reason, without the file's name."""
+    """A file or its content can't be used as an image.
 
+    `path` is None where only the content is known. The text is "path: reason", or the reason.
+    """
 
-class BadFile(AlexNetError):
-    """A file that can't be used as an image, and the reason."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        """Take both apart, for those who make a list of them."""
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        """Keep reason and path, for lists of skipped files."""
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.reason, self.path = reason, path

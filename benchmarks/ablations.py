@@ -113,15 +113,18 @@ def run(job: Job, data: Path, out: Path, epochs: int, split: str = "val") -> Non
         train = [*alexnet, "train", str(data), *job.options, "--epochs", str(epochs)]
         train += ["--out", str(folder), "--gpus", "0", "--seed", str(job.seed)]
     evaluate = [*alexnet, "evaluate", "--model", str(latest), "--ten-crop"]
-    evaluate += ["--split", split, "--json", str(done)]
+    evaluate += ["--split", split, "--json"]
     commands = [evaluate] if (latest / "metrics.json").exists() else [train, evaluate]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log:
         for command in commands:
-            code = subprocess.run(command, env=environment, stdout=log, stderr=log).returncode
-            if code:
+            output = subprocess.PIPE if command is evaluate else log
+            result = subprocess.run(command, env=environment, stdout=output, stderr=log)
+            if result.returncode:
+                code = result.returncode
                 print(f"{job.name}, seed {job.seed}: exit code {code}, see {folder}/log.txt")
                 return
+    done.write_bytes(result.stdout)
     print(f"{job.name}, seed {job.seed}: done", flush=True)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data import scanning, splitting, tfrecords
+from alexnet_cli.data import scanning, tfrecords
 from alexnet_cli.data.manifest import Manifest
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.data.store import load_image
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.system import tensorflow_startup
@@ -23,7 +24,7 @@ def rate(data: Manifest) -> float:
     """Return the images that one thread reads in a second of its time, in random order."""
     order = np.random.default_rng(0).permutation(len(data.files))[:1000]
     for index in order:  # so that the files are in the system's cache
-        data.files[index].holder.read_bytes()
+        data.files[index].stored_in.read_bytes()
     began = time.process_time()
     for index in order:
         load_image(data.files[index], PAPER)
@@ -34,7 +35,7 @@ def main() -> None:
     """Compare both forms."""
     tensorflow_startup.load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
-        plan = splitting.plan(scanning.scan(folder_of_photographs()))
+        plan = plan_split(scanning.scan(folder_of_photographs()))
         began = time.perf_counter()
         prepared = tfrecords.write(plan, Path(folder, "prepared"))
         seconds = time.perf_counter() - began

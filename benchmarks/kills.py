@@ -31,8 +31,8 @@ import numpy as np
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.records import EpochRow
-from alexnet_cli.runs.run_folder import RunFolder
-from alexnet_cli.runs.weights_file import load_arrays, load_notes
+from alexnet_cli.runs.run_folder import BEST, LAST, RunFolder
+from alexnet_cli.runs.weights_file import load_arrays, read_notes
 from alexnet_cli.training.callbacks import Callback, TrainPlan
 from alexnet_cli.training.cluster import Cluster, wait_for_workers
 from benchmarks.common import FLOWERS
@@ -135,20 +135,20 @@ def moment(run: Path) -> str:
     if left := leftovers(run):
         assert len(left) == 1, f"{left}: left by several kills"
         return f"while writing {left[0][1:] or 'the link `latest`'}"
-    if not (run / "last.npz").exists():
+    if not (run / LAST).exists():
         return "before anything was saved"
     done = epochs_done(run)
     if RunFolder(run).best_epoch() > done:
-        return "between best.npz and last.npz"
+        return f"between {BEST} and {LAST}"
     with suppress(FileNotFoundError), (run / "history.csv").open() as file:
         if len(list(csv.DictReader(file))) == done:
             return "while learning"
-    return "between last.npz and history.csv"
+    return f"between {LAST} and history.csv"
 
 
 def epochs_done(run: Path) -> int:
     """Read how far a run is."""
-    return int(load_notes(load_arrays(run / "last.npz", only="notes"))["epoch"])
+    return int(read_notes(run / LAST)["epoch"])
 
 
 def kill_once(n_workers: int, place: Path, draw: random.Random, in_writing: bool) -> Path:
@@ -174,10 +174,8 @@ def kill_once(n_workers: int, place: Path, draw: random.Random, in_writing: bool
 def same(one: Path, two: Path) -> bool:
     """Compare all that lasts, but for the timings in the history."""
     runs = [RunFolder(one), RunFolder(two)]
-    last, best = (
-        [load_arrays(run.path / name) for run in runs] for name in ("last.npz", "best.npz")
-    )
-    notes = [load_notes(arrays) for arrays in last]
+    last, best = ([load_arrays(run.path / name) for run in runs] for name in (LAST, BEST))
+    notes = [read_notes(run.path / LAST) for run in runs]
     for row in (row for note in notes for row in note["history"]):
         del row["seconds"], row["images_per_second"]
     return notes[0] == notes[1] and all(
@@ -203,7 +201,7 @@ def main() -> None:
             run = kill_once(n, place, draw, in_writing=number % 2 == 0)
             when = moment(run)
             moments[when] += 1
-            place = run if (run / "last.npz").exists() else cut
+            place = run if (run / LAST).exists() else cut
             done = epochs_done(run) if place == run else 0
             print(f"kill {number}, after epoch {done}: {when}", flush=True)
         last = epochs_done(place) + 1

@@ -33,9 +33,10 @@ def mark(what):
 tree, out = map(Path, sys.argv[2:])
 if sys.argv[1] == "plan":
     from alexnet_cli.data import scanning, splitting
+    from alexnet_cli.data.split_plan import plan_split
     scan = scanning.scan(tree, scanning.ScanOptions(check=False))
     mark("folders listed")
-    plan = splitting.plan(scan)
+    plan = plan_split(scan)
     mark("split planned")
 else:
     from alexnet_cli.system import tensorflow_startup

@@ -1,47 +1,80 @@
-"""A tiny network and a tiny data set that it can learn, for all tests."""
+"""What pytest sets up for all tests: images, one trained run, and the machine that they see."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import logging
+import os
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers import paint, run
 
-from alexnet_cli.recipes import presets
 from alexnet_cli.system import tensorflow_startup
 
-# The paper's network with every kind of layer, and every width and size as small as it can be.
-_WIDTHS = (8, 12, 8, 8, 8)
-TINY = replace(
-    presets.PAPER,
-    name="tiny",
-    resize_size=72,
-    crop_size=64,
-    convs=tuple(replace(c, filters=w) for c, w in zip(presets.PAPER.convs, _WIDTHS)),
-    dense=tuple(replace(d, units=16) for d in presets.PAPER.dense),
-    batch_size=8,
-    epochs=2,
-)
-tensorflow_startup.load_tensorflow()  # before any test module imports it aloud
-
-COLORS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
+CPUS = "ALEXNET_TEST_CPUS"  # a number of processors to claim, in place of those of the machine
 
 
-def paint(folder: Path, per_class: int, seed: int = 0) -> Path:
-    """Make a folder of class folders of noisy single-color photographs, 80×90 pixels."""
-    random = np.random.default_rng(seed)
-    for name, color in COLORS.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            pixels = np.array(color) + random.normal(0, 25, (80, 90, 3))
-            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-            image.save(folder / name / f"{number}.png")
-    return folder
+def pytest_configure() -> None:
+    """Before any test module is imported: claim processors, and import TensorFlow quietly."""
+    if CPUS in os.environ:
+        count = int(os.environ[CPUS])
+        os.cpu_count = lambda: count
+        os.sched_getaffinity = lambda pid: set(range(count))
+    tensorflow_startup.load_tensorflow()
+    logging.getLogger("tensorflow").addFilter(_is_of_one_test)
+
+
+def _is_of_one_test(record) -> bool:
+    """Drop a warning that counts what all tests have traced: who trains once never sees it."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def pytest_sessionstart(session) -> None:
+    """Say what repeats this order, as pytest leaves out its header under -q."""
+    if session.config.getoption("randomly_reorganize", False):
+        seed = session.config.getoption("randomly_seed")
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"order and draws of these tests: --randomly-seed={seed}")
+
+
+@pytest.fixture(autouse=True)
+def draws_of_its_own(request, monkeypatch):
+    """Let each test draw from its module's RANDOM as if it were the first."""
+    if generator := getattr(request.module, "RANDOM", None):
+        monkeypatch.setattr(request.module, "RANDOM", copy.deepcopy(generator))
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory) -> Path:
-    """Three classes of 12 photographs each; do not write into it."""
-    return paint(tmp_path_factory.mktemp("photographs") / "colors", per_class=12)
+def image_folder(tmp_path_factory) -> Path:
+    """Three classes of 12 images each; do not write into it."""
+    return paint(tmp_path_factory.mktemp("images") / "colors", per_class=12)
+
+
+@pytest.fixture(scope="session")
+def training_report(image_folder, tmp_path_factory):
+    """The report of the one run that the tests share: QUICK, in float32, on `image_folder`."""
+    report = run(image_folder, tmp_path_factory.mktemp("trained"))
+    before = _dates(report.run)
+    yield report
+    assert _dates(report.run) == before, "a test wrote into `trained`: it should take `run_copy`"
+
+
+def _dates(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def trained(training_report) -> Path:
+    """The folder of that run; do not write into it."""
+    return training_report.run
+
+
+@pytest.fixture
+def run_copy(trained, tmp_path) -> Path:
+    """A copy of that run which a test may change, the newest of `runs/` in its `tmp_path`."""
+    runs = tmp_path / "runs"
+    path = Path(shutil.copytree(trained, runs / trained.name))
+    (runs / "latest").symlink_to(trained.name)
+    return path

@@ -48,7 +48,7 @@ def test_make_targets_are_real():
     assert set(re.findall(r"make ([a-z]+)", README)) <= rules
 
 
-def test_the_example_credits_exactly_its_photographs():
+def test_the_example_credits_exactly_its_images():
     """Oracle: the files on disk; the license asks for credit of each."""
     flowers = ROOT / "examples" / "flowers"
     lines = (flowers / "LICENSE.txt").read_text().splitlines()

@@ -1,10 +1,11 @@
-"""The command line: its commands, and errors as one line and an exit code."""
+"""The application: its commands, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -12,9 +13,10 @@ import typer
 from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
-from alexnet_cli.cli.options import complain
+from alexnet_cli.cli.options import Command, describe_error, print_error
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
+from alexnet_cli.cli.renamed import hint
 from alexnet_cli.cli.split import split
 from alexnet_cli.cli.train import train
 from alexnet_cli.errors import AlexNetError
@@ -23,42 +25,55 @@ from alexnet_cli.version import __version__
 app = typer.Typer(
     help="Train, evaluate and use the AlexNet of 2012 on any folder of images.",
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its renderer takes longer to import than all the rest
+    rich_markup_mode=None,  # Rich takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (split, train, recipes, evaluate, predict, figures, export):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one line and an exit code."""
+    """Run the command line; an error that the user can correct is one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    warnings.filterwarnings("ignore", module="PIL")  # about damaged EXIF and large images
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
-    except (AlexNetError, typer.TyperException) as error:
-        message = str(error) if isinstance(error, AlexNetError) else error.format_message()
-        complain(message)
+    except AlexNetError as error:
+        print_error(describe_error(error))
         code = error.exit_code
-    except BrokenPipeError:  # whoever reads us, such as `head`, has had enough
-        _forget_output()
-        code = 1  # as Rich has it where it writes
+    except typer.TyperException as error:
+        print_error(_parse_error(error))
+        code = error.exit_code
+    except BrokenPipeError:  # the reader, such as `head`, has closed its end
+        _discard_output()
+        code = 1  # as Rich exits where it is the one to write
     except OSError as error:
-        if error.errno not in _SURROUNDINGS:
+        if error.errno not in _ENVIRONMENT:
             raise
-        _forget_output()
-        complain(f"{error.filename or 'output'}: {error.strerror}")
+        _discard_output()
+        print_error(f"{error.filename or 'output'}: {error.strerror}")
         code = 1
     sys.exit(code)
 
 
-# What a file system may say at any time: no fault of ours, and nothing that a traceback explains.
-_SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+# What a file system may answer at any time: no bug of ours, and nothing that a traceback explains.
+_ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-def _forget_output() -> None:
-    """Keep Python from writing at its end what can't be written."""
+def _parse_error(error: typer.TyperException) -> str:
+    """Return Typer's message; for an unknown option with the name it has here."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None or not hasattr(error, "possibilities"):
+        return error.format_message()
+    known = {name for parameter in context.command.params for name in parameter.opts}
+    advice = hint(option, known, list(error.possibilities or ()))
+    return f"{error.message}. {advice}".rstrip() if advice else error.message
+
+
+def _discard_output() -> None:
+    """Discard what is buffered, which Python would try to write at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -2,75 +2,86 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models
+from alexnet_cli.cli.options import Models, TenCrop
+from alexnet_cli.errors import UsageError
 
 
 def evaluate(
     data: Annotated[
         Path | None,
-        typer.Argument(help="Images to evaluate.  [default: those of the training]"),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="`train`, `val` or `test`.  [default: val]")
-    ] = None,
-    model: Models = None,
-    ten_crop: Annotated[
-        bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
-    ] = False,
-    none_below: Annotated[
-        float | None,
-        typer.Option(
-            help="Tell what `predict --none-below` would refuse.", min=0, max=1, show_default=False
+        typer.Argument(
+            help="Images to evaluate.", metavar="DATA", show_default="the run's own images"
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split to evaluate.", metavar="train|val|test", show_default="val and test"
+        ),
+    ] = None,
+    model: Models = None,
+    ten_crop: TenCrop = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Show the cost of predict --threshold P.", metavar="P", min=0, max=1),
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page to show to this file.", show_default=False)
+        Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the figures to this file.", show_default=False)
-    ] = None,
+        bool, typer.Option("--json", help="Print the report as JSON and nothing else.")
+    ] = False,
 ) -> None:
-    """Measure a trained network: scores, classes, confusions."""
+    """Measure the accuracy of a trained network.
+
+    Without --split, validation and test are shown side by side; classes,
+    confusion matrix, JSON and report are of test where there is a test split.
+    """
     from rich.console import Console
 
+    from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
-    from alexnet_cli.inference import evaluation
-    from alexnet_cli.reports import html_report, plots
-    from alexnet_cli.system.atomic_files import write_json
 
-    console = Console()
-    for file in filter(None, (report, json)):  # before the long wait
-        if not file.parent.is_dir():
-            raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
-        if file.is_dir():
-            raise typer.BadParameter(f"{file}: is a folder; name a file")
-        if file.is_symlink() or (file.exists() and not file.is_file()):  # /dev/stdout, /dev/null
-            raise typer.BadParameter(f"{file}: is a link or a device; name a file")
-    with tables.progress_bar(console, "evaluating") as progress:
-        found = evaluation.evaluate(
-            data,
-            models=model,
-            split=split,
-            ten_crop=ten_crop,
-            none_below=none_below,
-            progress=progress,
-        )
-    tables.show_evaluation(console, found, none_below)  # first, as files may fail to be written
-    if json is not None:
-        write_json(json, tables.evaluation_json(found))
+    console = Console(stderr=json)
+    if json and data is not None and data.suffix == ".json":
+        reason = f"--json prints to standard output; use: alexnet evaluate --json > {data}"
+        raise UsageError(reason, argument="data", value=data)
     if report is not None:
-        html_report.write(found, report)
-        tables.print_line(console, f"page written to {report}")
-    first = found.members[0].path
+        _require_writable(report)  # before the long wait
+    loaded = load(model)
+    with tables.progress_bar(console, "evaluating") as progress:
+        found = loaded.evaluate(
+            data, split=split, ten_crop=ten_crop, threshold=threshold, progress=progress
+        )
+    if json:  # first, as files may fail to be written
+        print(dumps(found.details.as_json(), indent=2))
+    else:
+        tables.show_evaluation(console, found.details, threshold)
+    if report is not None:
+        found.save_html(report)
+        tables.print_line(console, f"report written to {report}")
+    first = loaded.paths[0]
     folder = data.resolve().name[:50] if data else None
-    part = None if split == "val" else split
+    part = found.details.split if found.details.split != "all" else None
     name = "-".join(filter(None, ("confusion", folder, part)))
     picture = (first if first.is_dir() else first.parent) / f"{name}.png"
-    title = f"{found.split}: top-1 {found.score.top1:.3f}"
-    plots.draw_confusion(found.matrix, found.classes, picture, title)
+    found.plot_confusion(picture)
     tables.print_line(console, f"confusion matrix drawn in {picture}")
+
+
+def _require_writable(file: Path) -> None:
+    reason = None
+    if not file.parent.is_dir():
+        reason = f"folder {file.parent} not found"
+    elif file.is_dir():
+        reason = "is a folder; name a file"
+    elif file.is_symlink() or (file.exists() and not file.is_file()):  # /dev/stdout, /dev/null
+        reason = "is a link or a device; name a file"
+    if reason:
+        raise UsageError(reason, argument="report", value=file)

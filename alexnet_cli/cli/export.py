@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class Format(str, Enum):
-    """What a network is exported as."""
+class Format(StrEnum):
+    """File formats of an export."""
 
     savedmodel = "savedmodel"
     onnx = "onnx"
     litert = "litert"
 
 
+class WeightType(StrEnum):
+    """Types that the weights of a LiteRT model can be reduced to."""
+
+    float16 = "float16"
+    int8 = "int8"
+
+
 def export(
     run: Annotated[
-        Path | None, typer.Argument(help="A run folder.  [default: the newest]", show_default=False)
+        Path | None,
+        typer.Argument(help="Run folder to export.", metavar="RUN", show_default="newest run"),
     ] = None,
-    format: Annotated[Format, typer.Option(help="For which programs.")] = Format.litert,
-    form: Annotated[
-        str, typer.Option(help="Of the weights: `float32`; for litert also `float16`, `int8`.")
-    ] = "float32",
+    format: Annotated[
+        Format, typer.Option(help="litert, onnx or savedmodel.", metavar="FORMAT")
+    ] = Format.litert,
+    quantize: Annotated[
+        WeightType | None,
+        typer.Option(
+            help="Weight type (litert only).", metavar="float16|int8", show_default="float32"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where it goes.  [default: into the run folder]", show_default=False),
+        typer.Option(help="Output file or folder.", metavar="FILE", show_default="in RUN"),
     ] = None,
     license: Annotated[
-        str, typer.Option(help="On what terms others may use it: written into it.")
+        str, typer.Option(help="License of the model.", metavar="NAME")
     ] = "not stated",
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
 ) -> None:
-    """Write a trained network for other programs, and check it against the run."""
+    """Export a run to LiteRT, ONNX or SavedModel.
+
+    The exported model is compared with the run on validation images; an export
+    whose predictions differ is discarded.
+    """
     from rich.console import Console
 
+    from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
-    from alexnet_cli.system import tensorflow_startup
 
-    console = Console()
-    tensorflow_startup.load_tensorflow()
-    from alexnet_cli.inference import exporting
-
-    report = exporting.export(run, format.value, out, form=form, license=license, force=force)
-    tables.show_export(console, report)
+    report = load(run).export(
+        format.value,
+        out,
+        quantize=quantize.value if quantize else None,
+        license=license,
+        force=force,
+    )
+    tables.show_export(Console(), report)

@@ -11,23 +11,29 @@ import typer
 def figures(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders; several are compared.  [default: the newest]"),
+        typer.Argument(
+            help="Run folders; several are compared.", metavar="RUNS", show_default="newest run"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where they go.  [default: RUN/figures]", file_okay=False, show_default=False
+            help="Output folder.", metavar="DIR", file_okay=False, show_default="RUN/figures"
         ),
     ] = None,
 ) -> None:
-    """Draw the paper's figures from a run: kernels, predictions, neighbors, training errors."""
+    """Draw the figures of the paper from a run.
+
+    They are the kernels of the first layer (Figure 3), predictions and nearest
+    neighbors (Figure 4) and, of several runs, training errors (Figure 1).
+    """
     from rich.console import Console
 
+    from alexnet_cli.api.runs import draw_figures
     from alexnet_cli.cli import tables
-    from alexnet_cli.reports import paper_figures
 
     console = Console()
-    with tables.progress_bar(console, "looking at the training images") as progress:
-        pictures = paper_figures.draw(runs, out, progress)
+    with tables.progress_bar(console, "reading training images") as progress:
+        pictures = draw_figures(runs or (), out, progress=progress)
     for picture in pictures:
         tables.print_line(console, str(picture))

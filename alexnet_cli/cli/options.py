@@ -1,41 +1,91 @@
-"""The commands: options, one call into the core, the report on the screen.
+"""What the commands share: options, the layout of their help, and errors.
 
-TensorFlow takes seconds to import, and even Rich's console longer than `--help` should: whatever a
-command needs is imported inside it.
+TensorFlow takes seconds to import, and Rich longer than `--help` should: a command imports what it
+needs inside its function.
 """
 
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperOption
+
+from alexnet_cli.errors import AlexNetError
 
 Models = Annotated[
     list[Path] | None,
-    typer.Option(
-        help="A run folder, or Caffe's .npy; several are averaged.  [default: the newest]",
-        show_default=False,
-    ),
+    typer.Option(help="Run or .npy; repeat to average.", metavar="MODEL", show_default="newest"),
+]
+
+TenCrop = Annotated[
+    bool, typer.Option("--ten-crop", help="Average over ten crops, as the paper does.")
 ]
 
 NoCheck = Annotated[
-    bool, typer.Option("--no-check", help="Trust the images' names, and read none beforehand.")
+    bool,
+    typer.Option("--no-check", help="Skip validation; select images by extension."),
 ]
 
 
 MOST_SEED = 2**63 - 1  # as JSON may hold it
 
+# Arguments that are written without a name; all others are options.
+_POSITIONAL = {"data", "source", "images", "run", "runs"}
+
+
+class Command(TyperCommand):
+    """A command whose help has a line for each parameter, without Python types and ranges."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write name, metavar, help and default of each argument and option."""
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, TyperArgument):
+                rows["Arguments"].append((f"{parameter.metavar}", _describe(parameter)))
+            elif isinstance(parameter, TyperOption):
+                names = ", ".join(sorted(parameter.opts, key=len))
+                metavar = "" if parameter.is_flag else f" {parameter.metavar}"
+                rows["Options"].append((names + metavar, _describe(parameter)))
+        for title, found in rows.items():
+            if found:
+                with formatter.section(title):
+                    formatter.write_dl(found)
+
+
+def _describe(parameter: TyperArgument | TyperOption) -> str:
+    """Return the help of a parameter with its default, if there is one to name."""
+    shown = parameter.show_default
+    default = parameter.default if shown is True else shown
+    if default is None or isinstance(default, bool):
+        return parameter.help or ""
+    return f"{parameter.help}  [default: {default.value if isinstance(default, Enum) else default}]"
+
 
 def is_typed(context: typer.Context, name: str) -> bool:
-    """Say whether an option was given, rather than left at its default."""
+    """Return whether an option was given, rather than left at its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def complain(message: str) -> None:
-    """Say in one line on standard error what is wrong."""
+def option_name(argument: str) -> str:
+    """Return how an argument is written on the command line: `--batch-size`, `DATA`."""
+    return argument.upper() if argument in _POSITIONAL else f"--{argument.replace('_', '-')}"
+
+
+def describe_error(error: AlexNetError) -> str:
+    """Return the error's line, with the wrong argument as it is written on the command line."""
+    if error.argument is None:
+        return str(error)
+    name = option_name(error.argument)
+    return f"{name}{'' if error.value is None else f' {error.value}'}: {error.reason}"
+
+
+def print_error(message: str) -> None:
+    """Write one line on standard error."""
     from alexnet_cli.system.safe_names import printable
 
     print(f"alexnet: {printable(message)}", file=sys.stderr)

@@ -3,61 +3,61 @@
 from __future__ import annotations
 
 import sys
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, complain
+from alexnet_cli.cli.options import Models, TenCrop, print_error
+from alexnet_cli.errors import UsageError
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files or folders of images.", metavar="IMAGES")
+    ],
     model: Models = None,
-    top: Annotated[int, typer.Option(help="How many classes to name.", min=1)] = 5,
-    ten_crop: Annotated[
-        bool, typer.Option("--ten-crop", help="Average ten crops, as the paper does.")
-    ] = False,
+    top: Annotated[int, typer.Option(help="Classes to show per image.", metavar="N", min=1)] = 5,
+    ten_crop: TenCrop = False,
     neighbors: Annotated[
-        int, typer.Option(help="Show so many training images nearest to it.", min=0)
+        int, typer.Option(help="Nearest training images to show.", metavar="N", min=0)
     ] = 0,
-    none_below: Annotated[
-        float, typer.Option(help='Say "none of these" where no class is as likely.', min=0, max=1)
-    ] = 0.0,
+    threshold: Annotated[
+        float,
+        typer.Option(help='Answer "none of these" if top-1 is below.', metavar="P", min=0, max=1),
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
 ) -> None:
-    """Say what photographs show."""
+    """Classify images with a trained network."""
     from rich.console import Console
 
+    from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
     from alexnet_cli.data.manifest import Rejected
-    from alexnet_cli.inference import prediction
     from alexnet_cli.inference.results import Prediction
 
     if json and csv:
-        raise typer.BadParameter("choose one of --json and --csv")
-    console, failures = Console(stderr=json or csv), 0
+        raise UsageError("choose one of --json and --csv")
+    console, loaded, failures = Console(stderr=json or csv), load(model), 0
     shown: list[Prediction] = []
 
-    def outcomes() -> Any:
+    def outcomes() -> Iterator[Prediction | Rejected]:
         nonlocal failures
-        with tables.progress_bar(console, "looking at the training images") as progress:
-            found = prediction.predict(
+        with tables.progress_bar(console, "reading training images") as progress:
+            found = loaded.predict_files(
                 images,
-                models=model,
                 top=top,
                 ten_crop=ten_crop,
+                threshold=threshold,
                 neighbors=neighbors,
-                none_below=none_below,
                 progress=progress,
             )
-            first = next(found, None)
-        for outcome in chain([first] if first else [], found):
+        for outcome in found:
             if isinstance(outcome, Rejected):
                 failures += 1
-                complain(tables.rejection(outcome))
+                print_error(tables.rejection(outcome))
             elif outcome.neighbors:
                 shown.append(outcome)
             yield outcome
@@ -71,12 +71,10 @@ def predict(
             if isinstance(outcome, Prediction):
                 tables.show_prediction(console, outcome)
     if shown:
-        from alexnet_cli.reports import paper_figures
-
         try:
-            picture = paper_figures.draw_nearest(shown, model)
-        except OSError as error:  # a run that one may only read
-            complain(f"{error.filename}: {error.strerror}; the neighbors are not drawn")
+            picture = loaded.draw_neighbors(shown)
+        except OSError as error:  # a run folder that is read-only
+            print_error(f"{error.filename}: {error.strerror}; the neighbors were not drawn")
         else:
             if not (json or csv):
                 tables.print_line(console, f"drawn in {picture}")

@@ -1,4 +1,4 @@
-"""Reports on the screen. Words from outside, such as class and file names, are never markup."""
+"""Tables and lines on the screen. Class and file names come from outside and are never markup."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,29 +21,30 @@ from alexnet_cli.inference.results import (
     ExportReport,
     MemberScore,
     Prediction,
+    SplitScore,
 )
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.recipes.presets import RECIPES
+from alexnet_cli.recipes.presets import DEFAULT, RECIPES
 from alexnet_cli.recipes.variants import VARIANTS
 from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
 from alexnet_cli.runs.records import Finding
 from alexnet_cli.system.safe_names import csv_safe, printable
 
-NAMED = 8  # of a list, how many are named before "and so many more"
-MATRIX_COLUMNS = 10  # classes beyond which the matrix is a picture only
+NAMED = 8  # items of a list that are named before "and N more"
+MATRIX_COLUMNS = 10  # with more classes the confusion matrix is drawn only
 BAR_WIDTH = 30
 
 
 def some(names: Sequence[object], most: int = NAMED) -> str:
-    """Join the first few of `names`."""
+    """Return the first few of `names` in a line."""
     shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 @contextmanager
 def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar that goes away when done; yields what to call with (done, total)."""
+    """Show a bar until done; yields the function to call with (done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
@@ -53,11 +53,24 @@ def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], N
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextmanager
+def stage_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for work in stages, removed at the end; yields what to call with (stage, done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda stage, done, total: progress.update(
+            task, description=stage, completed=done, total=total
+        )
+
+
 # split
 
 
 def show_split(console: Console, manifest: Manifest, out: Path) -> None:
-    """Show classes × splits, and what was left out or appears twice."""
+    """Print images by class and split, skipped files and duplicates."""
     counts = manifest.counts()
     used = [split for split in SPLITS if manifest.of(split)]
     table = new_table("class", *used, "all")
@@ -74,30 +87,30 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
-    show_left_out(console, manifest.rejected)
+    show_skipped(console, manifest.rejected)
     for group in manifest.duplicates()[:NAMED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
-        # Of an image in a shard its path is no more than a name.
+        # The path of an image in a shard is a name without a file.
         names = [file.path.relative_to(manifest.root) for file in group]
-        print_line(console, f"same content, {note}kept together: {some(names)}")
+        print_line(console, f"same content, {note}kept in one split: {some(names)}")
     more = len(manifest.duplicates()) - NAMED
     if more > 0:
         print_line(console, f"and {more} more groups of files with the same content")
-    prepared = any(file.record for file in manifest.files)  # squares, as `paper` cuts them
+    prepared = any(file.record for file in manifest.files)  # squares, as `paper` crops them
     recipe = " --recipe paper" if prepared else ""
     print_line(
         console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}"
     )
 
 
-def show_left_out(console: Console, rejected: Sequence[Rejected]) -> None:
-    """Name what should have been an image and is none."""
+def show_skipped(console: Console, rejected: Sequence[Rejected]) -> None:
+    """Print the files that are no readable image, with the reason."""
     for item in rejected[:NAMED]:
-        print_line(console, f"left out: {rejection(item)}", "yellow")
+        print_line(console, f"skipped: {rejection(item)}", "yellow")
     if len(rejected) > NAMED:
-        more = f"and {len(rejected) - NAMED:,} more left out"
-        print_line(console, f"{more}: the manifest of a split names all")
+        more = f"and {len(rejected) - NAMED:,} more skipped"
+        print_line(console, f"{more}; the manifest of the split lists all")
 
 
 def _unless_default(path: Path, default: str) -> str:
@@ -105,25 +118,25 @@ def _unless_default(path: Path, default: str) -> str:
 
 
 def new_table(first: str, *numbers: str) -> Table:
-    """Start a table of names on the left and numbers on the right."""
+    """Return a table with a column of names and columns of numbers."""
     heads = [Column(cell(name), justify="right") for name in numbers]
     return Table(Column(cell(first)), *heads)
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table, on a narrow screen wider than that: figures must not be cut."""
+    """Print a table, at least 80 columns wide, as numbers must not be cut."""
     options = console.options.update(width=max(console.width, 80))
     console.print(Segments(console.render(table, options)), crop=False)
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:
-    """Print a line as it is, safe to show."""
+    """Print a line, with control characters escaped."""
     # soft_wrap: a path is data, and must not be broken or cut where the screen ends
     console.print(Text(printable(line), style=style), soft_wrap=True)
 
 
 def cell(name: object) -> Text:
-    """Make a name from outside the cell of a table."""
+    """Return the cell of a table for a name from outside."""
     return Text(printable(name))
 
 
@@ -131,9 +144,11 @@ def cell(name: object) -> Text:
 
 
 def show_recipes(console: Console) -> None:
-    """List recipes and variants, a line each."""
+    """Print a line for each recipe and variant."""
+    summaries = {name: recipe.summary for name, recipe in RECIPES.items()}
+    summaries[DEFAULT] = f"(default) {summaries[DEFAULT]}"
     for title, lines in (
-        ("recipe", {name: recipe.summary for name, recipe in RECIPES.items()}),
+        ("recipe", summaries),
         ("variant", {name: summary for name, (summary, _) in VARIANTS.items()}),
     ):
         table = Table(title, "", box=None, pad_edge=False)
@@ -144,8 +159,8 @@ def show_recipes(console: Console) -> None:
     print_line(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
 
 
-def show_fidelity(console: Console, recipe: Recipe) -> None:
-    """Show every constant of the paper; below it, where the recipe differs, its own and why."""
+def show_paper_comparison(console: Console, recipe: Recipe) -> None:
+    """Print every hyperparameter of the paper and below it, where the recipe differs, the recipe's."""
     points = paper_comparison.compare(recipe)
     width = max(len(point.name) for point in points)
     for point in points:
@@ -157,14 +172,17 @@ def show_fidelity(console: Console, recipe: Recipe) -> None:
     n = sum(point.differs for point in points)
     console.print()
     print_line(console, f"{recipe.name}: {recipe.summary}", "bold")
-    print_line(console, f"{n} of {len(points)} constants differ from the paper; --set changes any")
+    print_line(
+        console,
+        f"{n} of {len(points)} hyperparameters differ from the paper; change any with --set",
+    )
 
 
 # evaluate
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """Say in a line each what is wrong with a run's learning and what to try."""
+    """Print each problem of a training run and its remedy."""
     for finding in findings:
         print_line(
             console, f"! {finding.kind}, epoch {finding.epoch}: {finding.evidence}", "yellow"
@@ -173,58 +191,78 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def score_cells(score: Score) -> list[str]:
-    """Write a score as the cells of a table: images, loss, top-1 and, if there is one, top-5."""
+    """Return the cells of a score: images, loss, top-1 and, if there is one, top-5."""
     cells = [f"{score.n:,}", f"{score.loss:.4f}", f"{score.top1:.4f}"]
     return cells if score.top5 is None else [*cells, f"{score.top5:.4f}"]
 
 
 def show_evaluation(
-    console: Console, report: EvaluationReport, none_below: float | None = None
+    console: Console, report: EvaluationReport, threshold: float | None = None
 ) -> None:
-    """Show scores, classes and confusions."""
+    """Print the scores, then classes and confusions of the report's split."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
         print_line(console, f"model {member.path}{epoch}")
-    print_line(console, f"on {report.split} of {report.data}")
-    show_left_out(console, report.rejected)
+    scores = (report.validation, report) if report.validation else (report,)
+    print_line(console, f"on {' and '.join(s.split for s in scores)} of {report.data}")
     has_top5 = report.one_crop.top5 is not None
     table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
-    several = len(report.members) > 1
-    for number, member in enumerate(report.members if several else (), start=1):
-        _add_scores(table, f"model {number}, ", member)
-    _add_scores(table, "averaged, " if several else "", report)
+    for split in scores:
+        show_skipped(console, split.rejected)
+        _add_split(table, split, f"{split.split}, " if report.validation else "")
     show(console, table)
-    low, high = report.top1_interval
-    which = "with ten crops, as all below: " if report.ten_crop else ""
-    print_line(
-        console, f"{which}top-1 {report.score.top1:.4f}, 95 % interval {low:.4f} to {high:.4f}"
-    )
-    if report.n_seen:
-        seen = f"{report.n_seen} of these images were in the training split"
-        print_line(console, f"{seen}: the figures flatter the model", "yellow")
-    for cost in report.refusals if none_below is not None else ():
-        if cost.below == none_below:
+    for split in scores:
+        _show_accuracy(console, split)
+    if report.validation:
+        print_line(console, f"all below is of {report.split}")
+    for cost in report.refusals if threshold is not None else ():
+        if cost.below == threshold:
             print_line(console, _cost_of_refusing(cost))
     _show_classes(console, report)
     if len(report.classes) <= MATRIX_COLUMNS:
         _show_matrix(console, report)
     for true, predicted, count in report.most_confused:
         times = "once" if count == 1 else f"{count} times"
-        print_line(console, f"{true} taken for {predicted} {times}")
+        print_line(console, f"{true} predicted as {predicted} {times}")
 
 
-def _cost_of_refusing(cost: SelectiveAccuracy) -> str:
-    rest = "" if cost.top1 is None else f"; top-1 of the rest {cost.top1:.4f}"
-    return (
-        f"none of these below {cost.below:g}: {cost.n_refused:,} of {cost.n:,} refused, "
-        f"{cost.n_refused_right:,} of which were right{rest}"
-    )
+def _add_split(table: Table, split: SplitScore, prefix: str) -> None:
+    """Add a row for each model of several, and for their mean."""
+    several = len(split.members) > 1
+    for number, member in enumerate(split.members if several else (), start=1):
+        _add_scores(table, f"{prefix}model {number}, ", member)
+    _add_scores(table, f"{prefix}averaged, " if several else prefix, split)
+    table.add_section()
 
 
-def _add_scores(table: Table, name: str, scores: MemberScore | EvaluationReport) -> None:
+def _add_scores(table: Table, name: str, scores: MemberScore | SplitScore) -> None:
     table.add_row(f"{name}one crop", *score_cells(scores.one_crop))
     if scores.ten_crop:
         table.add_row(f"{name}ten crops", *score_cells(scores.ten_crop))
+
+
+def _show_accuracy(console: Console, split: SplitScore) -> None:
+    low, high = split.top1_interval
+    crops = " with ten crops" if split.ten_crop else ""
+    print_line(
+        console,
+        f"{split.split}{crops}: top-1 {split.score.top1:.4f}, "
+        f"95 % interval {low:.4f} to {high:.4f}",
+    )
+    if split.chose_epoch:
+        line = f"{split.split} chose the epoch of the weights: its scores are optimistic"
+        print_line(console, line, "yellow")
+    if split.n_seen:
+        seen = f"{split.n_seen} images of {split.split} were trained on"
+        print_line(console, f"{seen}: its scores are optimistic", "yellow")
+
+
+def _cost_of_refusing(cost: SelectiveAccuracy) -> str:
+    rest = "" if cost.top1 is None else f"; top-1 of the others {cost.top1:.4f}"
+    return (
+        f'"none of these" below {cost.below:g}: {cost.n_refused:,} of {cost.n:,} images, '
+        f"{cost.n_refused_right:,} of them predicted correctly{rest}"
+    )
 
 
 def _show_classes(console: Console, report: EvaluationReport) -> None:
@@ -250,25 +288,14 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
     show(console, table)
 
 
-def evaluation_json(report: EvaluationReport) -> dict[str, Any]:
-    """Turn a report into plain data for `--json`."""
-    data = {**asdict(report), "matrix": report.matrix.tolist()}
-    for item in (*data["members"], *data["rejected"]):
-        item["path"] = str(item["path"])
-    for item in (*data["worst"], *data["doubtful"]):
-        file = item.pop("file")
-        item |= {"path": str(file["path"]), "label": file["label"]}
-    return {**data, "top1_interval": list(report.top1_interval)}
-
-
 # export
 
 
 def show_export(console: Console, report: ExportReport) -> None:
-    """Say where the export is, and how near it comes to its run."""
-    print_line(console, f"{report.same} of {report.n_images} validation images get the same class")
-    print_line(console, f"probabilities differ by {report.apart:.1e} at most")
-    print_line(console, f"top-1 {report.top1_exported:.4f}, of the run {report.top1:.4f}")
+    """Print the path of an export, and how its predictions differ from those of the run."""
+    print_line(console, f"same class for {report.n_same} of {report.n_images} validation images")
+    print_line(console, f"largest difference of a probability {report.largest_difference:.1e}")
+    print_line(console, f"top-1 {report.top1_exported:.4f}, top-1 of the run {report.top1:.4f}")
     print_line(console, f"written to {report.path}")
 
 
@@ -276,8 +303,8 @@ def show_export(console: Console, report: ExportReport) -> None:
 
 
 def show_prediction(console: Console, prediction: Prediction) -> None:
-    """Show a bar per class."""
-    print_line(console, str(prediction.file.path), "bold")
+    """Print the path of an image and a bar for each class."""
+    print_line(console, str(prediction.path), "bold")
     if prediction.refused:
         print_line(console, "  none of these", "yellow")
     width = max(len(printable(name)) for name in prediction.classes)
@@ -292,12 +319,12 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
 
 
 def rejection(rejected: Rejected) -> str:
-    """Name the file and the reason."""
+    """Return the file and the reason in a line."""
     return f"{rejected.path}: {rejected.reason}"
 
 
 def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
-    """Write the predictions as a JSON array, an object per image."""
+    """Return the predictions as a JSON array with an object per image."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         if isinstance(outcome, Rejected):
@@ -305,7 +332,7 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
         else:
             pairs = zip(outcome.classes, outcome.probabilities)
             classes = [{"class": name, "probability": p} for name, p in pairs]
-            rows.append({"image": str(outcome.file.path), "predictions": classes})
+            rows.append({"image": str(outcome.path), "predictions": classes})
             if outcome.refused:
                 rows[-1]["none_of_these"] = True
             if outcome.neighbors:
@@ -323,8 +350,8 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
 def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability.
 
-    An image that is none of the classes has one row without a class. What a spreadsheet would
-    compute has an apostrophe in front; JSON has every name as it is.
+    An image that is none of the classes has one row without a class. A name that a spreadsheet
+    would take for a formula has an apostrophe in front; JSON has every name unchanged.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
@@ -333,5 +360,5 @@ def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected
             classes = ("",) if outcome.refused else outcome.classes
             pairs = zip(classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
-                image, label = csv_safe(outcome.file.path), csv_safe(name)
+                image, label = csv_safe(outcome.path), csv_safe(name)
                 writer.writerow([image, rank, label, f"{probability:.6f}"])

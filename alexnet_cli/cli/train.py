@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import MOST_SEED, NoCheck, is_typed
+from alexnet_cli.cli.options import MOST_SEED, NoCheck, is_typed, option_name
+from alexnet_cli.cli.renamed import reject_old_names
+from alexnet_cli.errors import UsageError
 
-# What a run is made of, and resuming can't change.
+# What a run is made of, which resuming can't change.
 _FIXED = (
     *("data", "recipe", "variant", "set", "batch_size", "learning_rate"),
     *("precision", "weights", "no_check", "seed", "out"),
@@ -19,120 +20,112 @@ _FIXED = (
 
 def train(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="What `split` wrote, or class folders.")] = Path(
-        "data"
-    ),
+    data: Annotated[
+        Path, typer.Argument(help="Split of `alexnet split`, or class folders.", metavar="DATA")
+    ] = Path("data"),
     recipe: Annotated[
         str | None,
-        typer.Option(help="See `alexnet recipes`.  [default: modern, or that of --weights]"),
+        typer.Option(
+            help="Recipe name.",
+            metavar="NAME",
+            show_default="modern, or that of --weights",
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Change it as the paper did: see `alexnet recipes`.", show_default=False),
+        typer.Option(help="Change the recipe as the paper did; repeatable.", metavar="NAME"),
     ] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VALUE of any constant, as conv2.bias=1.", show_default=False),
+        typer.Option(help="Set a hyperparameter (conv2.bias=1); repeatable.", metavar="NAME=VALUE"),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Times to go through the images.  [default: the recipe's]", min=1),
+        typer.Option(
+            help="Passes over the images.", metavar="N", min=1, show_default="the recipe's"
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Over all devices.  [default: the recipe's]", min=1),
+        typer.Option(
+            help="Images a step, all devices.", metavar="N", min=1, show_default="the recipe's"
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="At the start.  [default: the recipe's]")
+        float | None,
+        typer.Option(help="Peak learning rate.", metavar="RATE", show_default="the recipe's"),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option(help="0 is the CPU.  [default: all there are]", min=0)
+        int | None,
+        typer.Option(help="GPUs to use; 0 is the CPU.", metavar="N", min=0, show_default="all"),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="`float32`, `bfloat16`, `float16`, or `auto`: the fastest here.")
+        str, typer.Option(help="float32, bfloat16, float16 or auto.", metavar="TYPE")
     ] = "auto",
     weights: Annotated[
         Path | None,
-        typer.Option(
-            help="Start from this run or Caffe's .npy, all layers but the last.", show_default=False
-        ),
+        typer.Option(help="Run or .npy to start from, but the last layer.", metavar="MODEL"),
     ] = None,
-    workers: Annotated[
+    hosts: Annotated[
         str | None,
         typer.Option(
-            help="Several machines: all as host:port,host:port.  [default: of TF_CONFIG or Slurm]",
-            show_default=False,
+            help="All machines.", metavar="HOST:PORT,...", show_default="TF_CONFIG or Slurm"
         ),
     ] = None,
-    worker: Annotated[
-        int | None,
-        typer.Option(help="Which of --workers this one is, from 0 on.", show_default=False),
+    rank: Annotated[
+        int | None, typer.Option(help="Index of this machine in --hosts, from 0.", metavar="N")
     ] = None,
     no_check: NoCheck = False,
     seed: Annotated[
         int,
-        typer.Option(
-            help="Of weights, order, crops and dropout; of the division, if DATA is not split.",
-            min=0,
-            max=MOST_SEED,
-        ),
+        typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Where the run folder goes.", file_okay=False)] = Path(
-        "runs"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for run folders.", metavar="DIR", file_okay=False)
+    ] = Path("runs"),
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue this run folder; --epochs may change.", show_default=False),
+        typer.Option(help="Continue this run; only --epochs may change.", metavar="RUN"),
     ] = None,
 ) -> None:
-    """Train AlexNet, and keep the weights, the figures and all it takes to repeat them."""
+    """Train a network and save it as a run."""
     from rich.console import Console
 
-    from alexnet_cli.cli import training_view
-    from alexnet_cli.recipes.presets import DEFAULT, find_recipe
-    from alexnet_cli.recipes.variants import build_recipe
-    from alexnet_cli.system import tensorflow_startup
-    from alexnet_cli.training.cluster import find_cluster, wait_for_workers
+    from alexnet_cli.api.runs import resume as resume_run
+    from alexnet_cli.api.runs import train as train_run
+    from alexnet_cli.cli.training_view import TrainingView, show_training
 
     given = [name for name in _FIXED if is_typed(context, name)]
     if resume is not None and given:
-        option = f"--{given[0].replace('_', '-')}" if given[0] != "data" else "DATA"
-        raise typer.BadParameter(f"a run is resumed as it began: leave out {option}")
-    shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    settings = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
-    settings = [*(set or ()), *settings]
-    if weights is None or recipe:
-        build_recipe(
-            find_recipe(recipe or DEFAULT), variant or (), settings
-        )  # complain before the wait
-    cluster = find_cluster(workers, worker, os.environ)
-    if cluster:
-        wait_for_workers(cluster)
-    tensorflow_startup.load_tensorflow()
-    from alexnet_cli.network.keras_network import read_weights
-    from alexnet_cli.training import start_and_resume
-    from alexnet_cli.training.devices import choose_devices
-
+        reason = f"a run is resumed as it began; leave out {option_name(given[0])}"
+        raise UsageError(reason, argument="resume", value=resume)
+    reject_old_names(variant or (), set or ())
     console = Console()
-    devices = choose_devices(gpus, precision, cluster)
-    initial = read_weights(weights) if weights else None
-    base = initial.recipe if initial and recipe is None else find_recipe(recipe or DEFAULT)
-    chosen = build_recipe(base, variant or (), settings)
-    with training_view.open_view(console, cluster) as callback:
+    machines = hosts.split(",") if hosts is not None else None
+    with TrainingView(console) as view:
         if resume is not None:
-            report = start_and_resume.resume(
-                resume, devices=devices, epochs=epochs, callback=callback
+            run = resume_run(
+                resume, epochs=epochs, gpus=gpus, hosts=machines, rank=rank, callback=view
             )
         else:
-            report = start_and_resume.train(
+            run = train_run(
                 data,
-                recipe=chosen,
-                devices=devices,
-                out=out,
-                seed=seed,
+                recipe=recipe,
+                variants=variant or (),
+                settings=set or (),
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                gpus=gpus,
+                precision=precision,
+                weights=weights,
+                hosts=machines,
+                rank=rank,
                 check=not no_check,
-                initial=initial,
-                callback=callback,
+                seed=seed,
+                out=out,
+                processes=True,
+                callback=view,
             )
-    if report:
-        training_view.show_training(console, report)
+    if run:
+        show_training(console, run.path, run.metrics)

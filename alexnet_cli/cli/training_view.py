@@ -1,10 +1,8 @@
-"""A training on the screen."""
+"""The live view of a training run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -18,28 +16,29 @@ from alexnet_cli.cli.tables import (
     score_cells,
     show,
     show_findings,
-    show_left_out,
+    show_skipped,
     some,
 )
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.runs.metrics import TOP5_FROM
-from alexnet_cli.runs.records import EpochRow, Finding
+from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
 from alexnet_cli.system.safe_names import printable
-from alexnet_cli.training.callbacks import Callback, TrainPlan, TrainReport
-from alexnet_cli.training.cluster import Cluster
+from alexnet_cli.training.callbacks import Callback, TrainPlan
 
-# What the same seed promises.
-_CPU_SAME = "the same weights again, bit for bit, with as many threads and these versions here"
-_GPU_SAME = "the same again but for the last bits, as GPUs add in any order"
+# What the same seed reproduces.
+_CPU_SAME = (
+    "reproducible bit for bit on this machine, with these versions and this number of threads"
+)
+_GPU_SAME = "reproducible up to rounding, as GPUs add in any order"
 
 
 class TrainingView(Callback):
-    """A training on the screen: what it will do, a bar while it works, a row an epoch."""
+    """Print the plan of a training run, a progress bar and a row for each epoch."""
 
-    SILENCE_SECONDS = 30  # without a terminal, a line at least this often
+    SILENCE_SECONDS = 30  # without a terminal, the longest time without a line
 
     def __init__(self, console: Console) -> None:
-        """Show nothing yet."""
+        """Create the bar, not shown yet."""
         self.console = console
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -52,7 +51,8 @@ class TrainingView(Callback):
         )
         self.task = self.progress.add_task("reading images", total=None, note="")
         self.spoke = time.monotonic()
-        self.n_left_out = 0
+        self.n_skipped = 0
+        self.is_silent = False  # on other workers than the chief
 
     def __enter__(self) -> TrainingView:
         """Start the bar."""
@@ -60,7 +60,7 @@ class TrainingView(Callback):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()
 
     def on_read_progress(self, done: int, total: int) -> None:
@@ -68,18 +68,25 @@ class TrainingView(Callback):
         self._advance("reading images", done, total)
 
     def on_image_rejected(self, rejected: Rejected) -> None:
-        """Name the first few."""
-        self.n_left_out += 1
-        if self.n_left_out <= NAMED:
-            show_left_out(self.console, [rejected])
+        """Print the first few files that are no readable image."""
+        self.n_skipped += 1
+        if self.n_skipped <= NAMED:
+            show_skipped(self.console, [rejected])
 
     def on_train_begin(self, plan: TrainPlan) -> None:
-        """Show what will be done, and the head of the table."""
+        """Print the plan and the header of the table."""
         config, recipe = plan.config, plan.config.recipe
+        self.is_silent = plan.rank > 0
+        if self.is_silent:
+            rank, n, chief = plan.rank, len(plan.workers), plan.workers[0]
+            line = f"worker {rank} of {n}; output and run folder are on the chief, {chief}"
+            print_line(self.console, line)
+            self.progress.stop()
+            return
         self.epochs, self.first_epoch = recipe.epochs, plan.first_epoch
         self.has_top5 = len(config.classes) >= TOP5_FROM
         images = ", ".join(f"{n:,} {split}" for split, n in plan.n_images.items())
-        kept = f"decoded {plan.kept}" if plan.kept else "decoded when needed"
+        kept = f"decoded {plan.decoded_in}" if plan.decoded_in else "decoded when needed"
         if recipe.cosine:
             drop = ", falling to 0"
         elif recipe.drop_at:
@@ -106,25 +113,33 @@ class TrainingView(Callback):
             self.console.print(
                 Text.assemble((f"{name:<9}", "bold"), printable(value)), soft_wrap=True
             )
-        show_left_out(self.console, plan.rejected)
+        show_skipped(self.console, plan.rejected)
         for change in plan.changed:
-            print_line(self.console, f"begun with {change}: the last bits may differ", "yellow")
+            print_line(
+                self.console,
+                f"the run began with {change}: results may differ in the last bits",
+                "yellow",
+            )
         self.console.print()
         head = "epoch  train loss  train top-1  val loss  val top-1"
         head += "  val top-5" if self.has_top5 else ""
         print_line(self.console, head + "     rate  images/s", "bold")
-        self.done_before = plan.done
+        self.done_before = plan.n_done
         what = f"epoch {plan.first_epoch}/{recipe.epochs}"
-        self._advance(what, plan.done, plan.n_images["train"])
+        self._advance(what, plan.n_done, plan.n_images["train"])
         self.began = time.monotonic()
 
     def on_init_progress(self, done: int, total: int) -> None:
-        """Move the bar; only then do steps begin."""
-        self._advance("finding kernels in the photographs", done, total)
+        """Move the bar of k-means initialization, which comes before the first step."""
+        if self.is_silent:
+            return
+        self._advance("initializing kernels by k-means", done, total)
         self.began = time.monotonic()
 
     def on_batch_end(self, epoch: int, done: int, total: int) -> None:
-        """Move the bar; tell images per second and the time left of the whole run."""
+        """Move the bar, with images per second and the time left for the whole run."""
+        if self.is_silent:
+            return
         before = (epoch - self.first_epoch) * total - self.done_before
         rate = (before + done) / (time.monotonic() - self.began)
         left = (total * (self.epochs - epoch + 1) - done) / rate
@@ -132,7 +147,9 @@ class TrainingView(Callback):
         self._advance(f"epoch {epoch}/{self.epochs}", done, total, note)
 
     def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
-        """Add a row to the table; the best so far stands out."""
+        """Print the row of an epoch; the best so far is highlighted."""
+        if self.is_silent:
+            return
         line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"
         line += f"  {row.val_loss:8.4f}  {row.val_top1:9.4f}"
         line += f"  {row.val_top5:9.4f}" if row.val_top5 is not None else ""
@@ -141,12 +158,13 @@ class TrainingView(Callback):
         self.spoke = time.monotonic()
 
     def on_finding(self, finding: Finding) -> None:
-        """Say what is wrong and what to try."""
-        show_findings(self.console, [finding])
+        """Print a problem and its remedy."""
+        if not self.is_silent:
+            show_findings(self.console, [finding])
 
     def on_score_progress(self, done: int, total: int) -> None:
         """Move the bar."""
-        self._advance("measuring the finished weights", done, total)
+        self._advance("computing final metrics", done, total)
 
     def _advance(self, what: str, done: int, total: int, note: str = "") -> None:
         self.progress.update(self.task, description=what, completed=done, total=total, note=note)
@@ -160,23 +178,13 @@ def _origin(plan: TrainPlan) -> dict[str, str]:
     if not plan.transferred:
         return {}
     fresh = plan.config.recipe.last_layer
-    return {"weights": f"{', '.join(plan.transferred)} from {plan.config.weights}; {fresh} new"}
+    return {
+        "weights": f"{', '.join(plan.transferred)} from {plan.config.initial_weights}; {fresh} new"
+    }
 
 
-@contextmanager
-def open_view(console: Console, cluster: Cluster | None) -> Iterator[Callback]:
-    """Show a training; of a cluster's workers only the first has more than a line to say."""
-    if cluster and not cluster.is_chief:
-        chief, n = cluster.workers[0], len(cluster.workers)
-        print_line(console, f"worker {cluster.index} of {n}; the first, {chief}, tells and writes")
-        yield Callback()
-        return
-    with TrainingView(console) as screen:
-        yield screen
-
-
-def show_training(console: Console, report: TrainReport) -> None:
-    """Show the final metrics of the best and the last epoch, and what to type next."""
+def show_training(console: Console, run: Path, report: FinalMetrics) -> None:
+    """Print the final metrics of the best and the last epoch, and the next command."""
     has_top5 = report.best.val.top5 is not None
     table = new_table(
         "weights", "epoch", "images", "loss", "top-1", *(["top-5"] if has_top5 else [])
@@ -188,17 +196,17 @@ def show_training(console: Console, report: TrainReport) -> None:
         table.add_section()
     console.print()
     show(console, table)
-    if report.left_out:
-        bad = f"{len(report.left_out):,} images had gone bad and are in none of these figures"
-        print_line(console, f"{bad}: see {report.run / 'metrics.json'}", "yellow")
+    if report.skipped:
+        bad = f"{len(report.skipped):,} images became unreadable and are not in these metrics"
+        print_line(console, f"{bad}: see {run / 'metrics.json'}", "yellow")
     show_findings(console, report.findings)
-    print_line(console, f"trained for {duration(report.seconds)}; everything is in {report.run}/")
-    model = "" if report.run.parent == Path("runs") else f" --model {report.run}"
+    print_line(console, f"trained for {duration(report.seconds)}; saved in {run}/")
+    model = "" if run.parent == Path("runs") else f" --model {run}"
     print_line(console, f"next: alexnet evaluate{model}, or alexnet predict{model} IMAGE")
 
 
 def duration(seconds: float) -> str:
-    """Write a span of time in the two largest of hours, minutes and seconds."""
+    """Return a duration in the two largest units of hours, minutes and seconds."""
     minutes, second = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

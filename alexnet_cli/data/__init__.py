@@ -1,4 +1,4 @@
-"""From files to crops: decode, check and split images, store them decoded, cut what the network sees.
+"""Image data: decode, check and split images, keep them decoded, and cut the crops for the network.
 
-Needs no TensorFlow, but to write TFRecord shards. May import `recipes` and `system`.
+Needs TensorFlow only to write TFRecord shards. May import `recipes` and `system`.
 """

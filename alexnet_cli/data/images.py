@@ -1,13 +1,12 @@
-"""From a file to upright RGB pixels: the one path that every command shares.
+"""Decode and resize image files; every command uses these functions.
 
-Pillow decodes everything, so that an image looks the same to `split`, `train`, `evaluate` and
-`predict`. Its decoder and resizer release the GIL: threads make it as fast as a compiled pipeline.
+Pillow decodes everything, so that `split`, `train`, `evaluate` and `predict` get the same pixels. Its
+decoder and resizer release the GIL, so that threads are as fast as a compiled pipeline.
 """
 
 from __future__ import annotations
 
 import stat
-import warnings
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -16,61 +15,67 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from alexnet_cli.errors import ImageError
+from alexnet_cli.errors import ImageError, UsageError
 
 UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
 
-# What Pillow may open. Left out are the formats that start other programs or hold no photographs.
+# Formats that Pillow may open: none that start other programs, and none that rarely hold photos.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
-# A file with one of these endings claims to be an image: if it is none, its owner should be told.
+# A file with one of these extensions should be an image; if it is none, it is reported.
 _COMMON = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp"}
 _RARE = {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
 _UNREADABLE = {".heic", ".heif", ".svg", ".ico", ".psd"}
-SUFFIXES = frozenset(_COMMON | _RARE | _UNREADABLE)
+EXTENSIONS = frozenset(_COMMON | _RARE | _UNREADABLE)
 
-# Half of what Pillow itself refuses, and the point from which it warns of a decompression bomb.
+# Above it Pillow warns of a decompression bomb; it refuses twice as many.
 MAX_PIXELS = 89_478_485
-MAX_SIDE = 65_535  # a JPEG's; a line of millions of pixels needs more memory than its area tells
-MAX_SCANS = 100  # of a JPEG, which has ten; each costs a pass over all pixels and takes no room
-MAX_BYTES = 2**30  # a file is read whole, and `MAX_PIXELS` never need as much
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of damaged EXIF
+MAX_SIDE = 65_535  # as in JPEG; an image one pixel high needs more memory than its area suggests
+MAX_SCANS = 100  # of a JPEG, which usually has ten; each costs a pass over all pixels but few bytes
+MAX_BYTES = 2**30  # a file is read completely, and `MAX_PIXELS` never need as many
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def claims(path: Path) -> bool:
-    """Whether a file is meant to be an image: its name says so, or its first bytes do.
+def looks_like_image(path: Path) -> bool:
+    """Return whether a file should be an image, by its extension or else by its first bytes.
 
-    What is none of the two is nobody's loss. Dot files are what desktops leave behind.
+    Dot files never are: desktops leave them behind. Where it can't be told, the answer is yes, so
+    that the file is reported and not silently ignored.
     """
-    if path.name.startswith(".") or is_named_like_one(path):
-        return not path.name.startswith(".")
+    if path.name.startswith("."):
+        return False
+    if has_image_extension(path):
+        return True
     try:
         _require_regular(path)
         with Image.open(path, formats=FORMATS):
             return True
     except (ImageError, UnidentifiedImageError):
         return False
-    except Exception:  # it lies about more than its name, or can't be opened: its owner should know
+    except Exception:  # a damaged header, or a file that can't be opened
         return True
 
 
-def is_named_like_one(path: Path) -> bool:
-    """Whether the name alone says image."""
-    return not path.name.startswith(".") and path.suffix.lower() in SUFFIXES
+def has_image_extension(path: Path) -> bool:
+    """Return whether the file name ends in one of `EXTENSIONS` and is not hidden."""
+    return not path.name.startswith(".") and path.suffix.lower() in EXTENSIONS
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a file; raises `ImageError` if it can't be an image, unread, or `OSError`."""
+    """Return the bytes of a file.
+
+    Raises `ImageError`, without reading, for a pipe or device and for more than `MAX_BYTES`;
+    `OSError` if the file can't be read.
+    """
     if _require_regular(path) > MAX_BYTES:
         raise ImageError(f"is larger than {MAX_BYTES:,} bytes")
     return path.read_bytes()
 
 
 def _require_regular(path: Path) -> int:
-    """Return the size; raises `ImageError` for a pipe, which would be read forever, and the like."""
+    """Return the size in bytes; raises `ImageError` for a pipe, which would never end, or a device."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("is not a regular file")
@@ -78,73 +83,96 @@ def _require_regular(path: Path) -> int:
 
 
 def open_rgb(file: Path | BytesIO) -> Image.Image:
-    """Decode one image completely: upright, 8-bit RGB, transparency composited on white.
+    """Decode one image completely: 8-bit RGB, turned upright, transparency composited on white.
 
-    The content decides, not the suffix. Of an animation the first frame is taken; 16-bit gray
-    keeps its upper 8 bits. Raises `ImageError` for whatever is not a whole image, `OSError` for a
-    file that can't be read.
+    The content determines the format, not the extension. Of an animation the first frame is used;
+    of 16-bit gray the upper 8 bits. Raises `ImageError` for content that is not a complete image or
+    is beyond the limits above, `OSError` if the file can't be read.
     """
     if isinstance(file, Path):
         file = BytesIO(read(file))
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise ImageError(f"claims {image.width}x{image.height} pixels, too many to read")
+                raise ImageError(f"has {image.width}x{image.height} pixels, more than supported")
             if image.format in ("JPEG", "MPO") and (n := _count_scans(file)) > MAX_SCANS:
-                raise ImageError(f"has {n:,} scans, too many to read")
+                raise ImageError(f"has {n:,} scans, more than the {MAX_SCANS} supported")
             image.load()
             _turn_upright(image)
             return _to_rgb(image)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError(_unidentified(file)) from None
-    except Exception as error:  # decoders raise anything when a file lies
+        raise ImageError(_reason_unidentified(file)) from None
+    except Exception as error:  # decoders raise exceptions of any kind for damaged files
         raise ImageError(f"does not decode: {error}") from error
 
 
+def from_memory(picture: object) -> Image.Image:
+    """Return an image that is in memory as 8-bit RGB, turned upright, as `open_rgb` does.
+
+    `picture`: a PIL image, or uint8 pixels of shape (height, width, 3), or (height, width) for gray.
+    Raises `UsageError` for anything else.
+    """
+    if isinstance(picture, np.ndarray):
+        is_gray, is_rgb = picture.ndim == 2, picture.ndim == 3 and picture.shape[2:] == (3,)
+        if picture.dtype != np.uint8 or not (is_gray or is_rgb) or not picture.size:
+            raise UsageError(
+                "an array must be uint8 of shape (height, width, 3) or (height, width). "
+                f"Received: {picture.dtype} {picture.shape}"
+            )
+        return Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    if not isinstance(picture, Image.Image):
+        raise UsageError(
+            f"an image must be a path, a PIL image or an array. Received: {type(picture).__name__}"
+        )
+    image = picture.copy()
+    _turn_upright(image)
+    return _to_rgb(image)
+
+
 def _count_scans(jpeg: BytesIO) -> int:
-    """Count the markers that start a scan, each with the first byte of its length."""
+    """Return the number of start-of-scan markers, each followed by the first byte of its length."""
     return jpeg.getvalue().count(b"\xff\xda\0")
 
 
 def _turn_upright(image: Image.Image) -> None:
-    with suppress(Exception):  # damaged notes on a photograph that is whole: they turn nothing
+    with suppress(Exception):  # damaged EXIF of an intact image
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert without a copy that is not needed: four bytes a pixel each, at `MAX_PIXELS` 360 MB."""
-    if image.mode in _SIXTEEN_BIT_MODES:  # Pillow's own conversion clips them to white
+    """Convert to RGB, without avoidable copies: each has up to 360 MB at `MAX_PIXELS`."""
+    if image.mode in _SIXTEEN_BIT_MODES:  # which Pillow's own conversion clips to white
         values = np.asarray(image)
         if values.max() > 65535 or values.min() < 0:
-            raise ImageError("holds 32-bit pixels without a stated range")
+            raise ImageError("contains 32-bit pixels of unknown range")
         gray = (values >> 8).astype(np.uint8)
         gray[values == image.info.get("transparency")] = 255
         return Image.fromarray(gray).convert("RGB")
     if image.mode == "F":
-        raise ImageError("holds floating-point pixels without a stated range")
+        raise ImageError("contains floating-point pixels of unknown range")
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _unidentified(file: BytesIO) -> str:
+def _reason_unidentified(file: BytesIO) -> str:
     file.seek(0)
     head = file.read(32)
     if not head:
         return "is empty"
     if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-        return "is HEIC, which can't be read: save it as JPEG"
+        return "is HEIC, which is not supported. Convert it to JPEG"
     return "is not an image"
 
 
-def prepare(image: Image.Image, size: int, *, stretch: bool = False) -> UInt8Array:
-    """Resize RGB `image` to `size`×`size`: uint8 of shape (size, size, 3), values 0–255.
+def resize(image: Image.Image, size: int, *, stretch: bool = False) -> UInt8Array:
+    """Return an RGB `image` resized to a square: uint8 of shape (size, size, 3), values 0 to 255.
 
-    The shorter side becomes `size` and the center is kept (section 2 of the paper); with
-    `stretch` the whole image is pressed into the square, whatever its shape.
+    The shorter side is scaled to `size` and the center is cropped (section 2 of the paper). With
+    `stretch` the whole image is scaled to the square, which changes its aspect ratio.
     """
     if stretch:
         square = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -154,5 +182,8 @@ def prepare(image: Image.Image, size: int, *, stretch: bool = False) -> UInt8Arr
 
 
 def load(file: Path | BytesIO, size: int, *, stretch: bool = False) -> UInt8Array:
-    """`open_rgb`, then `prepare`."""
-    return prepare(open_rgb(file), size, stretch=stretch)
+    """Decode and resize one image: uint8 of shape (size, size, 3), values 0 to 255.
+
+    See `resize`. Raises as `open_rgb` does.
+    """
+    return resize(open_rgb(file), size, stretch=stretch)

@@ -1,6 +1,6 @@
-"""The manifest of a divided data set: every image, its class, split and content.
+"""The manifest of a data set: its images with class, split and SHA-256, and the skipped files.
 
-On disk it is JSON lines: one line of settings, then one for each file.
+The file is JSON lines: a header with the settings of the split, then one line per image.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from alexnet_cli.data.records import Record
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import atomic_write, open_file
@@ -20,29 +21,17 @@ from alexnet_cli.system.atomic_files import atomic_write, open_file
 SPLITS = ("train", "val", "test")
 MANIFEST = "manifest.jsonl"
 
-Progress = Callable[[int, int], None]  # (done, total)
-
 _MARKER, _VERSION = "alexnet_split", 1
-_LONGEST_HEADER, _LONGEST_LINE = 64 << 20, 1 << 16  # bytes; the header lists what was left out
+_LONGEST_HEADER, _LONGEST_LINE = 64 << 20, 1 << 16  # bytes; the header lists the skipped files
 _LARGEST_RECORD = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """Where in a shard the bytes of an image lie, and their checksum."""
-
-    shard: Path
-    offset: int
-    length: int
-    crc32: int
-
-
-@dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image: where it lies now, its class, its split and its content.
+    """An image file with its class, split and SHA-256.
 
-    What is not known yet is "": the split before `plan`, the SHA-256 of a file that nobody read. An
-    image in a shard has a `record`; its `path` then is only its name.
+    `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An image
+    in a shard has a `record`, and its `path` is then only a name.
     """
 
     path: Path
@@ -52,14 +41,14 @@ class ImageFile:
     record: Record | None = None
 
     @property
-    def holder(self) -> Path:
-        """The file that holds its bytes."""
+    def stored_in(self) -> Path:
+        """The file on disk that contains the image: its shard, or `path`."""
         return self.record.shard if self.record else self.path
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A file that should have been an image, and why it is none."""
+    """A skipped file, which should be an image but can't be used as one, and the reason."""
 
     path: Path
     reason: str
@@ -67,34 +56,36 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A divided data set: every file lies below `root` and came from `source`, both absolute.
+    """The images of a data set.
 
-    `val` and `test` are fractions of the files; `seed` is None if another tool made the split.
+    All of `files` are below `root`; `source` is the folder that was scanned, with the `rejected`
+    files and `n_ignored` others that do not look like images. Both paths are absolute. `val` and
+    `test` are fractions of the files; `seed` is None if alexnet did not choose the split.
     """
 
     root: Path
     source: Path
-    seed: int | None
-    val: float
-    test: float
     classes: tuple[str, ...]
     files: tuple[ImageFile, ...]
     rejected: tuple[Rejected, ...]
     n_ignored: int
+    seed: int | None = None
+    val: float = 0.0
+    test: float = 0.0
 
     def of(self, split: str) -> tuple[ImageFile, ...]:
-        """The files of one split, by class and path."""
+        """Return the files of one split, sorted by class and path."""
         return tuple(file for file in self.files if file.split == split)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """The number of files per class and split, zeros included."""
+        """Return the number of files by class and split, zeros included."""
         table = {label: dict.fromkeys(SPLITS, 0) for label in self.classes}
         for file in self.files:
             table[file.label][file.split] += 1
         return table
 
     def duplicates(self) -> tuple[tuple[ImageFile, ...], ...]:
-        """The groups of two or more files with equal content, within and across classes."""
+        """Return the groups of two or more files with equal content, within and across classes."""
         groups: dict[str, list[ImageFile]] = {}
         for file in self.files:
             if file.sha256:
@@ -103,9 +94,9 @@ class Manifest:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write `manifest` as JSON lines, atomically; files are named relative to its root.
+    """Write `manifest` to `path` atomically; the paths of images are relative to its root.
 
-    Raises `OSError` if `path` can't be written, and leaves it as it was.
+    Raises `OSError` if `path` can't be written, and leaves an earlier file unchanged.
     """
     header = {
         _MARKER: _VERSION,
@@ -122,17 +113,14 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
             for item in manifest.rejected
         },
     }
-    copied = manifest.root != manifest.source
     with atomic_write(path) as stream:
         stream.write(_line(header))
         for file in manifest.files:
-            below = file.path.relative_to(manifest.root)
             entry = {
-                "path": below.as_posix(),
+                "path": file.path.relative_to(manifest.root).as_posix(),
                 "class": file.label,
                 "split": file.split,
                 "sha256": file.sha256,
-                "original": PurePath(*below.parts[copied:]).as_posix(),
             }
             if file.record:
                 shard = file.record.shard.relative_to(manifest.root).as_posix()
@@ -145,9 +133,9 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 
 def read_manifest(path: Path, root: Path | None = None) -> Manifest:
-    """Read and check a manifest whose files lie below `root`, by default the root it names.
+    """Read and validate a manifest whose images are below `root`, by default the root it contains.
 
-    Does not look at the files. Raises `AlexNetError` naming file and line.
+    Does not check that the images exist. Raises `AlexNetError` with file and line number.
     """
     files: dict[Path, ImageFile] = {}
     manifest = None
@@ -162,22 +150,22 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
                     raise ValueError(f"{file.path} is listed twice")
                 files[file.path] = file
         if len(files) != header["n_files"]:
-            raise ValueError(f"is missing or too much, of {header['n_files']} files")
+            raise ValueError(f"expected {header['n_files']} files, found {len(files)}")
     except OSError as error:
         raise AlexNetError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         line_number = len(files) + 2 if manifest else 1
-        raise AlexNetError(f"{path}:{line_number}: {error}; make the split again") from error
+        raise AlexNetError(f"{path}:{line_number}: {error}. Create the split again") from error
     return replace(manifest, files=tuple(files.values()))
 
 
-def files_of(path: Path) -> bytes:
-    """Return what a manifest says of its files, but not where they lie: the same for a moved split."""
+def file_lines(path: Path) -> bytes:
+    """Return the lines of a manifest after its header, which are the same for a moved split."""
     return path.read_bytes().partition(b"\n")[2]
 
 
 def is_alexnet_split(folder: Path) -> bool:
-    """Whether `folder` holds a manifest of ours, sound or not."""
+    """Return whether `folder` contains a manifest of alexnet, valid or not."""
     try:
         with open_file(folder / MANIFEST, sys.maxsize, links=True) as lines:
             return _MARKER in _entry(lines.readline(_LONGEST_HEADER))
@@ -187,15 +175,15 @@ def is_alexnet_split(folder: Path) -> bool:
 
 def _entry(line: bytes) -> dict[str, Any]:
     try:
-        entry = strict_json.loads(line, _LONGEST_HEADER)
+        entry = strict_json.loads(line, _LONGEST_HEADER, most_names=sys.maxsize)
     except ValueError as error:
-        raise ValueError(f"is not JSON as we write it: {error}") from None
+        raise ValueError(f"is not valid JSON: {error}") from None
     if not isinstance(entry, dict):
         raise ValueError("is not a JSON object")
     return entry
 
 
-def _get(entry: dict[str, Any], name: str, *kinds: type) -> Any:
+def _get_field(entry: dict[str, Any], name: str, *kinds: type) -> Any:
     value = entry.get(name)
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise ValueError(f"{name!r} can't be {value!r:.60}")
@@ -205,56 +193,63 @@ def _get(entry: dict[str, Any], name: str, *kinds: type) -> Any:
 
 
 def _require_name(text: str) -> None:
-    """Raise `ValueError` for what no file can be called."""
+    """Raise `ValueError` if `text` can't be a file name."""
     if "\0" in text:
-        raise ValueError(f"{text!r:.60} holds a null character")
+        raise ValueError(f"{text!r:.60} contains a null character")
     text.encode("utf-8", "surrogateescape")  # raises ValueError
 
 
 def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
     if header.get(_MARKER) != _VERSION:
         raise ValueError(f"{_MARKER!r} must be {_VERSION}, is {header.get(_MARKER)!r}")
-    _get(header, "n_files", int)
-    classes = _get(header, "classes", list)
+    _get_field(header, "n_files", int)
+    classes = _get_field(header, "classes", list)
     if not all(isinstance(label, str) for label in classes) or len(set(classes)) < len(classes):
-        raise ValueError(f"'classes' must be different names, is {classes!r:.60}")
-    rejected = _get(header, "rejected", dict)
+        raise ValueError(f"'classes' must be distinct names, is {classes!r:.60}")
+    rejected = _get_field(header, "rejected", dict)
     for name in (*classes, *rejected):
         _require_name(name)
-    source = Path(_get(header, "source", str))
+    source = Path(_get_field(header, "source", str))
     return Manifest(
-        root=root or Path(_get(header, "root", str)),
+        root=root or Path(_get_field(header, "root", str)),
         source=source,
-        seed=_get(header, "seed", int, type(None)),
-        val=_get(header, "val", float, int),
-        test=_get(header, "test", float, int),
+        seed=_get_field(header, "seed", int, type(None)),
+        val=_get_field(header, "val", float, int),
+        test=_get_field(header, "test", float, int),
         classes=tuple(classes),
         files=(),
         rejected=tuple(Rejected(source / name, str(reason)) for name, reason in rejected.items()),
-        n_ignored=_get(header, "n_ignored", int),
+        n_ignored=_get_field(header, "n_ignored", int),
     )
 
 
 def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> ImageFile:
-    below = PurePath(_get(entry, "path", str))
-    label, split, sha256 = (_get(entry, name, str) for name in ("class", "split", "sha256"))
+    below = PurePath(_get_field(entry, "path", str))
+    label, split, sha256 = (_get_field(entry, name, str) for name in ("class", "split", "sha256"))
     if below.anchor or ".." in below.parts or not below.parts:
-        raise ValueError(f"'path' {str(below)!r} leaves the folder")
+        raise ValueError(f"'path' {str(below)!r} is outside the folder")
     if label not in classes:
-        raise ValueError(f"'class' {label!r} is none of the header's")
+        raise ValueError(f"'class' {label!r} is not in the header")
     if split not in SPLITS:
-        raise ValueError(f"'split' {split!r} is none of {', '.join(SPLITS)}")
+        raise ValueError(f"'split' {split!r} is not one of {', '.join(SPLITS)}")
     if not re.fullmatch("([0-9a-f]{64})?", sha256):
-        raise ValueError(f"'sha256' {sha256!r} is no SHA-256")
+        raise ValueError(f"'sha256' {sha256!r} is not a SHA-256")
     record = _parse_record(entry, root) if "shard" in entry else None
     return ImageFile(root / below, label, split, sha256, record)
 
 
 def _parse_record(entry: dict[str, Any], root: Path) -> Record:
-    shard = PurePath(_get(entry, "shard", str))
+    shard = PurePath(_get_field(entry, "shard", str))
     if len(shard.parts) != 1 or shard.name in ("", ".."):
-        raise ValueError(f"'shard' {str(shard)!r} is no file beside the manifest")
-    place = [_get(entry, name, int) for name in ("offset", "length", "crc32")]
+        raise ValueError(f"'shard' {str(shard)!r} is not a file beside the manifest")
+    place = [_get_field(entry, name, int) for name in ("offset", "length", "crc32")]
     if min(place) < 0 or place[0] >= 2**63 or place[1] > _LARGEST_RECORD:
         raise ValueError(f"'offset', 'length' and 'crc32' can't be {place}")
     return Record(root / shard, *place)
+
+
+def evenly_spaced(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
+    """Return `count` of `files` at equal distances, so that every class is among them."""
+    count = min(count, len(files))
+    step = (len(files) - 1) / max(count - 1, 1)
+    return [files[round(number * step)] for number in range(count)]

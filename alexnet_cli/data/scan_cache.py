@@ -1,4 +1,7 @@
-"""What a long scan has found so far, so that an interrupted one goes on where it stopped."""
+"""The scan cache: results of file checks, kept so that an interrupted scan resumes where it stopped.
+
+It is a file of JSON lines beside the output of a command, deleted once that output exists.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alexnet_cli.system.workers import PROCESS_THRESHOLD, map_in_processes
+from alexnet_cli.system.workers import PROCESS_THRESHOLD, map_in_order, map_in_processes
 
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What reading a file said: its SHA-256, or why it is no image; neither if it never claimed to be.
+    """The result of checking a file.
 
-    `size` and `modified` (in nanoseconds) tell whether it still is the file that was read.
+    An image has a `sha256`. A file that should be an image and is none has a `reason`. A file that
+    does not look like an image has neither. `size` (bytes) and `modified` (nanoseconds) tell whether
+    the file has changed since.
     """
 
     sha256: str | None = None
@@ -25,54 +30,60 @@ class FileCheck:
     modified: int = -1
 
 
-def beside(out: Path) -> Path | None:
-    """Name the journal of a scan whose result will lie at `out`; None if there is no place yet."""
+def cache_path(out: Path) -> Path | None:
+    """Return the path of the scan cache for output `out`; None if its parent folder is missing."""
     out = out.absolute()
     return out.with_name(f".{out.name}.checked.jsonl") if out.parent.is_dir() else None
 
 
-def forget(out: Path) -> None:
-    """Remove the journal: its result is at `out` now."""
-    if journal := beside(out):
+def delete_cache(out: Path) -> None:
+    """Delete the scan cache for output `out`, if there is one and it can be deleted."""
+    if cache := cache_path(out):
         with suppress(OSError):
-            journal.unlink()
+            cache.unlink()
 
 
-def judge(
-    paths: Sequence[Path], inspect: Callable[[Path], FileCheck], journal: Path | None
+def check_files(
+    paths: Sequence[Path],
+    check: Callable[[Path], FileCheck],
+    cache: Path | None,
+    processes: bool = True,
 ) -> Iterator[FileCheck]:
-    """Yield `inspect(path)` of each of `paths` in order; those that `journal` knows are not read.
+    """Yield `check(path)` for each of `paths`, in order, from `cache` where the file is unchanged.
 
-    Fewer than `PROCESS_THRESHOLD` are read so soon that no journal is kept.
+    New results are appended to `cache`, unless it can't be written. Without a cache, or with fewer
+    than `PROCESS_THRESHOLD` paths, which are checked within seconds, every file is checked. With
+    `processes` many files are checked by a process for each core.
     """
-    if journal is None or len(paths) < PROCESS_THRESHOLD:
-        yield from map_in_processes(paths, inspect)
+    run = map_in_processes if processes else map_in_order
+    if cache is None or len(paths) < PROCESS_THRESHOLD:
+        yield from run(paths, check)
         return
-    known = _read(journal)
-    fresh = map_in_processes([path for path in paths if str(path) not in known], inspect)
+    cached = _read_cache(cache)
+    new = run([path for path in paths if str(path) not in cached], check)
     try:
-        stream = journal.open("a", encoding="ascii", buffering=1)
-    except OSError:  # only what is beside may be written to
+        stream = cache.open("a", encoding="ascii", buffering=1)
+    except OSError:  # the parent folder is read-only, although the output itself may be writable
         stream = open(os.devnull, "a", encoding="ascii")  # noqa: SIM115
     with stream as lines:
-        lines.write("\n")  # the last line may have been cut off
+        lines.write("\n")  # a killed process may have left a partial last line
         for path in paths:
-            if str(path) in known:
-                yield known[str(path)]
+            if str(path) in cached:
+                yield cached[str(path)]
                 continue
-            verdict = next(fresh)
-            lines.write(json.dumps([str(path), asdict(verdict)]) + "\n")
-            yield verdict
+            result = next(new)
+            lines.write(json.dumps([str(path), asdict(result)]) + "\n")
+            yield result
 
 
-def _read(journal: Path) -> dict[str, FileCheck]:
-    """Read what still holds, by path."""
-    known = {}
-    with suppress(OSError, UnicodeDecodeError), journal.open(encoding="ascii") as lines:
+def _read_cache(cache: Path) -> dict[str, FileCheck]:
+    """Return the results whose files have not changed since, by path."""
+    cached = {}
+    with suppress(OSError, UnicodeDecodeError), cache.open(encoding="ascii") as lines:
         for line in lines:
-            with suppress(ValueError, TypeError, OSError):  # cut off, or the file is gone
-                path, found = json.loads(line)
-                verdict, status = FileCheck(**found), Path(path).stat()
-                if (verdict.size, verdict.modified) == (status.st_size, status.st_mtime_ns):
-                    known[path] = verdict
-    return known
+            with suppress(ValueError, TypeError, OSError):  # a partial line, or the file is gone
+                path, fields = json.loads(line)
+                result, status = FileCheck(**fields), Path(path).stat()
+                if (result.size, result.modified) == (status.st_size, status.st_mtime_ns):
+                    cached[path] = result
+    return cached

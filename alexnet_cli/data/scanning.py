@@ -1,4 +1,4 @@
-"""What lies in a folder of class folders: each file found, hashed and decoded once."""
+"""Scan a folder of class folders: find its files, hash and decode each once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from io import BytesIO
 from pathlib import Path
 
 from alexnet_cli.data import images
-from alexnet_cli.data.manifest import ImageFile, Progress, Rejected, is_alexnet_split
-from alexnet_cli.data.scan_cache import FileCheck, judge
+from alexnet_cli.data.manifest import ImageFile, Manifest, Rejected, is_alexnet_split
+from alexnet_cli.data.scan_cache import FileCheck, check_files
 from alexnet_cli.errors import AlexNetError, ImageError
+from alexnet_cli.system.workers import Progress
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -22,88 +23,87 @@ _SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What lies in a folder of class folders; `n_ignored` files don't claim to be images."""
-
-    source: Path
-    classes: tuple[str, ...]
-    images: tuple[ImageFile, ...]
-    rejected: tuple[Rejected, ...]
-    n_ignored: int
-
-
-@dataclass(frozen=True)
 class ScanOptions:
-    """How to read files: at all or trusting their names, where to note what came of it, whom to tell.
+    """How to scan a folder.
 
-    With a `journal`, a file that is written meanwhile, an interrupted scan goes on where it stopped.
+    `check`: decode and hash every file; otherwise select images by file extension, without reading
+    them. `cache`: the path of the scan cache, with which an interrupted scan can resume.
+    `progress`: called with (done, total) after each file. `processes`: read very many files with a
+    process for each core, which a script without a main guard can't have.
     """
 
     check: bool = True
-    journal: Path | None = None
+    cache: Path | None = None
     progress: Progress | None = None
+    processes: bool = False
 
 
 DEFAULT_SCAN = ScanOptions()
 
 
-def scan(source: Path, reading: ScanOptions = DEFAULT_SCAN) -> Scan:
-    """Find, hash and decode every image below `source`, which holds one folder per class.
+def scan(source: Path, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
+    """Return the images below `source`, a folder with one folder per class, not yet split.
 
-    Every file is read at most once. The images come sorted by class and path, whatever the
-    directory order. Raises `AlexNetError` if the layout is another, or a class has no readable
-    image.
+    Every file is read at most once. The images are sorted by class and path, whatever the directory
+    order. Raises `AlexNetError` if `source` is a split or has another layout, has fewer than two
+    classes, or has a class without a readable image.
     """
     source = require_folder(source)
     if is_split(source):
-        raise AlexNetError(f"{source}: is a split already; train on it, or split its source")
-    found = find(source)
+        raise AlexNetError(f"{source}: is already split. Train on it, or split the original folder")
+    found = find_candidates(source)
     if len(found.classes) == 1:
-        raise AlexNetError(f"{source}: holds one class, {found.classes[0]!r}; at least two needed")
-    checked = read(found, reading)
-    require_images(source, checked.classes, checked.images)
+        only = found.classes[0]
+        raise AlexNetError(
+            f"{source}: contains only one class, {only!r}. Add a folder for at least one more class"
+        )
+    checked = check_candidates(found, options)
+    require_images(source, checked.classes, checked.files)
     return checked
 
 
 def require_folder(path: Path) -> Path:
-    """Return the absolute path; raises `AlexNetError` if it is no folder."""
+    """Return the absolute path of a folder; raises `AlexNetError` if it is missing or a file."""
     if not os.path.isdir(path):
-        wrong = "is a file" if os.path.exists(path) else "no such folder"
-        raise AlexNetError(f"{path}: {wrong}; expected a folder that holds one folder per class")
+        problem = "is a file" if os.path.exists(path) else "not found"
+        raise AlexNetError(f"{path}: {problem}. Expected a folder with one folder per class")
     return path.resolve()
 
 
-def _skipped(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"  # what archives and desktops leave behind
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # left behind by archives and desktops
 
 
 def _entries(source: Path) -> tuple[list[Path], list[Path]]:
-    """The class folders in `source`, and the files beside them."""
+    """Return the visible folders in `source`, sorted by name, and all files beside them."""
     try:
         paths = sorted(source.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise AlexNetError(f"{source}: {error.strerror}") from error
-    folders = [path for path in paths if os.path.isdir(path) and not _skipped(path.name)]
+    folders = [path for path in paths if os.path.isdir(path) and not _is_hidden(path.name)]
     return folders, [path for path in paths if not os.path.isdir(path)]
 
 
-def find(source: Path, split: str = "") -> Scan:
-    """List the candidates, unread and without hashes."""
+def find_candidates(source: Path, split: str = "") -> Manifest:
+    """Return every file that may be an image, unread and without SHA-256, assigned to `split`.
+
+    Raises `AlexNetError` if `source` contains no class folders.
+    """
     folders, loose = _entries(source)
     if not folders:
-        found = f"{len(loose)} files such as {loose[0].name}" if loose else "nothing"
+        found = f"only {len(loose)} files such as {loose[0].name}" if loose else "it is empty"
         raise AlexNetError(
-            f"{source}: holds no class folders but {found}; expected one folder per class, "
-            f"such as {source.name}/cat and {source.name}/dog"
+            f"{source}: contains no class folders, {found}. Expected one folder per class, "
+            f"for example {source.name}/cat and {source.name}/dog"
         )
     candidates: list[ImageFile] = []
     rejected: list[Rejected] = []
     n_ignored = 0
     for path in loose:
-        if not images.claims(path):
+        if not images.looks_like_image(path):
             n_ignored += 1
         else:
-            reason = "lies in no class folder" if os.path.exists(path) else "is a dangling link"
+            reason = "is not in a class folder" if os.path.exists(path) else "is a broken link"
             rejected.append(Rejected(path, reason))
     for folder in folders:
         for item in walk(folder):
@@ -113,16 +113,22 @@ def find(source: Path, split: str = "") -> Scan:
                 n_ignored += 1
             else:
                 candidates.append(ImageFile(item, folder.name, split))
-    classes = tuple(folder.name for folder in folders)
-    return Scan(source, classes, tuple(candidates), tuple(rejected), n_ignored)
+    return Manifest(
+        root=source,
+        source=source,
+        classes=tuple(folder.name for folder in folders),
+        files=tuple(candidates),
+        rejected=tuple(rejected),
+        n_ignored=n_ignored,
+    )
 
 
 def walk(folder: Path) -> Iterator[Path | Rejected]:
-    """Yield all files below `folder`, through links too, but into each folder once.
+    """Yield all files below `folder`; links are followed, but each folder is entered only once.
 
-    A folder that can't be read is `Rejected`; hidden ones are passed over.
+    A folder that can't be read is yielded as `Rejected`; hidden folders are skipped.
     """
-    # A link to what lies above would bring what lies beside: every other class into this one.
+    # A link to a parent folder would add the images of all other classes to this one.
     seen = {_identity(above) for above in folder.absolute().parents}
     stack = [folder]
     while stack:
@@ -139,7 +145,7 @@ def walk(folder: Path) -> Iterator[Path | Rejected]:
         for name, is_folder in inside:
             if not is_folder:
                 yield folder / name
-            elif not _skipped(name):
+            elif not _is_hidden(name):
                 stack.append(folder / name)
 
 
@@ -155,41 +161,49 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def read(found: Scan, reading: ScanOptions) -> Scan:
-    """Hash and decode what `find` found, if so wanted, and sort it by class and path."""
-    if not reading.check:
-        return _trust(found)
+def check_candidates(found: Manifest, options: ScanOptions) -> Manifest:
+    """Hash and decode the files of `find_candidates`; return the images by class and path.
+
+    Files that are no images move to `rejected` or are counted in `n_ignored`. Without
+    `options.check` nothing is read, and the file extensions decide.
+    """
+    if not options.check:
+        return _select_by_extension(found)
     good: list[ImageFile] = []
     bad: list[Rejected] = []
     n_ignored = found.n_ignored
-    verdicts = judge([file.path for file in found.images], _inspect, reading.journal)
-    for done, (file, verdict) in enumerate(zip(found.images, verdicts), start=1):
-        if verdict.sha256:
-            good.append(replace(file, sha256=verdict.sha256))
-        elif verdict.reason:
-            bad.append(Rejected(file.path, verdict.reason))
+    checks = check_files(
+        [file.path for file in found.files], _check_file, options.cache, options.processes
+    )
+    for done, (file, check) in enumerate(zip(found.files, checks), start=1):
+        if check.sha256:
+            good.append(replace(file, sha256=check.sha256))
+        elif check.reason:
+            bad.append(Rejected(file.path, check.reason))
         else:
             n_ignored += 1
-        if reading.progress:
-            reading.progress(done, len(found.images))
+        if options.progress:
+            options.progress(done, len(found.files))
     return _sorted(found, good, bad, n_ignored)
 
 
-def _trust(found: Scan) -> Scan:
-    good = [file for file in found.images if images.is_named_like_one(file.path)]
-    return _sorted(found, good, [], found.n_ignored + len(found.images) - len(good))
+def _select_by_extension(found: Manifest) -> Manifest:
+    good = [file for file in found.files if images.has_image_extension(file.path)]
+    return _sorted(found, good, [], found.n_ignored + len(found.files) - len(good))
 
 
-def _sorted(found: Scan, good: list[ImageFile], bad: list[Rejected], n_ignored: int) -> Scan:
+def _sorted(
+    found: Manifest, good: list[ImageFile], bad: list[Rejected], n_ignored: int
+) -> Manifest:
     return replace(
         found,
-        images=tuple(sorted(good, key=lambda file: (file.label, file.path.as_posix()))),
+        files=tuple(sorted(good, key=lambda file: (file.label, file.path.as_posix()))),
         rejected=tuple(sorted([*found.rejected, *bad], key=lambda item: item.path.as_posix())),
         n_ignored=n_ignored,
     )
 
 
-def _inspect(path: Path) -> FileCheck:
+def _check_file(path: Path) -> FileCheck:
     """Hash and decode one file."""
     try:
         status = path.stat()
@@ -197,7 +211,7 @@ def _inspect(path: Path) -> FileCheck:
         content = images.read(path)
         images.open_rgb(BytesIO(content))
     except ImageError as error:
-        reason = str(error) if images.claims(path) else None
+        reason = error.reason if images.looks_like_image(path) else None
         return FileCheck(reason=reason, size=size, modified=modified)
     except OSError as error:
         return FileCheck(reason=error.strerror or str(error))
@@ -205,23 +219,26 @@ def _inspect(path: Path) -> FileCheck:
 
 
 def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFile]) -> None:
-    """Raise `AlexNetError` that names a class without any of `files`."""
+    """Raise `AlexNetError` if one of `classes` has none of `files`."""
     labels = {file.label for file in files}
     for label in classes:
         if label not in labels:
             empty = source / label
-            raise AlexNetError(f"{empty}: holds no readable image; add some, or remove the folder")
+            raise AlexNetError(
+                f"{empty}: contains no readable image. Add some, or remove the folder"
+            )
 
 
 def is_split(path: Path) -> bool:
-    """Whether `path` holds a split, by us or by another tool; False if there is nothing."""
-    return is_alexnet_split(path) or foreign_splits(path) is not None
+    """Return whether `path` is a folder that alexnet or another tool has split."""
+    return is_alexnet_split(path) or find_split_folders(path) is not None
 
 
-def foreign_splits(path: Path) -> dict[str, Path] | None:
-    """Split → folder as other tools name them, if there are at least train and val with folders in them.
+def find_split_folders(path: Path) -> dict[str, Path] | None:
+    """Return the folders of a split by another tool, by split, such as {"val": Path("validation")}.
 
-    Raises `AlexNetError` for train and test without val: they would be taken for classes.
+    None unless there are at least train and val, each with class folders. Raises `AlexNetError` for
+    train and test without val, which would otherwise be used as classes.
     """
     folders = _entries(path)[0] if os.path.isdir(path) else []
     by_name = {folder.name.lower(): folder for folder in folders}
@@ -232,6 +249,7 @@ def foreign_splits(path: Path) -> dict[str, Path] | None:
             found[split] = of_split[0]
     if "train" in found and "val" not in found and by_name.keys() & _SPLIT_NAMES["test"]:
         raise AlexNetError(
-            f"{path}: holds train and test but no val; `alexnet split {found['train']}` divides train"
+            f"{path}: contains train and test but no val. Split the training images with: "
+            f"alexnet split {found['train']}"
         )
     return found if {"train", "val"} <= found.keys() else None

@@ -1,8 +1,8 @@
-"""A data set that trains fast from any disk: squares of 256 pixels as JPEG, in TFRecord shards.
+"""Write a prepared split: images of 256x256 pixels as JPEG in TFRecord shards, fast on any disk.
 
-Other programs can read a shard from its beginning: the records are `tf.train.Example`s with
-`image/encoded`, `image/class/label`, `image/class/text` and `image/filename`. We go by the manifest,
-which says where in its shard each JPEG lies: every epoch can visit all images in an order of its own.
+The records are `tf.train.Example`s with `image/encoded`, `image/class/label`, `image/class/text` and
+`image/filename`, which other programs can read. alexnet reads each JPEG by its position in the shard,
+which the manifest contains, so that every epoch can have its own order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,68 +29,69 @@ from alexnet_cli.data.manifest import (
     SPLITS,
     ImageFile,
     Manifest,
-    Progress,
-    Record,
     Rejected,
     write_manifest,
 )
+from alexnet_cli.data.records import RECORD_SIZE, Record
 from alexnet_cli.data.scanning import require_images
 from alexnet_cli.errors import AlexNetError, ImageError
-from alexnet_cli.system.atomic_files import lock_folder, open_file, write_json
-from alexnet_cli.system.workers import map_in_processes
+from alexnet_cli.system.atomic_files import lock_folder, write_json
+from alexnet_cli.system.workers import Progress, map_in_order, map_in_processes
 
-SIZE = 256  # section 2
-QUALITY = 90  # without chroma subsampling: three gray levels from the square it is made of
-PER_SHARD = 1024  # about 30 MB; what an interruption costs
+QUALITY = 90  # without chroma subsampling: on average at most 3 levels of 255 from the original
+PER_SHARD = 1024  # images, about 30 MB; an interruption loses the current shard
+# Of a TFRecord: the length and its checksum before the data, the checksum of the data after it.
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
-
-def read(record: Record) -> bytes:
-    """Return the JPEG of a record; raises `ImageError` if it is not what was written."""
-    with open_file(record.shard, sys.maxsize, links=True) as shard:
-        shard.seek(record.offset)
-        content = shard.read(record.length)
-    if zlib.crc32(content) != record.crc32:
-        raise ImageError(f"is damaged in {record.shard.name}; prepare the split again")
-    return content
+_Encoded = tuple[str, bytes]  # SHA-256 of the file, JPEG of the prepared image
 
 
 def write(
-    planned: Manifest, out: Path, *, force: bool = False, progress: Progress | None = None
+    planned: Manifest,
+    out: Path,
+    *,
+    force: bool = False,
+    processes: bool = True,
+    progress: Progress | None = None,
 ) -> Manifest:
-    """Make `out` from a plan: shards of each split, in random order, and the manifest.
+    """Write the images to TFRecord shards in `out`, in random order within each split, and a manifest.
 
-    What does not decode is left out, as the manifest's `rejected` says. After an interruption the
-    same call goes on after the last whole shard. Returns the manifest of the new files; raises
-    `AlexNetError` if `out` holds something else, overlaps the source, or can't be written.
+    Images that can't be decoded are skipped and listed in `rejected` of the manifest. After an
+    interruption, the same call resumes after the last complete shard. With `force` an earlier split
+    at `out` is replaced; with `processes` very many images are encoded by a process for each core.
+    Returns the manifest of the new files. Raises `AlexNetError` if `planned`
+    is prepared already, if `out` contains anything else or overlaps the source, if a class has no
+    readable training image, or if `out` can't be written.
     """
     out = out.resolve()
     _check_target(out, planned, force)
     if any(file.record for file in planned.files):
-        raise AlexNetError(f"{planned.root}: is prepared already")
+        raise AlexNetError(f"{planned.root}: is already prepared. Train on it as it is")
     partial = out.with_name(f".{out.name}.alexnet-preparing")
     try:
-        with _begin(partial, _digest(planned)):
-            written = _write_shards(planned, partial, out, progress)
+        with _open_partial(partial, _digest(planned)):
+            written = _write_shards(planned, partial, out, processes, progress)
             require_images(planned.source, planned.classes, written.of("train"))
             write_manifest(written, partial / MANIFEST)
-            _check_target(out, planned, force)  # has anyone been here?
+            _check_target(out, planned, force)  # it may have changed during encoding
             for index in partial.glob("*.json"):
                 index.unlink()
-            splitting.swap(partial, out)
-            scan_cache.forget(out)
+            splitting.replace_folder(partial, out)
+            scan_cache.delete_cache(out)
     except OSError as error:
-        raise AlexNetError(splitting.failure(error, out)) from error
+        raise AlexNetError(splitting.write_error(error, out)) from error
     return written
 
 
 def _check_target(out: Path, planned: Manifest, force: bool) -> None:
-    for folder in (planned.source, planned.root):  # a split's images may be all there are by now
+    # Both, as the source of a split may have been deleted since.
+    for folder in (planned.source, planned.root):
         splitting.check_target(out, folder, force)
 
 
 def _digest(planned: Manifest) -> str:
-    """Sum up what the shards will be of: the same plan may go on where it stopped."""
-    digest = hashlib.sha256(f"{SIZE} {QUALITY} {PER_SHARD} {planned.seed}".encode())
+    """Return a digest of the plan; writing resumes only for the same one."""
+    digest = hashlib.sha256(f"{RECORD_SIZE} {QUALITY} {PER_SHARD} {planned.seed}".encode())
     for file in planned.files:
         digest.update(
             f"{file.path}\0{file.split}\0{file.sha256}\n".encode("utf-8", "surrogateescape")
@@ -100,10 +100,10 @@ def _digest(planned: Manifest) -> str:
 
 
 @contextmanager
-def _begin(folder: Path, digest: str) -> Iterator[None]:
-    """Hold `folder`, emptied unless an interrupted call of the same plan left it."""
+def _open_partial(folder: Path, digest: str) -> Iterator[None]:
+    """Lock `folder`, and empty it unless an interrupted call with the same plan left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder, "another alexnet is preparing there"):
+    with lock_folder(folder, "another alexnet process is preparing this split"):
         plan = folder / "plan.json"
         if not plan.exists() or json.loads(plan.read_bytes()) != digest:
             for path in folder.iterdir():
@@ -113,13 +113,14 @@ def _begin(folder: Path, digest: str) -> Iterator[None]:
 
 
 def _write_shards(
-    planned: Manifest, folder: Path, out: Path, progress: Progress | None
+    planned: Manifest, folder: Path, out: Path, processes: bool, progress: Progress | None
 ) -> Manifest:
-    shards = dict(_divide(planned))
+    shards = dict(_assign_shards(planned))
     numbers = {label: number for number, label in enumerate(planned.classes)}
-    waiting = [name for name in shards if not _index(folder / name).exists()]
+    waiting = [name for name in shards if not _index_path(folder / name).exists()]
     n_done = len(planned.files) - sum(len(shards[name]) for name in waiting)
-    encoded = map_in_processes([file for name in waiting for file in shards[name]], _encode)
+    run = map_in_processes if processes else map_in_order
+    encoded = run([file for name in waiting for file in shards[name]], _encode)
 
     def counted() -> Iterator[_Encoded | Rejected]:
         for number, item in enumerate(encoded, start=n_done + 1):
@@ -132,16 +133,18 @@ def _write_shards(
         items = zip(shards[name], islice(stream, len(shards[name])))
         with _system_errors(folder / name):
             index = _write_shard(folder / name, items, numbers)
-        write_json(_index(folder / name), index)
+        write_json(_index_path(folder / name), index)
     written: dict[Path, ImageFile] = {}
     rejected: list[Rejected] = []
     for name, part in shards.items():
-        for file, entry in zip(part, json.loads(_index(folder / name).read_bytes()), strict=True):
+        for file, entry in zip(
+            part, json.loads(_index_path(folder / name).read_bytes()), strict=True
+        ):
             if isinstance(entry, str):
-                rejected.append(Rejected(_original(file, planned), entry))
+                rejected.append(Rejected(_source_path(file, planned), entry))
                 continue
             sha256, *place = entry
-            path = out / _name(file, planned)
+            path = out / _split_path(file, planned)
             record = Record(out / name, *place)
             written[file.path] = replace(file, path=path, sha256=sha256, record=record)
     return replace(
@@ -152,8 +155,8 @@ def _write_shards(
     )
 
 
-def _divide(planned: Manifest) -> Iterator[tuple[str, list[ImageFile]]]:
-    """Yield the name of each shard and its images, a split's in random order."""
+def _assign_shards(planned: Manifest) -> Iterator[tuple[str, list[ImageFile]]]:
+    """Yield the name of each shard and its images; those of a split are in random order."""
     random = np.random.default_rng(planned.seed)
     for split in SPLITS:
         files = planned.of(split)
@@ -164,34 +167,31 @@ def _divide(planned: Manifest) -> Iterator[tuple[str, list[ImageFile]]]:
             yield name, [files[index] for index in part]
 
 
-def _index(shard: Path) -> Path:
-    """Name the file that says that a shard is whole, and where its images lie."""
+def _index_path(shard: Path) -> Path:
+    """Return the path of the index of a shard, which exists once the shard is complete."""
     return shard.with_suffix(".json")
 
 
-def _name(file: ImageFile, planned: Manifest) -> PurePath:
-    """Name an image as a split that is not prepared would: SPLIT/CLASS/…"""
+def _split_path(file: ImageFile, planned: Manifest) -> PurePath:
+    """Return the relative path that an unprepared split would give an image: SPLIT/CLASS/…"""
     parts = file.path.relative_to(planned.root).parts
     in_a_split = parts[0] != file.label
     return PurePath(file.split, *parts[in_a_split:])
 
 
-def _original(file: ImageFile, planned: Manifest) -> Path:
-    """Name a file of a split of ours as it was in its source; others lie there still."""
+def _source_path(file: ImageFile, planned: Manifest) -> Path:
+    """Return the path that an image had in the source folder of its split."""
     if planned.root == planned.source:
         return file.path
-    return planned.source.joinpath(*_name(file, planned).parts[1:])
-
-
-_Encoded = tuple[str, bytes]  # SHA-256 of the file, JPEG of the square
+    return planned.source.joinpath(*_split_path(file, planned).parts[1:])
 
 
 def _encode(file: ImageFile) -> _Encoded | Rejected:
     try:
         content = images.read(file.path)
-        square = images.load(BytesIO(content), SIZE)
+        square = images.load(BytesIO(content), RECORD_SIZE)
     except ImageError as error:
-        return Rejected(file.path, str(error))
+        return Rejected(file.path, error.reason)
     except OSError as error:
         return Rejected(file.path, error.strerror or str(error))
     jpeg = BytesIO()
@@ -202,7 +202,10 @@ def _encode(file: ImageFile) -> _Encoded | Rejected:
 def _write_shard(
     path: Path, items: Iterable[tuple[ImageFile, _Encoded | Rejected]], numbers: dict[str, int]
 ) -> list[str | tuple[str, int, int, int]]:
-    """Write one shard; returns for each image why it is left out, or its SHA-256 and place."""
+    """Write one shard; return for each image its index entry.
+
+    An entry is the SHA-256, offset, length and CRC-32, or the reason why the image was skipped.
+    """
     import tensorflow as tf
 
     index: list[str | tuple[str, int, int, int]] = []
@@ -223,9 +226,9 @@ def _write_shard(
                 features=tf.train.Features(feature={k: _feature(v) for k, v in values.items()})
             ).SerializeToString()
             writer.write(example)
-            offset = position + _HEAD + example.index(jpeg)
+            offset = position + _HEADER_BYTES + example.index(jpeg)
             index.append((sha256, offset, len(jpeg), zlib.crc32(jpeg)))
-            position += _HEAD + len(example) + _TAIL
+            position += _HEADER_BYTES + len(example) + _FOOTER_BYTES
     with path.open("rb") as shard:
         os.fsync(shard.fileno())
     return index
@@ -233,16 +236,13 @@ def _write_shard(
 
 @contextmanager
 def _system_errors(path: Path) -> Iterator[None]:
-    """Raise what TensorFlow's writer says of a full disk and the like as the `OSError` that it is."""
+    """Raise errors of TensorFlow's writer, such as a full disk, as `OSError`."""
     import tensorflow as tf
 
     try:
         yield
     except tf.errors.OpError as error:  # "PATH; reason"
         raise OSError(errno.EIO, error.message.rpartition("; ")[2], str(path)) from error
-
-
-_HEAD, _TAIL = 12, 4  # of a TFRecord: length and its checksum, checksum of the data
 
 
 def _feature(value: bytes | int) -> Any:

@@ -1,126 +1,200 @@
-"""Measure a trained network on a folder of images."""
+"""Evaluate trained models on a folder of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli.data import scanning, splitting
-from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage
+from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage, SplitScore
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
-from alexnet_cli.runs.models import Ensemble, Member
+from alexnet_cli.runs.models import Ensemble, LoadedModel
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
 SHOWN = 12  # of the worst and of the most doubtful images
-# Probabilities below which an image may be called none of the classes.
-BOUNDS = (0.3, 0.5, 0.7, 0.9)
+THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # probabilities below which an image may be refused
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The models' softmax outputs for the images of a split."""
+
+    files: tuple[ImageFile, ...]
+    rejected: tuple[Rejected, ...]
+    y_true: metrics.IntArray
+    one_crop: Float32Array  # (images, members, classes)
+    ten_crop: Float32Array | None
 
 
 def evaluate(
+    models: Sequence[LoadedModel],
     data: Path | None = None,
     *,
-    models: Sequence[Path] | None = None,
     split: str | None = None,
     ten_crop: bool = False,
-    none_below: float | None = None,
+    threshold: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
-    """Evaluate `models` (default: the newest run), their softmax outputs averaged, on `data`.
+    """Evaluate `models`, their softmax outputs averaged, on `data`.
 
-    `data` is by default what the first model was trained on, and `split` its `val`. Of a folder
-    that is not split, and is not the one trained on, all images are taken. The cost of refusing
-    images is told for `BOUNDS` and for `none_below`, a probability.
+    `data` is by default what the first model was trained on; of a folder that is not split all
+    images are taken. Without `split` the report is of `test` with the scores of `val` beside it, or
+    of `val` where there is no `test`. The cost of refusing images is given for `THRESHOLDS` and for
+    `threshold`, a probability.
     """
-    bounds = {*BOUNDS} if none_below is None else {*BOUNDS, none_below}
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"choose from {', '.join(SPLITS)}", argument="split", value=split)
     ensemble = Ensemble(models, ten_crop=ten_crop)
-    manifest, split = _choose(data, split, ensemble.members[0])
-    classes = ensemble.classes
-    _require_same_classes(manifest, classes)
-    files = manifest.of(split) if split != "all" else manifest.files
-    if not files:
-        raise AlexNetError(f"{manifest.root}: no image in the {split} split")
+    manifest, splits = _choose(data, split, ensemble.models[0])
+    _require_same_classes(manifest, ensemble.classes)
+    n_images = sum(len(_files(manifest, name)) for name in splits)
+    if not n_images:
+        raise AlexNetError(f"{manifest.root}: no image in the {splits[0]} split")
+    done = 0
 
-    shape = (len(files), len(ensemble.members), len(classes))
-    one = np.empty(shape, np.float32)
-    ten = np.empty(shape, np.float32) if ten_crop else one
-    left_out, kept = BadImageBudget(len(files)), list[ImageFile]()
-    crops = map_in_order(files, left_out.spare(ensemble.load), ahead=ensemble.ahead)
-    for number, outputs in enumerate(ensemble.probabilities(skip_missing(kept, files, crops))):
-        one[number], ten[number] = outputs[:, 0], outputs.mean(axis=1)  # the center comes first
+    def advance() -> None:
+        nonlocal done
+        done += 1
         if progress:
-            progress(number + 1, len(files))
+            progress(done, n_images)
 
-    one, ten = one[: len(kept)], ten[: len(kept)]
-    index = {name: number for number, name in enumerate(classes)}
-    y_true = np.array([index[file.label] for file in kept])
-
-    def scores(member: slice) -> tuple[Score, Score | None]:
-        mean_one, mean_ten = (a[:, member].mean(axis=1) for a in (one, ten))
-        ten_score = metrics.score(y_true, mean_ten) if ten_crop else None
-        return metrics.score(y_true, mean_one), ten_score
-
-    members = tuple(
-        MemberScore(member.path, member.epoch, *scores(np.s_[number : number + 1]))
-        for number, member in enumerate(ensemble.members)
+    outputs = {name: _run(ensemble, _files(manifest, name), ten_crop, advance) for name in splits}
+    scores = {name: _score(ensemble, manifest, name, outputs[name]) for name in splits}
+    shown, *others = splits
+    thresholds = {*THRESHOLDS} if threshold is None else {*THRESHOLDS, threshold}
+    return _details(
+        scores[shown],
+        outputs[shown],
+        data=str(manifest.root),
+        classes=ensemble.classes,
+        validation=scores[others[0]] if others else None,
+        thresholds=sorted(thresholds),
     )
-    one_crop, ten_crop_score = scores(np.s_[:])
-    y_score = (ten if ten_crop else one).mean(axis=1)
+
+
+def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
+    """Return the images, the split to report on, and behind it `val` if only its scores are due."""
+    own = model.config and (data is None or data.resolve() == Path(model.config.data))
+    if own and model.trained_on:
+        manifest = model.trained_on
+    elif data is None:
+        raise UsageError(f"is missing, as {model.path} names no images", argument="data")
+    elif scanning.is_split(data):
+        manifest = splitting.open_data(data)
+    elif split is None:
+        return splitting.open_data(data), ["all"]
+    else:
+        raise AlexNetError(f"{data}: is not split; leave out --split to evaluate all its images")
+    if split is not None:
+        return manifest, [split]
+    used = {file.split for file in manifest.files}
+    return manifest, [name for name in ("test", "val") if name in used] or ["val"]
+
+
+def _files(manifest: Manifest, split: str) -> Sequence[ImageFile]:
+    return manifest.files if split == "all" else manifest.of(split)
+
+
+def _run(
+    ensemble: Ensemble, files: Sequence[ImageFile], ten_crop: bool, advance: Callable[[], None]
+) -> _Outputs:
+    """Compute the outputs for all files that can be read."""
+    shape = (len(files), len(ensemble.models), len(ensemble.classes))
+    one = np.empty(shape, np.float32)
+    ten = np.empty(shape, np.float32) if ten_crop else None
+    budget, kept = BadImageBudget(len(files)), list[ImageFile]()
+    crops = map_in_order(files, budget.tolerate(ensemble.load), ahead=ensemble.prefetch)
+    for number, outputs in enumerate(ensemble.probabilities(skip_missing(kept, files, crops))):
+        one[number] = outputs[:, 0]  # the center comes first
+        if ten is not None:
+            ten[number] = outputs.mean(axis=1)
+        advance()
+    n, index = len(kept), {name: number for number, name in enumerate(ensemble.classes)}
+    y_true = np.array([index[file.label] for file in kept])
+    return _Outputs(tuple(kept), tuple(budget), y_true, one[:n], None if ten is None else ten[:n])
+
+
+def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs) -> SplitScore:
+    def scores(member: slice) -> tuple[Score, Score | None]:
+        one, ten = (
+            None if a is None else metrics.score(outputs.y_true, a[:, member].mean(axis=1))
+            for a in (outputs.one_crop, outputs.ten_crop)
+        )
+        assert one is not None
+        return one, ten
+
+    one_crop, ten_crop = scores(np.s_[:])
+    score, n = ten_crop or one_crop, len(outputs.files)
+    own = any(m.config and Path(m.config.data) == manifest.root for m in ensemble.models)
+    seen = _trained_on(ensemble) if split != "train" else set()
+    return SplitScore(
+        split=split,
+        members=tuple(
+            MemberScore(member.path, member.epoch, *scores(np.s_[number : number + 1]))
+            for number, member in enumerate(ensemble.models)
+        ),
+        one_crop=one_crop,
+        ten_crop=ten_crop,
+        top1_interval=metrics.wilson_interval(round(score.top1 * n), n),
+        rejected=(*(manifest.rejected if split == "all" else ()), *outputs.rejected),
+        n_seen=sum(file.sha256 in seen for file in outputs.files),
+        chose_epoch=own and split == "val",
+    )
+
+
+def _details(
+    score: SplitScore,
+    outputs: _Outputs,
+    *,
+    data: str,
+    classes: tuple[str, ...],
+    validation: SplitScore | None,
+    thresholds: Sequence[float],
+) -> EvaluationReport:
+    y_true, by_member = outputs.y_true, outputs.one_crop
+    if outputs.ten_crop is not None:
+        by_member = outputs.ten_crop
+    y_score = by_member.mean(axis=1)
     y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
 
-    def judged(chosen: metrics.IntArray) -> tuple[ScoredImage, ...]:
+    def shown(chosen: metrics.IntArray) -> tuple[ScoredImage, ...]:
         return tuple(
             ScoredImage(
-                kept[i], classes[y_pred[i]], float(y_score[i].max()), float(y_score[i, y_true[i]])
+                outputs.files[i],
+                classes[y_pred[i]],
+                float(y_score[i].max()),
+                float(y_score[i, y_true[i]]),
             )
             for i in chosen[:SHOWN]
         )
 
-    seen = _seen(ensemble) if split != "train" else set()
     return EvaluationReport(
-        members=members,
-        data=str(manifest.root),
-        split=split,
+        **{field.name: getattr(score, field.name) for field in fields(score)},
+        data=data,
         classes=classes,
-        one_crop=one_crop,
-        ten_crop=ten_crop_score,
-        top1_interval=metrics.wilson_interval(int(np.trace(matrix)), len(kept)),
+        validation=validation,
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
-        worst=judged(metrics.surest_mistakes(y_true, y_score)),
-        doubtful=judged(metrics.most_doubtful(y_score)),
-        refusals=tuple(metrics.refuse(y_true, y_score, below) for below in sorted(bounds)),
-        rejected=(*(manifest.rejected if split == "all" else ()), *left_out),
-        n_seen=sum(file.sha256 in seen for file in kept),
+        worst=shown(metrics.surest_mistakes(y_true, y_score)),
+        doubtful=shown(metrics.most_doubtful(y_score)),
+        refusals=tuple(metrics.refuse(y_true, y_score, below) for below in thresholds),
     )
 
 
-def _seen(ensemble: Ensemble) -> set[str]:
-    """Name the content of every image that a member was trained on."""
-    manifests = (member.trained_on for member in ensemble.members)
+def _trained_on(ensemble: Ensemble) -> set[str]:
+    """Return the content of every image that a member was trained on."""
+    manifests = (member.trained_on for member in ensemble.models)
     return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
-
-
-def _choose(data: Path | None, split: str | None, model: Member) -> tuple[Manifest, str]:
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"--split {split}: choose from {', '.join(SPLITS)}")
-    own = model.config and (data is None or data.resolve() == Path(model.config.data))
-    if own and model.trained_on:
-        return model.trained_on, split or "val"
-    if data is None:
-        raise UsageError(f"{model.path}: does not know its images; name a folder of them")
-    if scanning.is_split(data):
-        return splitting.open_data(data), split or "val"
-    if split is not None:
-        raise AlexNetError(f"{data}: is not split; leave out --split to evaluate all its images")
-    return splitting.open_data(data), "all"
 
 
 def _require_same_classes(manifest: Manifest, classes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A trained network for other programs: pixels in, probabilities out, checked before it is called done."""
+"""Exports of a trained network for other programs: pixels in, probabilities out, checked first."""
 
 from __future__ import annotations
 
@@ -16,138 +16,160 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli.data.manifest import ImageFile
-from alexnet_cli.data.store import BadImageBudget, Float32Array, load_image
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.manifest import ImageFile, evenly_spaced
+from alexnet_cli.data.store import BadImageBudget, load_image
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference.results import ExportReport
 from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.network.layers import Center, LocalResponseNormalization
-from alexnet_cli.runs.models import Member, load_member
-from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.runs.models import LoadedModel
 from alexnet_cli.system.safe_names import printable
 from alexnet_cli.system.tensorflow_startup import quiet_stderr
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
-FORMS = {"savedmodel": ("float32",), "onnx": ("float32",), "litert": ("float32", "float16", "int8")}
+QUANTIZED = ("float16", "int8")  # weights of LiteRT; all else is float32
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 _EXTRA = "assets.extra"  # a folder that loaders of a SavedModel leave alone
+_CARD, _LABELS = "model_card.json", "labels.txt"
 
-CHECKED = 400  # photographs
-_APART = {"float32": 1e-4, "float16": 0.02}  # what probabilities may differ by; int8 may do more
-_SAME = 0.9  # share of the photographs that must keep their class
+CHECKED = 400  # validation images
+# How far probabilities may differ; those of 8-bit weights may differ more.
+_MOST_DIFFERENCE = {None: 1e-4, "float16": 0.02}
+_LEAST_SAME = 0.9  # share of the images that must keep their class
 
-Run = Callable[
-    [Float32Array], Float32Array
-]  # pixels (1, size, size, 3) → probabilities (1, classes)
+Run = Callable[[Float32Array], Float32Array]  # (1, size, size, 3) → probabilities (1, classes)
 
 
 def export(
-    model: Path | None,
-    kind: str,
+    model: LoadedModel,
+    format: str = "litert",
     out: Path | None = None,
     *,
-    form: str = "float32",
+    quantize: str | None = None,
     license: str = "not stated",
     force: bool = False,
 ) -> ExportReport:
-    """Write a run as `kind`, one of `FORMS`, with the weights in `form`.
+    """Write the network of a run as `format`: "litert", "onnx" or "savedmodel".
 
-    The exported network takes float32 (batch, crop_size, crop_size, 3), RGB, 0–255: the center crop as
-    the run prepares it, from which it subtracts the mean itself. It is tried on up to `CHECKED` of the
-    run's validation photographs, and only then takes its place. Raises `AlexNetError` if it answers
-    otherwise than the run.
+    The exported network takes float32 (batch, crop_size, crop_size, 3), RGB, 0–255: the center crop
+    as the run cuts it; it subtracts the mean itself and returns probabilities. `quantize`, "float16"
+    or "int8", makes the weights of LiteRT smaller. `out` is by default in the run folder; `force`
+    replaces an earlier export. The export is compared with the run on up to `CHECKED` validation
+    images and discarded, with an `AlexNetError`, if its predictions differ.
     """
-    if form not in FORMS[kind]:
-        raise UsageError(f"--form {form}: {kind} is written as {', '.join(FORMS[kind])}")
-    if out and not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.parent}")
-    member = load_member(model or RunFolder.find(None).path)
-    if member.trained_on is None:
-        raise AlexNetError(f"{member.path}: has no photographs to check an export on; give a run")
-    name = kind if form == "float32" else f"{kind}-{form}"
-    out = out or member.path / f"{name}{_SUFFIXES[kind]}"
-    if out.is_symlink() or (out.exists() and not (out.is_file() or out.is_dir())):
-        raise AlexNetError(f"{out}: is a link or a device; choose another --out")
-    if out.exists() and not force:
-        raise AlexNetError(f"{out}: exists; --force replaces it")
-    if (
-        out.is_dir() and not (out / _EXTRA / "model_card.json").is_file()
-    ):  # which --force would delete
-        raise AlexNetError(f"{out}: is a folder, and no export of ours; choose another --out")
-    chosen = _spread(member.trained_on.of("val"), CHECKED)
-    whole = _with_pixels(member.network)
-    config = {
-        "classes": member.classes,
+    _check_arguments(model, format, quantize, out)
+    name = format if quantize is None else f"{format}-{quantize}"
+    out = out or model.path / f"{name}{_SUFFIXES[format]}"
+    _check_target(out, force)
+    assert model.trained_on is not None  # checked above
+    images = evenly_spaced(model.trained_on.of("val"), CHECKED)
+    card = {
+        "classes": model.classes,
         "license": license,
         "input": "float32 RGB, 0-255, center crop",
-        "recipe": member.network.recipe.name,
-        "form": form,
+        "recipe": model.recipe.name,
+        "weights": quantize or "float32",
     }
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        made = Path(folder, f"model{_SUFFIXES[kind]}")
+        written = Path(folder, f"model{_SUFFIXES[format]}")
         with quiet_stderr():
-            run = _WRITERS[kind](whole, made, form, config)
-        report = _compare(run, member, chosen, out, form)
+            run = _WRITERS[format](_from_pixels(model), written, quantize, card)
+        report = _compare(run, model, images, out, quantize)
         if out.is_dir():
             shutil.rmtree(out)
-        elif made.is_dir():
+        elif written.is_dir():
             out.unlink(missing_ok=True)
-        os.replace(made, out)
+        os.replace(written, out)
     return report
 
 
-def _with_pixels(network: KerasNetwork) -> keras.Model:
-    """Put the subtraction of the center's mean in front and the softmax behind."""
-    recipe, size = network.recipe, network.recipe.crop_size
+def _check_arguments(
+    model: LoadedModel, format: str, quantize: str | None, out: Path | None
+) -> None:
+    if format not in _SUFFIXES:
+        raise UsageError(f"choose from {', '.join(_SUFFIXES)}", argument="format", value=format)
+    if quantize is not None and quantize not in QUANTIZED:
+        raise UsageError(f"choose from {', '.join(QUANTIZED)}", argument="quantize", value=quantize)
+    if quantize and format != "litert":
+        reason = f"only litert can be quantized, not {format}"
+        raise UsageError(reason, argument="quantize", value=quantize)
+    if out and not out.parent.is_dir():
+        raise UsageError(f"folder {out.parent} not found", argument="out", value=str(out))
+    if model.trained_on is None:
+        raise AlexNetError(f"{model.path}: has no images to check an export with; export a run")
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if out.is_symlink() or (out.exists() and not (out.is_file() or out.is_dir())):
+        raise AlexNetError(f"{out}: is a link or a device; choose another --out")
+    if out.exists() and not force:
+        raise AlexNetError(f"{out}: exists; replace it with --force")
+    if out.is_dir() and not (out / _EXTRA / _CARD).is_file():  # --force would delete it
+        raise AlexNetError(f"{out}: is a folder, but not an export; choose another --out")
+
+
+def _from_pixels(model: LoadedModel) -> keras.Model:
+    """Build the network anew, with the subtraction of the mean in front and the softmax behind."""
+    recipe, size = model.recipe, model.recipe.crop_size
+    network = KerasNetwork.from_arrays(recipe, len(model.classes), model.weights, model.statistics)
     for layer in network.model.layers:
         if isinstance(layer, LocalResponseNormalization):
-            layer.fused = False  # other programs know no XLA
-    centered = Center(network.cropper().center_mean(), recipe.scale)
+            layer.fused = False  # other programs do not know XLA
+    mean = Cropper(recipe, model.statistics).center_mean()
     pixels = keras.Input((size, size, 3), name="pixels")
-    probabilities = keras.layers.Softmax(name="probabilities")(network.model(centered(pixels)))
-    whole = keras.Model(pixels, probabilities)
+    logits = network.model(Center(mean, recipe.scale)(pixels))
+    whole = keras.Model(pixels, keras.layers.Softmax(name="probabilities")(logits))
     whole(np.zeros((1, size, size, 3), np.float32))
     return whole
 
 
-def _write_savedmodel(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
+def _write_savedmodel(
+    whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
+) -> Run:
     whole.export(path, format="tf_saved_model", verbose=False)
     extra = path / _EXTRA
     extra.mkdir()
-    for name, text in _texts(config).items():
+    for name, text in _texts(card).items():
         (extra / name).write_text(text, encoding="utf-8")
     loaded = tf.saved_model.load(path)
     return lambda pixels: loaded.serve(tf.constant(pixels)).numpy()
 
 
-def _write_onnx(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
+def _write_onnx(whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]) -> Run:
     try:
         import onnx
         import onnxruntime
     except ImportError as error:
         raise AlexNetError(
-            f"--format onnx: needs {error.name}: `pip install '.[onnx]'` in a clone brings it"
+            f"needs {error.name}; install it with: pip install 'alexnet-cli[onnx]' "
+            "(in a clone: pip install '.[onnx]')",
+            argument="format",
+            value="onnx",
         ) from None
     whole.export(path, format="onnx", verbose=False)
     proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, {**_texts(config), "license": config["license"]})
+    onnx.helper.set_model_props(proto, {**_texts(card), "license": card["license"]})
     onnx.save(proto, path)
     session = onnxruntime.InferenceSession(path)
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
-def _write_litert(whole: keras.Model, path: Path, form: str, config: dict[str, Any]) -> Run:
-    # As Keras' own exporter to LiteRT does it, which Keras 3.12, the last for Python 3.10, lacks.
+def _write_litert(
+    whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
+) -> Run:
+    # As Keras' own exporter to LiteRT does it, which does not quantize.
     saved = str(path.with_name("saved"))
     whole.export(saved, format="tf_saved_model", verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-    if form != "float32":  # without a choice of types, weights become 8 bits wide
+    if quantize:  # without a choice of types, weights become 8 bits wide
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if form == "float16":
+    if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:  # behind the network, as is usual for such files
-        for name, text in _texts(config).items():
+        for name, text in _texts(card).items():
             archive.writestr(name, text)
     interpreter = _interpreter(path)
     interpreter.allocate_tensors()
@@ -172,42 +194,40 @@ def _interpreter(path: Path) -> Any:
 
 
 _WRITERS = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}
+FORMATS = tuple(_WRITERS)
 
 
-def _texts(config: dict[str, Any]) -> dict[str, str]:
-    return {
-        "labels.txt": "".join(f"{printable(name)}\n" for name in config["classes"]),
-        "model_card.json": json.dumps(config),
-    }
+def _texts(card: dict[str, Any]) -> dict[str, str]:
+    """Return what stands beside the network: the file names and their texts."""
+    labels = "".join(f"{printable(name)}\n" for name in card["classes"])
+    return {_LABELS: labels, _CARD: json.dumps(card)}
 
 
 def _compare(
-    run: Run, member: Member, files: Sequence[ImageFile], out: Path, form: str
+    run: Run, model: LoadedModel, files: Sequence[ImageFile], out: Path, quantize: str | None
 ) -> ExportReport:
-    """Hold an export against its run, photograph by photograph."""
-    network, recipe = member.network, member.network.recipe
-    crop, margin = network.cropper(), (recipe.resize_size - recipe.crop_size) // 2
+    """Compare an export with its model, image by image; raises `AlexNetError` if they differ."""
+    network, recipe = model.keras_network, model.recipe
+    crop = Cropper(recipe, model.statistics)
+    margin = (recipe.resize_size - recipe.crop_size) // 2
     middle = slice(margin, margin + recipe.crop_size)
-    left_out, kept = BadImageBudget(len(files)), list[ImageFile]()
-    images = map_in_order(files, left_out.spare(lambda file: load_image(file, recipe)))
+    budget, kept = BadImageBudget(len(files)), list[ImageFile]()
+    images = map_in_order(files, budget.tolerate(lambda file: load_image(file, recipe)))
     ours, theirs = [], []
     for image in skip_missing(kept, files, images):
-        ours.append(network.run([crop(image)])[0][0])
+        ours.append(network.probabilities([crop(image)])[0][0])
         theirs.append(run(image[None, middle, middle].astype(np.float32))[0])
     expected, found = np.stack(ours), np.stack(theirs)
-    y_true = np.array([member.classes.index(file.label) for file in kept])
-    apart = float(np.abs(expected - found).max())
-    same = int((expected.argmax(axis=1) == found.argmax(axis=1)).sum())
-    if not apart <= _APART.get(form, np.inf) or same < _SAME * len(kept):
+    y_true = np.array([model.classes.index(file.label) for file in kept])
+    difference = float(np.abs(expected - found).max())
+    n_same = int((expected.argmax(axis=1) == found.argmax(axis=1)).sum())
+    most = _MOST_DIFFERENCE.get(quantize, np.inf)
+    if not difference <= most or n_same < _LEAST_SAME * len(kept):
         raise AlexNetError(
-            f"{out}: not written, as the export answers otherwise than {member.path}: probabilities "
-            f"differ by up to {apart:.2g}, and {len(kept) - same} of {len(kept)} classes"
+            f"{out}: discarded, as its predictions differ from those of {model.path}: "
+            f"probabilities by up to {difference:.2g}, {len(kept) - n_same} of {len(kept)} classes"
         )
-    tops = [float((scores.argmax(axis=1) == y_true).mean()) for scores in (expected, found)]
-    return ExportReport(out, len(kept), apart, same, *tops)
-
-
-def _spread(files: Sequence[ImageFile], count: int) -> Sequence[ImageFile]:
-    """Take `count` of `files` at equal distances, so that all classes have their turn."""
-    count = min(count, len(files))
-    return [files[index * len(files) // count] for index in range(count)]
+    top1, top1_exported = (
+        float((scores.argmax(axis=1) == y_true).mean()) for scores in (expected, found)
+    )
+    return ExportReport(out, len(kept), difference, n_same, top1, top1_exported)

@@ -1,4 +1,4 @@
-"""Nearest training images, by Euclidean distance of what fc7 makes of them (section 6.1)."""
+"""The nearest training images, by Euclidean distance of the outputs of fc7 (section 6.1)."""
 
 from __future__ import annotations
 
@@ -8,70 +8,79 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli.data.manifest import Progress
-from alexnet_cli.data.store import BadImageBudget, Float32Array, load_image
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.store import BadImageBudget, load_image
 from alexnet_cli.errors import UsageError
 from alexnet_cli.inference.results import Neighbor
-from alexnet_cli.runs.models import Member
-from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
-from alexnet_cli.system.workers import map_in_order, skip_missing
+from alexnet_cli.network.classifier import Classifier
+from alexnet_cli.network.crop_batches import group_crops
+from alexnet_cli.runs.models import LoadedModel
+from alexnet_cli.runs.run_folder import FC7
+from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
+from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
 
-MOST = 50_000  # training images to look at: 0.8 GB of features; of more, every so many
+MOST_IMAGES = 50_000  # training images to compare with: 0.8 GB of features; of more, every so many
 
 
 class FeatureIndex:
-    """What fc7 makes of the images that a run was trained on, kept in the run folder."""
+    """The outputs of fc7 for the training images of a run, kept in the run folder."""
 
-    def __init__(self, member: Member, progress: Progress | None = None) -> None:
-        """Take the features from the run's fc7.npz, or compute and keep them.
+    def __init__(self, model: LoadedModel, progress: Progress | None = None) -> None:
+        """Read the features from the run, or compute them and keep them there.
 
         Raises `UsageError` for a model that does not know its training images.
         """
-        if member.trained_on is None:
-            raise UsageError(f"{member.path}: does not know its training images")
-        every = -(-len(member.trained_on.of("train")) // MOST)
-        self.member, self.files = member, member.trained_on.of("train")[::every]
-        kept = member.path / "fc7.npz"
-        notes = {"epoch": member.epoch, "n_images": len(self.files)}
-        if kept.exists():
-            *_, fc7 = member.network.recipe.dense
-            arrays = load_arrays(kept, of=len(self.files) * fc7.units)
-            features = arrays.get("features", np.empty(0))
-            fits = features.shape == (len(self.files), fc7.units) and not np.isnan(features).any()
-            if fits and load_notes(arrays) == notes:
-                self.features: Float32Array = features.astype(np.float32)
-                return
-        self.features = self._compute(progress)
-        with suppress(OSError):  # of a run that one may only read, they are computed each time
-            save_arrays(kept, {"features": self.features.astype(np.float16)}, notes)
+        if model.trained_on is None:
+            reason = "has no training images to search"
+            raise UsageError(reason, argument="model", value=str(model.path))
+        train = model.trained_on.of("train")
+        self.files = train[:: -(-len(train) // MOST_IMAGES)]
+        self._path = model.path / FC7
+        self._notes = {"epoch": model.epoch, "n_images": len(self.files)}
+        *_, fc7 = model.recipe.dense
+        found = self._read(fc7.units) if self._path.exists() else None
+        self.features = self._compute(model.network(), progress) if found is None else found
 
-    def _compute(self, progress: Progress | None) -> Float32Array:
-        network = self.member.network
-        crop = network.cropper()
-        n, kept = len(self.files), list[int]()
+    def _read(self, n_units: int) -> Float32Array | None:
+        """Read the features if they are those of this model."""
+        if read_notes(self._path) != self._notes:
+            return None
+        shape = (len(self.files), n_units)
+        features = load_arrays(self._path, only="features", of=shape[0] * shape[1])["features"]
+        if features.shape != shape or np.isnan(features).any():
+            return None
+        return features.astype(np.float32)
+
+    def _compute(self, network: Classifier, progress: Progress | None) -> Float32Array:
+        crop, n, kept = Cropper(network.recipe, network.statistics), len(self.files), list[int]()
 
         def load(index: int) -> Float32Array:
-            cut: Float32Array = crop(load_image(self.files[index], network.recipe))
-            return cut
+            return crop(load_image(self.files[index], network.recipe))
 
-        crops = skip_missing(kept, range(n), map_in_order(range(n), BadImageBudget(n).spare(load)))
-        rows = []
-        for row in network.features(crops):
-            rows.append(row)
-            if progress:
-                progress(len(rows), n)
-        features = np.full((n, len(rows[0])), np.inf, np.float32)  # of those left out: far away
+        crops = skip_missing(
+            kept, range(n), map_in_order(range(n), BadImageBudget(n).tolerate(load))
+        )
+        rows: list[Float32Array] = []
+        for batch in group_crops(crops, len):
+            for (row,) in network.features(batch):
+                rows.append(row)
+                if progress:
+                    progress(len(rows), n)
+        features = np.full((n, len(rows[0])), np.inf, np.float32)  # skipped images are far away
         features[kept] = rows
+        with suppress(OSError):  # in a run that may only be read, they are computed each time
+            save_arrays(self._path, {"features": features.astype(np.float16)}, self._notes)
         return features
 
     def nearest(self, features: Float32Array, count: int) -> tuple[Neighbor, ...]:
         """Return the `count` training images nearest to `features` (units,), the nearest first.
 
-        An image that could not be read then, or is no longer there, is passed over.
+        Images that could not be read, or whose file is gone, are passed over.
         """
         distances = euclidean(features, self.features)
         order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]
-        there = (index for index in order if self.files[index].holder.exists())
+        there = (index for index in order if self.files[index].stored_in.exists())
         nearest = islice(there, count)
         return tuple(Neighbor(self.files[index], float(distances[index])) for index in nearest)
 

@@ -1,101 +1,126 @@
-"""Say what a photograph shows."""
+"""Predictions: the likeliest classes of images, from files or from memory."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from alexnet_cli.data import images, scanning
+from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import (
     MANIFEST,
     ImageFile,
-    Progress,
     Rejected,
     is_alexnet_split,
     read_manifest,
 )
-from alexnet_cli.data.store import Float32Array
-from alexnet_cli.errors import AlexNetError, BadFile, UsageError
+from alexnet_cli.errors import AlexNetError, ImageError, UsageError
 from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.inference.results import Neighbor, Prediction
-from alexnet_cli.runs.models import Ensemble
-from alexnet_cli.system.workers import map_in_order
+from alexnet_cli.runs.models import Ensemble, LoadedModel
+from alexnet_cli.system.workers import Progress, map_in_order
+
+# An image to classify: a file, or RGB pixels in memory.
+Source = ImageFile | Image.Image
 
 
 def predict(
-    paths: Sequence[Path],
+    models: Sequence[LoadedModel],
+    sources: Sequence[Source | Rejected],
     *,
-    models: Sequence[Path] | None = None,
     top: int = 5,
     ten_crop: bool = False,
     neighbors: int = 0,
-    none_below: float = 0.0,
+    threshold: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Prediction | Rejected]:
-    """Classify image files, and all images in folders, with `models` (default: the newest run).
+    """Yield the prediction for each of `sources`, in order; a file that can't be read is `Rejected`.
 
-    The models' softmax outputs are averaged. Yields an outcome per image as it comes, in order.
-    `top` is the number of classes to give, at most those there are; `neighbors` that of nearest
-    training images, for which one model is needed. An image whose best class has a probability
-    below `none_below` is refused. Raises `UsageError` for `top` below 1.
+    The probabilities of several models are averaged. `top` is the number of classes to return, at
+    most all; `neighbors` the number of nearest training images, for which `progress` tells how many
+    training images have been looked at; a prediction whose likeliest class has a probability below
+    `threshold`, 0 to 1, is marked as refused. Arguments are checked at the call: raises
+    `UsageError` for what can't be right, or if several models are asked for neighbors.
     """
     if top < 1:
-        raise UsageError(f"--top {top}: must be at least 1")
-    files = list_images(paths)
-    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=None if neighbors else len(files))
-    training = None
-    if neighbors:
-        if len(ensemble.members) > 1:
-            raise UsageError("--neighbors: works with one --model")
-        training = FeatureIndex(ensemble.members[0], progress)
+        raise UsageError("must be at least 1", argument="top", value=top)
+    if not 0 <= threshold <= 1:
+        raise UsageError("must be between 0 and 1", argument="threshold", value=threshold)
+    if neighbors and len(models) > 1:
+        raise UsageError("needs a single model", argument="neighbors", value=neighbors)
+    n_images = None if neighbors else len(sources)
+    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=n_images)
+    index = FeatureIndex(models[0], progress) if neighbors else None
+    return _predict_each(ensemble, sources, top, threshold, index, neighbors)
 
-    def load(file: ImageFile | Rejected) -> tuple[ImageFile, list[Float32Array]] | Rejected:
-        if isinstance(file, Rejected):
-            return file
+
+def _predict_each(
+    ensemble: Ensemble,
+    sources: Iterable[Source | Rejected],
+    top: int,
+    threshold: float,
+    index: FeatureIndex | None,
+    n_neighbors: int,
+) -> Iterator[Prediction | Rejected]:
+    # Sources whose crops are on their way, and rejected ones between them.
+    waiting: deque[tuple[Source, Float32Array] | Rejected] = deque()
+
+    def load(source: Source | Rejected) -> tuple[Source, list[Float32Array]] | Rejected:
+        if isinstance(source, Rejected):
+            return source
         try:
-            return file, ensemble.load(file)
-        except BadFile as error:
-            return Rejected(error.path, error.reason)
-
-    loaded: deque[tuple[ImageFile, Float32Array] | Rejected] = deque()  # and not yielded yet
+            return source, ensemble.load(source)
+        except ImageError as error:
+            if not isinstance(source, ImageFile):
+                raise
+            return Rejected(source.path, error.reason)
 
     def crops() -> Iterator[list[Float32Array]]:
-        for outcome in map_in_order(files, load, ahead=ensemble.ahead):
+        for outcome in map_in_order(sources, load, ahead=ensemble.prefetch):
             if isinstance(outcome, Rejected):
-                loaded.append(outcome)
+                waiting.append(outcome)
             else:
-                file, by_member = outcome
-                loaded.append((file, by_member[0][:1]))
-                yield by_member
+                source, by_model = outcome
+                waiting.append((source, by_model[0][:1]))
+                yield by_model
 
     for outputs in ensemble.probabilities(crops()):
-        while isinstance(first := loaded.popleft(), Rejected):
+        while isinstance(first := waiting.popleft(), Rejected):
             yield first
-        file, center = first
+        source, center = first
         scores = outputs.mean(axis=(0, 1))
         best = scores.argsort(kind="stable")[::-1][:top]
-        near: tuple[Neighbor, ...] = ()
-        if training:
-            (features,) = ensemble.members[0].network.features([center])
-            near = training.nearest(features, neighbors)
         yield Prediction(
-            file=file,
-            classes=tuple(ensemble.classes[index] for index in best),
-            probabilities=tuple(float(scores[index]) for index in best),
-            neighbors=near,
-            refused=bool(scores[best[0]] < none_below),
+            file=source if isinstance(source, ImageFile) else None,
+            classes=tuple(ensemble.classes[number] for number in best),
+            probabilities=tuple(float(scores[number]) for number in best),
+            neighbors=_nearest(ensemble, index, center, n_neighbors),
+            refused=bool(scores[best[0]] < threshold),
         )
-    for last in loaded:
+    for last in waiting:
         assert isinstance(last, Rejected)  # as all others have been classified
         yield last
 
 
-def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
-    """Name the files of `paths`; of a folder, sorted, those that `split` would take or name.
+def _nearest(
+    ensemble: Ensemble, index: FeatureIndex | None, center: Float32Array, count: int
+) -> tuple[Neighbor, ...]:
+    if index is None:
+        return ()
+    ((features,),) = ensemble.models[0].network().features([center])
+    return index.nearest(features, count)
 
-    Of a prepared split they are what its shards hold. Raises `AlexNetError` for a folder without
-    any; a missing file is named when it is read.
+
+def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
+    """Return the image files of `paths`: files as they are, folders with all images below them.
+
+    The images of a folder are sorted, and the same that `split` would use or list as skipped; those
+    of a prepared split are in its shards. Raises `AlexNetError` for a folder without images. A file
+    that is missing is rejected when it is read.
     """
     found: list[ImageFile | Rejected] = []
     for path in paths:
@@ -108,9 +133,35 @@ def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
         inside = [
             item if isinstance(item, Rejected) else ImageFile(item)
             for item in scanning.walk(path)
-            if isinstance(item, Rejected) or images.claims(item)
+            if isinstance(item, Rejected) or images.looks_like_image(item)
         ]
         if not inside:
             raise AlexNetError(f"{path}: no images in this folder")
         found += sorted(inside, key=lambda item: item.path)
     return found
+
+
+def probabilities(
+    models: Sequence[LoadedModel], sources: Sequence[Source], *, ten_crop: bool = False
+) -> Float32Array:
+    """Return the averaged probabilities of every class: float32, (sources, classes).
+
+    Raises `ImageError` for a source that can't be read.
+    """
+    ensemble = Ensemble(models, ten_crop=ten_crop, n_images=len(sources))
+    crops = map_in_order(sources, ensemble.load, ahead=ensemble.prefetch)
+    rows = [outputs.mean(axis=(0, 1)) for outputs in ensemble.probabilities(crops)]
+    return np.stack(rows) if rows else np.empty((0, len(ensemble.classes)), np.float32)
+
+
+def features(model: LoadedModel, sources: Sequence[Source]) -> Float32Array:
+    """Return the outputs of the last hidden layer, fc7, for center crops: float32, (sources, units).
+
+    Raises `ImageError` for a source that can't be read.
+    """
+    ensemble = Ensemble([model], n_images=len(sources))
+    network = model.network(len(sources))
+    crops = map_in_order(sources, ensemble.load, ahead=ensemble.prefetch)
+    rows = [row for (crop,) in crops for row in network.features([crop])]
+    *_, fc7 = model.recipe.dense
+    return np.concatenate(rows) if rows else np.empty((0, fc7.units), np.float32)

@@ -1,9 +1,11 @@
-"""What the tasks return and tell while they work: plain data, for `render` or any program."""
+"""What inference returns: plain data, for the command line or any program."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,76 +16,112 @@ from alexnet_cli.runs.metrics import ClassScore, Score, SelectiveAccuracy
 
 @dataclass(frozen=True)
 class MemberScore:
-    """One model of an ensemble, measured alone."""
+    """The scores of one model of an ensemble."""
 
     path: Path
-    epoch: int | None  # that the weights are from, if known
+    epoch: int | None  # of the weights, if known
     one_crop: Score
     ten_crop: Score | None
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """An image, and what the network says of it."""
+    """An image and its prediction."""
 
     file: ImageFile
     predicted: str
-    probability: float  # of the class it predicts
+    probability: float  # of the predicted class
     true_probability: float
 
 
-@dataclass(frozen=True)
-class EvaluationReport:
-    """What an evaluation found; every image counts once."""
+@dataclass(frozen=True, kw_only=True)
+class SplitScore:
+    """The scores of one split; every image counts once."""
 
-    members: tuple[MemberScore, ...]
-    data: str
     split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
-    classes: tuple[str, ...]
+    members: tuple[MemberScore, ...]
     one_crop: Score  # of the members' mean softmax
     ten_crop: Score | None
-    top1_interval: tuple[float, float]  # 95 %, of what the matrix counts
-    matrix: npt.NDArray[np.int64]  # (true, predicted): with ten crops if they were asked for
-    per_class: tuple[ClassScore, ...]
-    most_confused: tuple[tuple[str, str, int], ...]
-    worst: tuple[ScoredImage, ...]  # mistakes, that it is surest of first
-    doubtful: tuple[ScoredImage, ...]  # images of two best classes nearly alike, the nearest first
-    refusals: tuple[SelectiveAccuracy, ...]  # by rising `below`
-    rejected: tuple[Rejected, ...]  # files that should have been among the images
+    top1_interval: tuple[float, float]  # 95 %, of `score`
+    rejected: tuple[Rejected, ...]  # files of the split that are no readable image
     n_seen: int  # images whose content was trained on, where another split was asked for
+    chose_epoch: bool  # the epoch was chosen by these images, so that their scores are optimistic
 
     @property
     def score(self) -> Score:
-        """The score that interval, matrix and classes belong to."""
+        """Return the score with ten crops if they were asked for, else with one."""
         return self.ten_crop or self.one_crop
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport(SplitScore):
+    """The scores of a split in detail; matrix, classes and images belong to `score`."""
+
+    data: str
+    classes: tuple[str, ...]
+    validation: SplitScore | None  # beside the test split, where no split was asked for
+    matrix: npt.NDArray[np.int64]  # (true, predicted)
+    per_class: tuple[ClassScore, ...]
+    most_confused: tuple[tuple[str, str, int], ...]
+    worst: tuple[ScoredImage, ...]  # mistakes, the highest probability first
+    doubtful: tuple[ScoredImage, ...]  # the smallest margin between the two best classes first
+    refusals: tuple[SelectiveAccuracy, ...]  # by rising `below`
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain data, which the json module can write."""
+        data = asdict(self)
+        for item in (*data["worst"], *data["doubtful"]):
+            file = item.pop("file")
+            item |= {"path": file["path"], "label": file["label"]}
+        plain: dict[str, Any] = json.loads(json.dumps(data, default=_plain))
+        return plain
+
+
+def _plain(value: object) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A training image near to another."""
+    """A training image that is near to another image."""
 
     file: ImageFile
-    distance: float  # Euclidean, of fc7's outputs
+    distance: float  # Euclidean, of the outputs of fc7
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, the best first, with their probabilities."""
+    """The likeliest classes of one image, the best first, with their probabilities, 0 to 1."""
 
-    file: ImageFile
+    file: ImageFile | None  # None for an image that came from memory
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
-    neighbors: tuple[Neighbor, ...] = ()  # the training images nearest to it, if asked for
-    refused: bool = False  # none of the classes: even the best is too unlikely
+    neighbors: tuple[Neighbor, ...] = ()  # the nearest training images, if asked for
+    refused: bool = False  # the best probability is below the threshold: none of the classes
+
+    @property
+    def path(self) -> Path | None:
+        """The path of the file; None for an image that came from memory."""
+        return self.file.path if self.file else None
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return self.classes[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the likeliest class."""
+        return self.probabilities[0]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how it compares with the run it is of, on real photographs."""
+    """An exported network, compared with its run on validation images."""
 
     path: Path
     n_images: int
-    apart: float  # the largest difference of a probability
-    same: int  # images that get the same class
+    largest_difference: float  # of a probability
+    n_same: int  # images that get the same class
     top1: float  # of the run
     top1_exported: float

@@ -1,9 +1,7 @@
-"""The network of a recipe."""
+"""The Keras model of a recipe: convolutions, dense layers and what lies between them."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator
 
 import keras
@@ -11,11 +9,10 @@ import numpy as np
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
-from alexnet_cli.network.shapes import count_weights, step_name
+from alexnet_cli.network.shapes import step_name
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
+from alexnet_cli.recipes.structure import check_structure
 
-# Batches that are prepared while the devices learn from one, each by a core.
-PREFETCH_BATCHES = min(max(4, os.cpu_count() or 1), 16)
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -31,27 +28,15 @@ def build_alexnet(
     `precision` is what the convolutions and matrix products compute in. Raises `AlexNetError` if
     the recipe's sizes do not fit each other or ask for too much memory.
     """
-    count_weights(recipe, n_classes)
     try:
-        return _Builder(recipe, n_classes, seed, precision).build()
-    except ValueError as error:  # Keras', of windows larger than what they slide over
-        reason = str(error).partition("\n")[0]
-        raise AlexNetError(f"recipe {recipe.name} makes no network: {reason}") from None
-
-
-def step_bytes(model: keras.Model, batch_size: int) -> int:
-    """Estimate the memory that an update needs beside the weights and their velocities.
-
-    Gradients; for each image the outputs of all layers, and its crop in `PREFETCH_BATCHES` prepared batches
-    and one in use. Measured for `paper`: 9.0 MB an image without the batches, 8.9 by this.
-    """
-    outputs = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
-    crop = math.prod(model.input.shape[1:])
-    return 4 * (model.count_params() + batch_size * (outputs + (PREFETCH_BATCHES + 1) * crop))
+        check_structure(recipe, n_classes)
+    except ValueError as error:
+        raise AlexNetError(f"recipe {recipe.name}: {error}") from None
+    return _Builder(recipe, n_classes, seed, precision).build()
 
 
 class _Builder:
-    """What the layers of one network share: recipe, precision and the stream of seeds."""
+    """Builds one model; holds what its layers share: recipe, precision and the stream of seeds."""
 
     def __init__(self, recipe: Recipe, n_classes: int, seed: int | None, precision: str) -> None:
         self.recipe, self.n_classes, self.seed = recipe, n_classes, seed

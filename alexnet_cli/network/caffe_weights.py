@@ -1,8 +1,8 @@
 """Weights of Caffe's bvlc_alexnet, as the widely used NumPy file `bvlc_alexnet.npy` holds them.
 
-The file is a pickled dictionary, layer → [weights, biases], and a pickle can run any program. So
-it is read by an unpickler that knows no class at all: wherever the pickle names one, a stand-in of
-ours is made, which keeps the bytes of an array and does nothing; any other name ends the reading.
+The file is a pickled dictionary, layer → [weights, biases], and loading a pickle can run any program.
+So the unpickler here knows no real class. For the classes of an array it builds a stand-in that keeps
+the array's bytes and does nothing else; any other name in the pickle is an error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alexnet_cli.data.store import Float32Array, Statistics
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.system.atomic_files import open_file
 
-# What Caffe's users subtract: the mean of ILSVRC-2012's training images, R, G and B.
+# The mean pixel (R, G, B) of ILSVRC-2012's training images, which Caffe's users subtract.
 # (python/caffe/imagenet/ilsvrc_2012_mean.npy)
 MEAN = (122.67891434, 116.66876762, 104.00698793)
 
@@ -28,11 +29,11 @@ _MOST_BYTES, _MOST_STEPS = 300_000_000, 2000  # the usual file has 244 MB and so
 
 
 def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
-    """Read the file and give the weights our names and orders; raises `AlexNetError`.
+    """Return the weights in the file by our names and in our order; raises `AlexNetError`.
 
-    Its converter (caffe-tensorflow) has brought kernels into the order (height, width, channels,
-    filters), and fc6 with them. Two things differ: conv1 sees blue, green, red; and the towers'
-    kernels lie side by side.
+    The converter of the file (caffe-tensorflow) stored kernels, and the weights of fc6, in the order
+    (height, width, channels, filters). Two differences remain: conv1 expects blue, green, red, and
+    the kernels of both towers are one array.
     """
     layers = _read_dictionary(path)
     expected = [*recipe.layers(), recipe.last_layer]
@@ -61,7 +62,7 @@ def read_caffe(path: Path, recipe: Recipe = CAFFE) -> dict[str, Float32Array]:
 
 
 def caffe_statistics(recipe: Recipe) -> Statistics:
-    """Return Caffe's mean as statistics; it kept no covariance."""
+    """Return Caffe's mean pixel as statistics, with a covariance of zero, as Caffe stores none."""
     shape = (recipe.resize_size, recipe.resize_size, 3)
     return Statistics(np.broadcast_to(np.array(MEAN, np.float32), shape), np.zeros((3, 3)))
 
@@ -72,9 +73,9 @@ def _read_dictionary(path: Path) -> dict[str, Any]:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
             start = file.tell()
-            for number, _ in enumerate(pickletools.genops(file)):  # reads, and does nothing
+            for number, _ in enumerate(pickletools.genops(file)):  # parses without executing
                 if number > _MOST_STEPS:
-                    raise ValueError("it has more steps than 16 arrays take")
+                    raise ValueError("it has more steps than 16 arrays need")
             file.seek(start)
             # latin1: the usual file was written by Python 2, whose bytes are its strings
             layers = _Unpickler(file, encoding="latin1").load().data[0]
@@ -83,12 +84,12 @@ def _read_dictionary(path: Path) -> dict[str, Any]:
         return layers
     except OSError as error:
         raise AlexNetError(f"{path}: {error.strerror}") from None
-    except Exception as error:  # a file that lies can raise anything here
+    except Exception as error:  # a damaged or hostile file can raise anything
         raise AlexNetError(f"{path}: not the weights of Caffe's AlexNet: {error}") from None
 
 
 class _Array:
-    """Stands in for an array: keeps what the pickle says of it."""
+    """A stand-in for an array; keeps the shape, dtype and bytes in the pickle."""
 
     def __init__(self, *_: Any) -> None:
         self.data: Any = None
@@ -98,7 +99,7 @@ class _Array:
 
 
 class _DType:
-    """Stands in for a dtype: keeps its code and byte order."""
+    """A stand-in for a dtype; keeps its code and byte order."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code, self.order = code, "<"
@@ -108,7 +109,7 @@ class _DType:
 
 
 def _encode(text: str, _: str) -> str:
-    return text  # `_array` encodes what it takes: a pickle can ask for the same a million times
+    return text  # `_array` encodes it once: a pickle can ask for the same text a million times
 
 
 _STAND_INS: dict[str, Any] = {
@@ -123,18 +124,20 @@ _STAND_INS: dict[str, Any] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which is not part of an array"
+            )
         return _STAND_INS[f"{module}.{name}"]
 
 
 def _array(part: _Array) -> Float32Array:
-    """Make an array of a stand-in's bytes."""
+    """Build an array from the bytes of a stand-in."""
     kind = (part.dtype.order, part.dtype.code)
     if kind != ("<", "f4"):
-        # only text is shown: a tuple of tuples of tuples is short in a pickle, and endless in words
+        # show only text: nested tuples are short in a pickle and endless when printed
         words = [word for word in kind if isinstance(word, str)]
         raise ValueError(f"expected <f4. Received: {''.join(words)[:60]}")
     data = part.data.encode("latin1") if isinstance(part.data, str) else part.data
-    order: Literal["F", "C"] = "F" if part.fortran else "C"  # F: of what was transposed
+    order: Literal["F", "C"] = "F" if part.fortran else "C"  # F for a transposed array
     array: Float32Array = np.frombuffer(data, np.float32).reshape(part.shape, order=order)
     return array

@@ -1,4 +1,4 @@
-"""The trained network in NumPy: for a few photographs it is done before TensorFlow is imported.
+"""A trained network in NumPy: for a few images it has answered before TensorFlow is imported.
 
 Every array is float32 of shape (batch, height, width, channels).
 """
@@ -6,12 +6,13 @@ Every array is float32 of shape (batch, height, width, channels).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from alexnet_cli.data.augment import Cropper
-from alexnet_cli.data.store import Float32Array, Statistics
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.network.shapes import step_name, tower_names
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 
@@ -19,23 +20,28 @@ _EPSILON = 1e-3  # of Keras' batch normalization
 
 
 class NumPyNetwork:
-    """Crops in, probabilities out, for one network; the weights may lie in a mapped file."""
+    """A `Classifier` in NumPy; its weights may lie in a mapped file."""
 
     def __init__(
         self, recipe: Recipe, statistics: Statistics, weights: Mapping[str, Float32Array]
     ) -> None:
-        """Take weights by their names, which must fit `recipe`."""
+        """Take weights by name: `conv2/tower1/kernel`, …; they must fit `recipe`."""
         self.recipe, self.statistics, self.weights = recipe, statistics, weights
 
-    def cropper(self, *, ten_crop: bool = False) -> Cropper:
-        """Return what cuts a stored image into the crops that `run` takes."""
-        return Cropper(self.recipe, self.statistics, ten=ten_crop)
+    def probabilities(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
+        """Return for each image the softmax outputs of its crops: float32, (crops, classes)."""
+        return [self._softmax(self._hidden(crops)) for crops in batch]
 
-    def run(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
-        """Return the softmax outputs (k, classes) for each image's crops (k, size, size, 3)."""
-        return [self._probabilities(crops) for crops in batch]
+    def features(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
+        """Return for each image the outputs of the last hidden layer, fc7: (crops, units)."""
+        return [self._hidden(crops) for crops in batch]
 
-    def _probabilities(self, x: Float32Array) -> Float32Array:
+    def weight(self, name: str) -> Float32Array:
+        """Return the weights called `name`, such as `conv1/kernel`."""
+        return self.weights[name]
+
+    def _hidden(self, x: Float32Array) -> Float32Array:
+        """Compute the outputs of the last hidden layer."""
         for name, layer in self.recipe.layers().items():
             if not isinstance(layer, Conv):
                 x = self._dense(x.reshape(len(x), -1), name)
@@ -44,6 +50,9 @@ class NumPyNetwork:
             x = self._convolve(x, name, layer)
             for number, step in enumerate(layer.post_ops):
                 x = self._step(x, step, step_name(name, layer, number))
+        return x
+
+    def _softmax(self, x: Float32Array) -> Float32Array:
         logits = self._dense(x.reshape(len(x), -1), self.recipe.last_layer)
         e: Float32Array = np.exp(logits - logits.max(axis=1, keepdims=True))
         total: Float32Array = e.sum(axis=1, keepdims=True)
@@ -101,10 +110,10 @@ def pool(x: Float32Array, size: int, stride: int) -> Float32Array:
     """Take the maximum of each window (section 3.4)."""
     n_out = (x.shape[1] - size) // stride + 1
     reach = (n_out - 1) * stride + 1
-    rows = x[:, :reach:stride]
+    rows: Float32Array = x[:, :reach:stride]
     for top in range(1, size):
         rows = np.maximum(rows, x[:, top : top + reach : stride])
-    out = rows[:, :, :reach:stride]
+    out: Float32Array = rows[:, :, :reach:stride]
     for left in range(1, size):
         out = np.maximum(out, rows[:, :, left : left + reach : stride])
     return out
@@ -114,7 +123,7 @@ def normalize(x: Float32Array, k: float, n: int, alpha: float, beta: float) -> F
     """Damp a unit by its neighbors in adjacent channels (section 3.3)."""
     padded = np.pad(x * x, ((0, 0), (0, 0), (0, 0), (n // 2, n // 2)))
     channels = x.shape[-1]
-    total = sum(padded[..., i : i + channels] for i in range(n))
+    total: Float32Array = reduce(np.add, (padded[..., i : i + channels] for i in range(n)))
     scale: Float32Array = np.float32(k) + np.float32(alpha) * total
     damped: Float32Array = x * scale ** np.float32(-beta)
     return damped

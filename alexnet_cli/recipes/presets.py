@@ -1,6 +1,6 @@
-"""The recipes. Each overrides only what differs from the paper; `because` says from where and why.
+"""The named recipes. Each overrides only what differs from the paper; `rationale` gives the reasons.
 
-`fidelity` turns that into the report of what is faithful and what is not.
+`paper_comparison` turns the reasons into a table of every hyperparameter beside the paper's.
 
 Sources: "Released" is the authors' program, released by the Computer History Museum in 2025.
 "Caffe" is the bvlc_alexnet replication. "Notebook" is the `alexnet.ipynb` of
@@ -18,35 +18,36 @@ from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 
 
 def each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
-    """Replace `values` in every one of `layers`."""
+    """Return `layers` with `values` replaced in each."""
     return tuple(replace(layer, **values) for layer in layers)
 
 
 def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
-    """Set the biases that the paper starts at 1: those of conv2, conv4, conv5 and dense layers."""
+    """Return the layers with `bias` where the paper has 1: conv2, conv4, conv5 and the dense layers."""
     convs = tuple(replace(c, bias=bias if c.bias else 0.0) for c in recipe.convs)
     return {"convs": convs, "dense": each(recipe.dense, bias=bias)}
 
 
-# With biases of 1 every unit of fc7 starts at about 1 for every image: fc8's input has a common
-# part of squared length 7,600, and the loss curves along it by that times twice p(1 − p), p the
-# share of a class. Momentum is stable below a rate of 3.8 over the curvature: 0.0016 with 5
-# classes, 0.25 with ImageNet's 1000. At 0.01 the loss jumps to 38 within four steps, and by the
-# tenth no unit of fc7 is alive. With 0.1 in the dense layers alone the squared length is 840, the
-# rate at the edge of what is stable, and three quarters of conv5 die; with 0.1 everywhere it is 90.
-LITERAL = Recipe("literal", "the 2012 paper to the letter: learns with many classes, not with few")
+# With biases of 1 every unit of fc7 starts at about 1 for every image, so the inputs of fc8 share a
+# component of squared length 7,600. Along that component the curvature of the loss is its squared
+# length times 2 p (1 − p), where p is the share of a class. Momentum is stable if the learning rate
+# is below 3.8 divided by the curvature: 0.0016 with 5 classes, 0.25 with ImageNet's 1000. At 0.01
+# and 5 classes the loss rises to 38 within four steps, and at step 10 every unit of fc7 is dead.
+# With 0.1 in the dense layers alone the squared length is 840, the learning rate is at the limit of
+# stability, and three quarters of the channels of conv5 die. With 0.1 everywhere it is 90.
+LITERAL = Recipe("literal", "the 2012 paper exactly; trains with many classes, not with few")
 PAPER = Recipe(
     name="paper",
-    summary="the 2012 paper; hidden biases start at 0.1 in place of 1",
+    summary="the 2012 paper, but hidden biases start at 0.1 instead of 1",
     **hidden_biases(LITERAL, 0.1),
-    rationale={"bias": "Caffe: with 1 the loss stays flat; here too, if classes are few"},
+    rationale={"bias": "Caffe: with 1 the loss stays flat; measured here too, with few classes"},
 )
 
 _conv1, _conv2, *_conv3to5 = LITERAL.convs
 _LOG = "released, log in layer-params-145.cfg"
 RELEASED = Recipe(
     name="released-2012",
-    summary="what the program that won in 2012 does where the paper says otherwise",
+    summary="the program that won in 2012, which differs from the paper",
     mean="center",
     shared_crop=32,
     noise_divisor=1.1,
@@ -64,19 +65,19 @@ RELEASED = Recipe(
     slow_from=66 / 91,
     freeze_from=75 / 91,
     rationale={
-        "mean": "released, convdata_jpeg.py: one crop of the mean serves all",
-        "shared_crop": "released, convdata_jpeg.py: one draw for each chunk of 32",
-        "noise_divisor": "released, convdata_jpeg.py: keeps the scale of pixels, 1 + 0.1",
-        "noise_until": f"{_LOG}: switched off at about epoch 66 of 91",
-        "conv1.post_ops": "released, layers-145.cfg: no ReLU before LRN, one after pooling",
-        "conv2.post_ops": "released, layers-145.cfg: normalized twice",
-        "conv5.post_ops": "released, layers-145.cfg: max and ReLU commute",
+        "mean": "released, convdata_jpeg.py: one crop of the mean image for all crops",
+        "shared_crop": "released, convdata_jpeg.py: one crop position for each 32 images",
+        "noise_divisor": "released, convdata_jpeg.py: 1 + 0.1, to keep the scale of the pixels",
+        "noise_until": f"{_LOG}: no color noise from about epoch 66 of 91",
+        "conv1.post_ops": "released, layers-145.cfg: ReLU after pooling, not before LRN",
+        "conv2.post_ops": "released, layers-145.cfg: two LRN layers",
+        "conv5.post_ops": "released, layers-145.cfg: ReLU after pooling, which gives the same result",
         "stddev": "released, layers-145.cfg: initW=0.03 in conv3 to conv5",
-        "lrn_alpha": "released, layer.py: the scale 1e-4 is divided by the size, 5",
-        "epochs": f"{_LOG}: killed at epoch 91",
+        "lrn_alpha": "released, layer.py: the scale 1e-4 is divided by n, 5",
+        "epochs": f"{_LOG}: stopped at epoch 91",
         "bias_rate": "released, layer-params-145.cfg: epsB=0.02 beside epsW=0.01",
         "drop_at": f"{_LOG}: ÷10 at epochs 25, 51 and 79 of 91",
-        "slow_from": f"{_LOG}: slowed at about epoch 66 of 91; a tenth is ours",
+        "slow_from": f"{_LOG}: lower rate from about epoch 66 of 91; the factor of a tenth is ours",
         "freeze_from": f"{_LOG}: frozen at about epoch 75 of 91",
     },
 )
@@ -94,22 +95,22 @@ CAFFE = Recipe(
     bias_rate=2.0,
     drop_at=(1 / 4.5, 2 / 4.5, 3 / 4.5, 4 / 4.5),
     rationale={
-        "crop_size": "Caffe, train_val.prototxt: floor arithmetic gives 55 from 227",
-        "color_noise": "Caffe, readme.md: no relighting",
-        "bias": "Caffe, readme.md: initialization to 1 gave flat loss",
+        "crop_size": "Caffe, train_val.prototxt: 227 gives 55 without padding",
+        "color_noise": "Caffe, readme.md: no relighting augmentation",
+        "bias": "Caffe, readme.md: biases of 1 gave a flat loss",
         "stddev": "Caffe, train_val.prototxt: 0.005 in fc6 and fc7",
-        "lrn_k": "Caffe, LRN layer: k is 1 unless said otherwise",
-        "lrn_alpha": "Caffe, LRN layer: 1e-4 is divided by the size, 5",
+        "lrn_k": "Caffe, LRN layer: the default k is 1",
+        "lrn_alpha": "Caffe, LRN layer: 1e-4 is divided by n, 5",
         "batch_size": "Caffe, train_val.prototxt",
         "bias_rate": "Caffe, train_val.prototxt: lr_mult of 2",
         "drop_at": "Caffe, solver.prototxt: every 100,000 of 450,000 iterations",
     },
 )
 
-# A plain Keras network, as its author wrote it.
+# A plain Keras network, unchanged.
 NOTEBOOK = Recipe(
     name="notebook",
-    summary="the Keras notebook: batch norm, no towers, pixels ÷ 255, plain SGD",
+    summary="a Keras notebook: batch normalization, no towers, plain SGD",
     resize_size=227,
     stretch=True,
     crop_size=227,
@@ -133,15 +134,15 @@ NOTEBOOK = Recipe(
     weight_decay=0.0,
     rate_drops=0,
     rationale={
-        "resize_size": "Notebook: no crops, so none larger than the input",
-        "stretch": "Notebook: resized to 227×227, whatever its shape",
-        "crop_size": "Notebook: the whole image",
-        "mean": "Notebook: no mean",
+        "resize_size": "Notebook: no crops, so the size of the input",
+        "stretch": "Notebook: resized to 227×227, whatever the aspect ratio",
+        "crop_size": "Notebook: the whole image, not a crop",
+        "mean": "Notebook: no mean is subtracted",
         "scale": "Notebook: rescale=1/255",
         "flip": "Notebook: no augmentation",
         "color_noise": "Notebook: no augmentation",
-        "post_ops": "Notebook: batch normalization, as many after 2015",
-        "towers": "Notebook: full convolutions",
+        "post_ops": "Notebook: batch normalization instead of LRN",
+        "towers": "Notebook: each kernel sees all channels",
         "bias": "Notebook: Keras' defaults",
         "stddev": "Notebook: Keras' defaults (Glorot uniform)",
         "output_stddev": "Notebook: Keras' defaults (Glorot uniform)",
@@ -150,15 +151,15 @@ NOTEBOOK = Recipe(
         "learning_rate": "Notebook: SGD(0.001)",
         "momentum": "Notebook: plain SGD",
         "weight_decay": "Notebook: plain SGD",
-        "rate_drops": "Notebook: a fixed rate",
+        "rate_drops": "Notebook: a constant learning rate",
     },
 )
 
-# The paper's network, to the weight. What was tried, and what it brought, is in benchmarks/LOG.md.
+# Exactly the paper's network. What was tried, and how much each change helps: benchmarks/LOG.md.
 MODERN = replace(
     PAPER,
     name="modern",
-    summary="the paper's network, trained with what has been learned since, for few photographs",
+    summary="the paper's network with newer training methods, for small data",
     stretch=True,
     mean="channel",
     crop_area=0.35,
@@ -173,22 +174,22 @@ MODERN = replace(
     rate_drops=0,
     rationale={
         **PAPER.rationale,
-        "stretch": "Measured: the whole photograph is seen, not its center",
-        "mean": "Simonyan and Zisserman 2014: the mean of each channel; crops lie at no one place",
-        "crop_area": "Szegedy et al. 2014: objects of many sizes and shapes",
-        "jitter": "Howard 2013: light and exposure differ from one photograph to the next",
-        "cutmix": "Yun et al. 2019: fewer photographs learned by heart",
-        "kmeans_init": "Krähenbühl et al. 2016: few photographs teach edges slowly",
-        "batch_size": "Measured: of few photographs an epoch then has four times the steps",
-        "learning_rate": "Measured, for batches of 32",
+        "stretch": "Measured: the whole image is used, not only its center",
+        "mean": "Simonyan and Zisserman 2014: a mean for each channel, as crops vary in position and size",
+        "crop_area": "Szegedy et al. 2014: objects vary in size and aspect ratio",
+        "jitter": "Howard 2013: light and exposure vary between images",
+        "cutmix": "Yun et al. 2019: reduces overfitting",
+        "kmeans_init": "Krähenbühl et al. 2016: edge filters are learned slowly from few images",
+        "batch_size": "Measured: four times as many steps per epoch, for small data sets",
+        "learning_rate": "Measured: for a batch size of 32",
         "label_smoothing": "Szegedy et al. 2015, section 7",
-        "warmup": "Goyal et al. 2017: a start at the full rate kills units",
-        "cosine": "Loshchilov and Hutter 2016: no epoch to guess at which the rate should drop",
-        "rate_drops": "Loshchilov and Hutter 2016",
+        "warmup": "Goyal et al. 2017: units die if training starts at the full rate",
+        "cosine": "Loshchilov and Hutter 2016: no epochs to choose for drops of the rate",
+        "rate_drops": "Loshchilov and Hutter 2016: the cosine replaces drops",
     },
 )
 
-DEFAULT = MODERN.name  # whoever comes with some photographs wants the fewest mistakes on them
+DEFAULT = MODERN.name  # the most accurate on small data sets
 RECIPES = {recipe.name: recipe for recipe in (PAPER, MODERN, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
 
 

@@ -1,25 +1,41 @@
-"""Changes to a recipe: what the paper compared itself with, and constants set by name."""
+"""Changes to a recipe: the variants that the paper compares, and hyperparameters set by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_type_hints
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe, differing_hyperparameters
+from alexnet_cli.recipes.hyperparameters import (
+    Conv,
+    Dense,
+    PostOp,
+    Recipe,
+    differing_hyperparameters,
+    hyperparameter_values,
+)
 from alexnet_cli.recipes.presets import choose, each, hidden_biases
+from alexnet_cli.recipes.structure import check_structure
+from alexnet_cli.system import strict_json
 
 
-def _without(recipe: Recipe, step: str) -> dict[str, Any]:
-    kept = (tuple(name for name in conv.post_ops if name != step) for conv in recipe.convs)
-    return {"convs": tuple(replace(c, post_ops=then) for c, then in zip(recipe.convs, kept))}
+def _without(recipe: Recipe, post_op: PostOp) -> dict[str, Any]:
+    kept = [tuple(op for op in conv.post_ops if op != post_op) for conv in recipe.convs]
+    return {"convs": _with_post_ops(recipe, kept)}
+
+
+def _with_post_ops(recipe: Recipe, post_ops: Iterable[tuple[PostOp, ...]]) -> tuple[Conv, ...]:
+    return tuple(replace(conv, post_ops=ops) for conv, ops in zip(recipe.convs, post_ops))
 
 
 def _tanh(recipe: Recipe) -> dict[str, Any]:
-    thens = (tuple("tanh" if s == "relu" else s for s in conv.post_ops) for conv in recipe.convs)
-    convs = tuple(replace(c, post_ops=then) for c, then in zip(recipe.convs, thens))
-    return {"convs": convs, "dense": each(recipe.dense, activation="tanh")}
+    changed: list[tuple[PostOp, ...]] = [
+        tuple("tanh" if op == "relu" else op for op in conv.post_ops) for conv in recipe.convs
+    ]
+    dense = each(recipe.dense, activation="tanh")
+    return {"convs": _with_post_ops(recipe, changed), "dense": dense}
 
 
 def _one_tower(recipe: Recipe) -> dict[str, Any]:
@@ -29,8 +45,8 @@ def _one_tower(recipe: Recipe) -> dict[str, Any]:
 
 
 def _sixth(last: Conv) -> Conv:
-    then = tuple(step for step in last.post_ops if step in ("relu", "tanh"))
-    return replace(last, kernel=3, post_ops=then)
+    activations = tuple(op for op in last.post_ops if op in ("relu", "tanh"))
+    return replace(last, kernel=3, post_ops=activations)
 
 
 def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
@@ -38,20 +54,20 @@ def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
 
 
 VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
-    "no-lrn": ("no response normalization (§3.3)", lambda r: _without(r, "lrn")),
-    "no-overlap": ("pooling with z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),
-    "tanh": ("tanh in place of ReLU (§3.1, Figure 1)", _tanh),
-    "no-dropout": ("no dropout (§4.2)", lambda r: {"dense": each(r.dense, dropout=0.0)}),
-    "one-tower": ("one tower of half the kernels, but in the last (§3.2)", _one_tower),
-    "no-color-noise": ("no color noise (§4.1)", lambda r: {"color_noise": 0.0}),
-    "no-conv3": ("the third convolution removed (§7)", _remove_conv(3)),
-    "no-conv4": ("the fourth convolution removed (§7)", _remove_conv(4)),
+    "no-lrn": ("without local response normalization (§3.3)", lambda r: _without(r, "lrn")),
+    "no-overlap": ("pooling that does not overlap, z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),
+    "tanh": ("tanh instead of ReLU (§3.1, Figure 1)", _tanh),
+    "no-dropout": ("without dropout (§4.2)", lambda r: {"dense": each(r.dense, dropout=0.0)}),
+    "one-tower": ("one tower; kernels halved except in the last convolution (§3.2)", _one_tower),
+    "no-color-noise": ("without color noise (§4.1)", lambda r: {"color_noise": 0.0}),
+    "no-conv3": ("without the third convolution (§7)", _remove_conv(3)),
+    "no-conv4": ("without the fourth convolution (§7)", _remove_conv(4)),
     "sixth-conv": (
-        "a convolution more after the last pooling (§6)",
+        "a sixth convolution after the last pooling (§6)",
         lambda r: {"convs": (*r.convs, _sixth(r.convs[-1]))},
     ),
-    "biases-0.1": ("hidden biases start at 0.1 (Caffe)", lambda r: hidden_biases(r, 0.1)),
-    "biases-1": ("hidden biases start at 1 (§5)", lambda r: hidden_biases(r, 1.0)),
+    "biases-0.1": ("initial hidden biases of 0.1 (Caffe)", lambda r: hidden_biases(r, 0.1)),
+    "biases-1": ("initial hidden biases of 1 (§5)", lambda r: hidden_biases(r, 1.0)),
 }
 
 
@@ -66,45 +82,94 @@ def vary(recipe: Recipe, variant: str) -> Recipe:
 
 
 def build_recipe(recipe: Recipe, variants: Iterable[str], settings: Iterable[str]) -> Recipe:
-    """Vary a recipe, and override its constants by `NAME=VALUE`."""
-    # Once each. A sixth convolution is like the last as all others have left it, and conv3 goes at
-    # the end, as the layers behind it are numbered anew.
+    """Return `recipe` with variants, each at most once, and with settings `NAME=VALUE`.
+
+    Raises `UsageError`.
+    """
+    # The sixth convolution copies the last one, which other variants may change. Removing conv3
+    # renumbers the convolutions behind it, so that comes at the end.
     last = {"sixth-conv": 1, "no-conv3": 2}
     for variant in sorted(dict.fromkeys(variants), key=lambda name: last.get(name, 0)):
         recipe = vary(recipe, variant)
-    pairs = [setting.partition("=") for setting in settings]
-    for constant, equals, _ in pairs:
-        if not equals:
-            raise UsageError(f"--set {constant}: write it as NAME=VALUE")
-    return override(recipe, {constant.strip(): value.strip() for constant, _, value in pairs})
+    return override(recipe, dict(map(_split_setting, settings)))
 
 
-def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
-    """Set constants by name: `{"learning_rate": "0.02", "conv2.bias": "1", "drop_at": "0.5,0.8"}`.
+def _split_setting(setting: str) -> tuple[str, str]:
+    name, equals, value = (part.strip() for part in setting.partition("="))
+    if not name or not equals:
+        missing = "value" if name else "name"
+        example = "--set epochs=30"
+        raise UsageError(f"--set {setting}: the {missing} is missing. Write NAME=VALUE: {example}")
+    return name, value
 
-    Raises `UsageError` for a name or a value that a recipe can't have.
+
+def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """Return `recipe` with hyperparameters set by name, their values written as after `--set`.
+
+    `{"learning_rate": "0.02", "conv2.bias": "1", "drop_at": "0.5,0.8", "output_stddev": "none"}`.
+    Raises `UsageError` for an unknown name, a value out of bounds, and hyperparameters that do not
+    fit each other, which is checked after all of them are set.
     """
     for name, text in settings.items():
-        layer_name, _, constant = name.rpartition(".")
-        layers = recipe.layers()
-        if layer_name and layer_name not in layers:
-            raise UsageError(f"{name}: no such layer: choose from {', '.join(layers)}")
-        owner: Any = layers[layer_name] if layer_name else recipe
-        known = {f.name: f for f in fields(owner) if f.metadata}
-        if constant not in known:
-            raise UsageError(f"{name}: no such constant: choose from {', '.join(known)}")
-        try:
-            changed = replace(owner, **{constant: known[constant].metadata["parse"](text)})
-        except ValueError as error:
-            raise UsageError(f"{name} {text}: must be {error}") from None
-        if layer_name:
-            layers[layer_name] = changed
-            convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
-            dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
-            changed = replace(recipe, convs=convs, dense=dense)
-        recipe = replace(changed, rationale={**recipe.rationale, name: "set on the command line"})
+        recipe = _set(recipe, name, text)
     try:
-        recipe.require_sound()
+        check_structure(recipe)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        involved = [name for name in settings if name in str(error)] or list(settings)
+        shown = " ".join(f"--set {name}={settings[name]}" for name in involved)
+        raise UsageError(f"{shown or f'recipe {recipe.name}'}: {error}") from None
     return recipe
+
+
+def _set(recipe: Recipe, name: str, text: str) -> Recipe:
+    if name not in hyperparameter_values(recipe):
+        raise UsageError(f"--set {name}={text}: {_unknown(recipe, name)}")
+    layer_name, _, field_name = name.rpartition(".")
+    layers = recipe.layers()
+    owner: Conv | Dense | Recipe = layers[layer_name] if layer_name else recipe
+    try:
+        value = _parse_value(type(owner), field_name, text)
+    except strict_json.FieldError as error:
+        raise UsageError(f"--set {name}={text}: {error.reason}") from None
+    changed: Any = replace(owner, **{field_name: value})
+    if layer_name:
+        layers[layer_name] = changed
+        convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
+        dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
+        changed = replace(recipe, convs=convs, dense=dense)
+    rationale = {**recipe.rationale, name: "set on the command line"}
+    result: Recipe = replace(changed, rationale=rationale)
+    return result
+
+
+def _unknown(recipe: Recipe, name: str) -> str:
+    names = list(hyperparameter_values(recipe))
+    of_a_layer = [known for known in names if known.endswith(f".{name}")]
+    nearest = of_a_layer or get_close_matches(name, names)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    return f"unknown hyperparameter.{hint} alexnet recipes NAME lists all."
+
+
+def _parse_value(owner: type[Any], field_name: str, text: str) -> Any:
+    """Return the value that `text` stands for; raises `FieldError` unless the field can hold it."""
+    default = next(f.default for f in fields(owner) if f.name == field_name)
+    value: Any = text
+    if isinstance(default, tuple):
+        value = [_plain(part) for part in text.split(",") if part]
+    elif not isinstance(default, str):  # a word such as `none` is the text itself
+        value = _plain(text)
+    hint = get_type_hints(owner, include_extras=True)[field_name]
+    return strict_json.parse(hint, value)
+
+
+def _plain(text: str) -> Any:
+    """Return what JSON has for `text`: a number, true, false or null; otherwise the text."""
+    words = {"true": True, "false": False, "none": None}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli.data.images import UInt8Array
-from alexnet_cli.data.store import Float32Array
+from alexnet_cli.data.images import Float32Array, UInt8Array
 from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable

@@ -1,90 +1,74 @@
-"""All that a training must find again to continue as if it had never stopped."""
+"""What a checkpoint says beside its arrays: how far the training is, and what it found so far.
+
+`last` holds the arrays (weights, velocities, state of the dropout) and one `CheckpointMeta`; together
+they are all that continuing needs, so that a resumed training ends with the same bits.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import keras
-
-from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network.keras_network import assign, get_weights, set_weights
 from alexnet_cli.runs.records import EpochRow, Finding
-from alexnet_cli.runs.run_folder import RunConfig, RunFolder
-from alexnet_cli.runs.weights_file import Arrays, load_notes
-from alexnet_cli.system import strict_json
-from alexnet_cli.training.optimizer import PaperMomentum
-from alexnet_cli.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Part:
-    """How far an epoch is, and its sums so far: over the images that were learned from."""
+class EpochProgress:
+    """How far an epoch is, with sums over the images that were trained on so far."""
 
-    done: int = 0
-    n: int = 0  # of those done, the ones that count
-    losses: float = 0.0
-    hits: int = 0
-    worst: float = 0.0  # loss of a batch, over the size of a full one
+    n_done: int = 0  # images of the epoch that were passed, skipped ones included
+    n_trained: int = 0  # images that were trained on
+    loss_sum: float = 0.0
+    n_hits: int = 0
+    worst_loss: float = 0.0  # the largest loss of a batch, divided by the size of a full batch
     seconds: float = 0.0
 
-    def after(self, count: int, n: int, loss: float, hits: int, seconds: float, full: int) -> Part:
-        """Add a batch of `count` images, `n` of which count, with their losses and the time it took.
+    def add_batch(
+        self, n_images: int, n_trained: int, loss: float, hits: int, seconds: float, full: int
+    ) -> EpochProgress:
+        """Add a batch of `n_images`, of which `n_trained` were readable, with its summed `loss`.
 
-        `full` is the size of all batches but the last of an epoch.
+        `full` is the size of every batch but the last of an epoch.
         """
-        return Part(
-            done=self.done + count,
-            n=self.n + n,
-            losses=self.losses + loss,
-            hits=self.hits + hits,
-            worst=max(self.worst, loss / full),
+        return EpochProgress(
+            n_done=self.n_done + n_images,
+            n_trained=self.n_trained + n_trained,
+            loss_sum=self.loss_sum + loss,
+            n_hits=self.n_hits + hits,
+            worst_loss=max(self.worst_loss, loss / full),
             seconds=self.seconds + seconds,
         )
 
 
 @dataclass(frozen=True)
 class CheckpointMeta:
-    """What last.npz tells beside its arrays."""
+    """The state of a training apart from its arrays."""
 
-    epoch: int
-    planned: int  # epochs in all, which may be others than when the run began
-    part: Part
-    schedule: Schedule
-    history: tuple[EpochRow, ...]
-    findings: tuple[Finding, ...]
+    planned_epochs: int  # in all; `--resume --epochs` may ask for another number than the recipe
+    history: tuple[EpochRow, ...] = ()  # a row for each finished epoch
+    progress: EpochProgress = EpochProgress()  # of the next epoch
+    findings: tuple[Finding, ...] = ()
 
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history)
 
-def read_state(run: RunFolder, config: RunConfig) -> tuple[Arrays, CheckpointMeta]:
-    """Map last.npz: what `get_state` returned, and the notes beside it; raises `AlexNetError`."""
-    path = run.path / "last.npz"
-    arrays = run.weights(path.name, config)
-    try:
-        notes: CheckpointMeta = strict_json.as_type(CheckpointMeta, load_notes(arrays))
-    except (ValueError, KeyError) as error:
-        raise AlexNetError(f"{path}: can't be resumed: {error}") from None
-    return arrays, notes
+    @property
+    def has_begun(self) -> bool:
+        """Whether any batch was trained on."""
+        return bool(self.history or self.progress.n_done)
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation error, of equal ones with the lowest loss; 0: none yet."""
+        if not self.history:
+            return 0
+        return min(self.history, key=lambda row: (1 - row.val_top1, row.val_loss)).epoch
 
-def get_state(model: keras.Model, optimizer: PaperMomentum) -> Arrays:
-    """Return weights, velocities and where the draws of dropout stand, by name."""
-    velocities = {name: velocity.numpy() for name, velocity in _velocities(model, optimizer)}
-    seeds = {name: seed.numpy() for name, seed in _dropout_seeds(model)}
-    return {**get_weights(model), **velocities, **seeds}
-
-
-def set_state(model: keras.Model, optimizer: PaperMomentum, arrays: Arrays) -> None:
-    """Assign what `get_state` returned; raises `ValueError` for what does not fit."""
-    set_weights(model, arrays)
-    for name, variable in (*_velocities(model, optimizer), *_dropout_seeds(model)):
-        assign(variable, arrays, name)
-
-
-def _velocities(model: keras.Model, optimizer: PaperMomentum) -> list[tuple[str, keras.Variable]]:
-    pairs = zip(model.trainable_variables, optimizer.velocities)
-    return [(f"velocity/{weight.path}", velocity) for weight, velocity in pairs]
-
-
-def _dropout_seeds(model: keras.Model) -> list[tuple[str, keras.Variable]]:
-    weights = {id(variable) for variable in model.weights}  # Keras leaves the draws out of these
-    seeds = [variable for variable in model.variables if id(variable) not in weights]
-    return [(f"dropout/{number}", seed) for number, seed in enumerate(seeds)]
+    def check(self, n_images: int) -> None:
+        """Raise `ValueError` unless epochs and progress fit each other and `n_images` of an epoch."""
+        done = self.progress.n_done
+        if not 0 <= done <= n_images or (done and not self.progress.seconds > 0):
+            raise ValueError(f"it claims {done} of {n_images} images of epoch {self.epoch + 1}")
+        if [row.epoch for row in self.history] != [*range(1, self.epoch + 1)]:
+            raise ValueError("its epochs are not numbered from 1")

@@ -1,4 +1,4 @@
-"""Trained models ready for use, one or several that are averaged."""
+"""Trained models ready for use: one, or several whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -6,148 +6,181 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
-from alexnet_cli.data.images import UInt8Array
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.images import Float32Array, UInt8Array, resize
 from alexnet_cli.data.manifest import ImageFile, Manifest
-from alexnet_cli.data.store import Float32Array, Statistics, load_image
+from alexnet_cli.data.statistics import Statistics
+from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network import caffe_weights, shapes
+from alexnet_cli.network import caffe_weights
+from alexnet_cli.network.classifier import Classifier
+from alexnet_cli.network.crop_batches import BATCH_CROPS, group_crops
 from alexnet_cli.network.numpy_network import NumPyNetwork
+from alexnet_cli.network.shapes import fitting, weight_shapes
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import CAFFE
-from alexnet_cli.runs.run_folder import RunConfig, RunFolder
+from alexnet_cli.runs.config import RunConfig
+from alexnet_cli.runs.run_folder import BEST, RunFolder
 from alexnet_cli.runs.weights_file import Arrays
 from alexnet_cli.system import strict_json, tensorflow_startup
 from alexnet_cli.system.atomic_files import open_file
-from alexnet_cli.system.workers import BATCH_CROPS, group_crops
 
 if TYPE_CHECKING:
     from alexnet_cli.network.keras_network import KerasNetwork
 
-FEW = 200  # crops, up to which NumPy is done before TensorFlow has begun
+# Up to this many crops, NumPy has finished before TensorFlow has started.
+FEW_CROPS = 200
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of an ensemble: its network and where it comes from."""
+class LoadedModel:
+    """Checked weights with all that turns an image into probabilities."""
 
-    path: Path
-    network: Any  # a `KerasNetwork` in TensorFlow, or a `NumPyNetwork`
+    path: Path  # a run folder, or Caffe's file
+    recipe: Recipe
     classes: tuple[str, ...]
-    config: RunConfig | None = None  # of a run
+    weights: Arrays
+    statistics: Statistics
+    run: RunFolder | None = None
+
+    @property
+    def config(self) -> RunConfig | None:
+        """The configuration of the run; None for Caffe's file."""
+        return self.run.config if self.run else None
 
     @cached_property
     def epoch(self) -> int | None:
-        """Which epoch the weights are from, if known."""
-        return RunFolder(self.path).best_epoch() if self.config else None
+        """The epoch that the weights of a run are from."""
+        return self.run.best_epoch() if self.run else None
+
+    @property
+    def trained_on(self) -> Manifest | None:
+        """The images that a run was trained on."""
+        return self.run.manifest if self.run else None
+
+    def network(self, n_crops: int | None = None) -> Classifier:
+        """Return the network: in NumPy if at most a few crops will be classified, else in Keras."""
+        if n_crops is not None and n_crops <= FEW_CROPS:
+            return self.numpy_network
+        return self.keras_network
 
     @cached_property
-    def trained_on(self) -> Manifest | None:
-        """Read which images it was trained on, if known."""
-        return RunFolder(self.path).manifest(self.classes) if self.config else None
+    def numpy_network(self) -> NumPyNetwork:
+        """The network in NumPy; it needs no TensorFlow."""
+        return NumPyNetwork(self.recipe, self.statistics, self.weights)
+
+    @cached_property
+    def keras_network(self) -> KerasNetwork:
+        """The network in Keras; starts TensorFlow."""
+        tensorflow_startup.load_tensorflow()
+        from alexnet_cli.network.keras_network import KerasNetwork
+
+        tensorflow_startup.start_devices()
+        return KerasNetwork.from_arrays(
+            self.recipe, len(self.classes), self.weights, self.statistics
+        )
+
+
+def load_model(path: Path | None = None, weights: str = BEST) -> LoadedModel:
+    """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
+
+    `weights` is the file of a run to take them from. Raises `AlexNetError` if the model can't be
+    used: its files are missing or damaged, or its weights do not fit its recipe.
+    """
+    if path is not None and path.suffix == ".npy":
+        return load_caffe(path)
+    run = RunFolder.find(path)
+    recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(weights)
+    _require_fitting(run.path / weights, recipe, len(classes), arrays)
+    return LoadedModel(run.path, recipe, classes, arrays, run.statistics, run)
+
+
+def load_caffe(path: Path, recipe: Recipe = CAFFE) -> LoadedModel:
+    """Load Caffe's weights; the lines of a .txt file beside them, if there is one, are the classes."""
+    arrays = caffe_weights.read_caffe(path, recipe)
+    n_classes = arrays[f"{recipe.last_layer}/bias"].size
+    _require_fitting(path, recipe, n_classes, arrays)
+    recipe = replace(recipe, mean="channel")
+    statistics = caffe_weights.caffe_statistics(recipe)
+    return LoadedModel(path, recipe, _caffe_classes(path, n_classes), arrays, statistics)
+
+
+def _caffe_classes(path: Path, n_classes: int) -> tuple[str, ...]:
+    names = path.with_suffix(".txt")
+    if not names.exists():
+        return tuple(f"class {number}" for number in range(n_classes))
+    try:
+        with open_file(names, strict_json.MOST_BYTES, links=True) as file:
+            classes = tuple(file.read().decode().splitlines())
+    except (OSError, ValueError) as error:
+        raise AlexNetError(f"{names}: can't be read: {error}") from None
+    if len(classes) != n_classes:
+        raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
+    return classes
+
+
+def _require_fitting(path: Path, recipe: Recipe, n_classes: int, arrays: Arrays) -> None:
+    try:
+        for name, shape in weight_shapes(recipe, n_classes).items():
+            fitting(arrays, name, shape)
+    except ValueError as error:
+        raise AlexNetError(f"{path}: {error}") from None
 
 
 class Ensemble:
-    """Models whose softmax outputs are averaged (section 6); one model is an ensemble of one."""
+    """Models whose probabilities are averaged (section 6); one model is an ensemble of one."""
 
     def __init__(
-        self, models: Sequence[Path] | None, *, ten_crop: bool = False, n_images: int | None = None
+        self, models: Sequence[LoadedModel], *, ten_crop: bool = False, n_images: int | None = None
     ) -> None:
-        """Load run folders or Caffe's weights; by default the newest run.
+        """Prepare for images with one crop or ten each; `n_images` is their number, if known.
 
-        For a few images, if it is known that there will be no more, NumPy computes. Raises
-        `AlexNetError` if a model can't be read, or if their classes differ.
+        Raises `AlexNetError` if the classes of the models differ.
         """
-        found = models or [RunFolder.find(None).path]
-        n_crops = 10 if ten_crop else 1
-        few = n_images is not None and n_images * n_crops * len(found) <= FEW
-        self.members = [load_member(path, few=few) for path in found]
-        self.classes = self.members[0].classes
-        for member in self.members[1:]:
-            if member.classes != self.classes:
-                first = self.members[0].path
-                raise AlexNetError(f"{member.path}: has other classes than {first}; no ensemble")
-        self._croppers = [m.network.cropper(ten_crop=ten_crop) for m in self.members]
-        # Images to decode while a batch is computed.
-        self.ahead = BATCH_CROPS // n_crops // len(self.members) + 1
+        self.models, self.classes = list(models), models[0].classes
+        for model in self.models[1:]:
+            if model.classes != self.classes:
+                first = self.models[0].path
+                raise AlexNetError(f"{model.path}: has other classes than {first}; no ensemble")
+        n_crops = (10 if ten_crop else 1) * len(self.models)
+        total = None if n_images is None else n_images * n_crops
+        self._networks = [model.network(total) for model in self.models]
+        self._croppers = [
+            Cropper(model.recipe, model.statistics, ten=ten_crop) for model in self.models
+        ]
+        self.prefetch = BATCH_CROPS // n_crops + 1  # images to decode while a batch is computed
 
-    def load(self, file: ImageFile) -> list[Float32Array]:
-        """Read one image into crops (k, size, size, 3) for each member, decoding no more than needed.
+    def load(self, source: ImageFile | Image) -> list[Float32Array]:
+        """Return the crops (crops, size, size, 3) of an image file or an RGB image for each model.
 
-        Raises `BadFile`.
+        Models with the same image size share the decoded image. Raises `ImageError`.
         """
-        stored: dict[tuple[int, bool], UInt8Array] = {}
+        decoded: dict[tuple[int, bool], UInt8Array] = {}
         crops = []
-        for cropper in self._croppers:
-            form = (cropper.recipe.resize_size, cropper.recipe.stretch)
-            if form not in stored:
-                stored[form] = load_image(file, cropper.recipe)
-            crops.append(cropper(stored[form]))
+        for model, cropper in zip(self.models, self._croppers):
+            kind = (model.recipe.resize_size, model.recipe.stretch)
+            if kind not in decoded:
+                decoded[kind] = _decode(source, model.recipe)
+            crops.append(cropper(decoded[kind]))
         return crops
 
     def probabilities(self, images: Iterable[list[Float32Array]]) -> Iterator[Float32Array]:
-        """Yield for each image, as `load` gives it, the outputs (members, k, classes)."""
+        """Yield for each image, as `load` returns it, float32 of shape (models, crops, classes)."""
         for batch in group_crops(images, lambda image: len(image[0])):
-            by_member = [
-                member.network.run([image[number] for image in batch])
-                for number, member in enumerate(self.members)
+            by_model = [
+                network.probabilities([image[number] for image in batch])
+                for number, network in enumerate(self._networks)
             ]
-            for outputs in zip(*by_member):
+            for outputs in zip(*by_model):
                 yield np.stack(outputs)
 
 
-def load_member(path: Path, weights: str = "best", *, few: bool = False) -> Member:
-    """Load a run folder, its `best` or `last` weights, or Caffe's: for a `few` images in NumPy."""
-    if path.suffix == ".npy":
-        return load_caffe(path, few=few)
-    run = RunFolder.find(path)
-    config = run.config()
-    file = run.path / f"{weights}.npz"
-    arrays, statistics = run.weights(file.name, config), run.statistics(config.recipe)
-    network = _network(file, config.recipe, len(config.classes), arrays, statistics, few)
-    return Member(run.path, network, config.classes, config)
-
-
-def load_caffe(path: Path, recipe: Recipe = CAFFE, *, few: bool = False) -> Member:
-    """Load Caffe's weights; class names are the lines of a .txt file beside it, if there is one."""
-    weights = caffe_weights.read_caffe(path, recipe)
-    n_classes = weights[f"{recipe.last_layer}/bias"].size
-    names = path.with_suffix(".txt")
-    classes = tuple(f"class {number}" for number in range(n_classes))
-    if names.exists():
-        try:
-            with open_file(names, strict_json.MOST_BYTES, links=True) as file:
-                classes = tuple(file.read().decode().splitlines())
-        except (OSError, ValueError) as error:
-            raise AlexNetError(f"{names}: can't be read: {error}") from None
-        if len(classes) != n_classes:
-            raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
-    recipe = replace(recipe, mean="channel")
-    statistics = caffe_weights.caffe_statistics(recipe)
-    return Member(path, _network(path, recipe, n_classes, weights, statistics, few), classes)
-
-
-def _network(
-    path: Path,
-    recipe: Recipe,
-    n_classes: int,
-    arrays: Arrays,
-    statistics: Statistics,
-    few: bool,
-) -> KerasNetwork | NumPyNetwork:
-    try:
-        if few:
-            for name, shape in shapes.weight_shapes(recipe, n_classes).items():
-                shapes.fitting(arrays, name, shape)
-            return NumPyNetwork(recipe, statistics, arrays)
-        tensorflow_startup.load_tensorflow()
-        from alexnet_cli.network import keras_network
-        from alexnet_cli.training import devices
-
-        devices.start()
-        return keras_network.make_keras_network(recipe, n_classes, arrays, statistics)
-    except ValueError as error:
-        raise AlexNetError(f"{path}: {error}") from None
+def _decode(source: ImageFile | Image, recipe: Recipe) -> UInt8Array:
+    if isinstance(source, ImageFile):
+        return load_image(source, recipe)
+    return resize(source, recipe.resize_size, stretch=recipe.stretch)

@@ -24,7 +24,7 @@ class EpochRow:
 
 @dataclass(frozen=True)
 class FinalScore:
-    """One set of weights, measured without augmentation or dropout over every image."""
+    """The scores of one set of weights over every image, without augmentation or dropout."""
 
     epoch: int
     train: Score
@@ -39,3 +39,14 @@ class Finding:
     epoch: int
     evidence: str
     remedy: str
+
+
+@dataclass(frozen=True)
+class FinalMetrics:
+    """The final metrics of a run, as metrics.json has them."""
+
+    best: FinalScore
+    last: FinalScore
+    seconds: float  # of training, in all epochs
+    findings: tuple[Finding, ...]
+    skipped: dict[str, str]  # images that became unreadable after the split: path → reason

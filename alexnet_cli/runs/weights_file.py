@@ -1,20 +1,23 @@
-"""Arrays on disk: .npz files that can be mapped, and that are not believed before they are checked.
+"""Array files in the safetensors format: written atomically, mapped, and checked before use.
 
-Each array has its CRC-32 in the file, so that the two can't be parted by a kill; nothing is unpickled.
+The safetensors library writes them, and any program that knows the format can read them. The reader
+here is our own, because the library's copies every array, waits for ever on a pipe and follows links.
+
+The file's `__metadata__` holds three strings. `notes` is JSON of the caller's choice. `crc32` is JSON
+that maps each array to the CRC-32 of its bytes. `header_crc32` covers names, dtypes, shapes and the
+other two strings. A kill can't part an array from its checksum, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import json
-import math
 import mmap
 import os
-import struct
-import zipfile
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,105 +25,124 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network import shapes
+from alexnet_cli.recipes import structure
 from alexnet_cli.system import strict_json
-from alexnet_cli.system.atomic_files import atomic_write, open_file
+from alexnet_cli.system.atomic_files import atomic_path, open_file
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+_Contents = tuple[dict[str, npt.NDArray[Any]], dict[str, str]]  # arrays and metadata
 
-# A field of zip headers that readers pass over, as they know no such number; it fills up to the next
-# multiple of what vector instructions like.
-_EXTRA, _PADDING, _ALIGNMENT = struct.Struct("<HH"), 0xA1E0, 64
-_MOST_HEADER = 1 << 16  # of a .npy file
+# The dtypes that `alexnet` writes, by their names in the format, all little-endian.
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def save_arrays(path: Path, arrays: Arrays, notes: Mapping[str, Any] | None = None) -> None:
-    """Write arrays, and JSON `notes`, as one .npz file, whose format keeps a CRC of each.
+    """Write arrays and JSON `notes` as one safetensors file that replaces `path` when complete.
 
-    As by `np.savez`, but each array begins at a multiple of 64 bytes, so that a mapped file serves as
-    well as memory.
+    Raises `OSError`, and `ValueError` for a dtype that an array file does not hold.
     """
-    packed = dict(arrays)
-    if notes is not None:
-        packed["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-        for name, array in packed.items():
-            member = zipfile.ZipInfo(f"{name}.npy")
-            # a header, the name, the sizes in 64 bits, and this field's own head
-            unpadded = file.tell() + 30 + len(member.filename.encode()) + 20 + _EXTRA.size
-            padding = -unpadded % _ALIGNMENT
-            member.extra = _EXTRA.pack(_PADDING, padding) + bytes(padding)
-            with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+    from safetensors import SafetensorError  # readers do without the library
+    from safetensors.numpy import save_file
+
+    plain = {name: _plain(name, array) for name, array in arrays.items()}
+    sums = {name: _crc32(array.data) for name, array in plain.items()}
+    metadata = {"notes": json.dumps(notes or {}), "crc32": json.dumps(sums)}
+    metadata["header_crc32"] = _header_crc32(plain, metadata)
+    try:
+        with atomic_path(path) as temporary:
+            save_file(plain, temporary, metadata)
+    except SafetensorError as error:  # the library gives the number of an OSError in words only
+        if not (number := re.search(r"os error (\d+)", str(error))):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _plain(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array in C order and little-endian: the library writes memory as it lies there."""
+    plain = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    if plain.dtype not in _NAMES:
+        raise ValueError(f"{name}: arrays of dtype {array.dtype} can't be saved")
+    return plain
 
 
 def load_arrays(
-    path: Path, only: str | None = None, of: int = 2 * shapes.MOST_WEIGHTS
+    path: Path, only: str | None = None, of: int = 2 * structure.MOST_WEIGHTS
 ) -> dict[str, npt.NDArray[Any]]:
-    """Map all arrays of an .npz file, or one; raises `AlexNetError` if it is damaged.
+    """Map all arrays of a file, or `only` one; raises `AlexNetError` if the file is damaged.
 
-    They are read-only and stay what they are when another file takes this one's place. `of` is how
-    many numbers it may hold, beside notes and headers.
+    The arrays are read-only views of the file, and keep their contents when another file replaces
+    it. Only what is returned is read. `of` limits the file's size, in numbers of 4 bytes.
     """
-    most = 4 * of + strict_json.MOST_BYTES
+    with _open(path, of) as (arrays, metadata):
+        sums = strict_json.loads(metadata["crc32"].encode())
+        chosen = arrays if only is None else {only: arrays[only]}
+        for name, array in chosen.items():
+            if _crc32(array.data) != sums[name]:
+                raise ValueError(f"the CRC-32 of {name!r} does not match")
+        return chosen
+
+
+def read_notes(path: Path) -> Any:
+    """Return the JSON notes of an array file; raises `AlexNetError` if its header is damaged."""
+    with _open(path, 2 * structure.MOST_WEIGHTS) as (_, metadata):
+        return strict_json.loads(metadata["notes"].encode())
+
+
+@contextmanager
+def _open(path: Path, of: int) -> Iterator[_Contents]:
+    """Map the file and yield what is in it; any error in the block means that it is damaged."""
     try:
-        stream = open_file(path, most)
+        stream = open_file(path, 4 * of + strict_json.MOST_BYTES)
     except OSError as error:
         raise AlexNetError(f"{path}: can't be read: {reason(error)}") from None
     try:
-        with stream as file, zipfile.ZipFile(file) as archive:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
-            file.seek(-12, os.SEEK_END)  # the count that ends the archive, as savez writes it
-            if int.from_bytes(file.read(2), "little") != len(members):
-                raise ValueError("arrays are missing")
-            if any(m.compress_type or m.file_size != m.compress_size for m in members.values()):
-                raise ValueError("arrays are compressed, which `alexnet` never does")
-            if any(m.flag_bits for m in members.values()):
-                raise ValueError("arrays are encrypted or streamed, which `alexnet` never does")
-            if sum(member.file_size for member in members.values()) > most:
-                raise ValueError("arrays lie in one another")
-            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            chosen = {only: members[only]} if only else members
-            return {name: _array(_content(mapped, info)) for name, info in chosen.items()}
-    except Exception as error:  # zipfile and NumPy raise anything when a file lies
-        raise AlexNetError(f"{path}: damaged or not an array file: {error}") from None
+        with stream:
+            yield _parse(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+    except Exception as error:  # a damaged file can raise anything, with names of any length
+        raise AlexNetError(f"{path}: damaged or not an array file: {error!s:.200}") from None
 
 
-def _content(mapped: memoryview, member: zipfile.ZipInfo) -> memoryview:
-    """Find a member's bytes behind its header, and hold them against their CRC before anyone looks."""
-    header = mapped[member.header_offset :]
-    n_name, n_extra = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
-    name, start = bytes(header[30 : 30 + n_name]), 30 + n_name + n_extra
-    content = header[start : start + member.file_size]
-    if bytes(header[:4]) != b"PK\3\4" or name != member.orig_filename.encode("cp437"):
-        raise ValueError("arrays are not where they should be")
-    if zlib.crc32(content) != member.CRC:
-        raise ValueError(f"the CRC of {member.filename} is another")
-    return content
+def _parse(mapped: memoryview) -> _Contents:
+    """Return views of the arrays, which must fill the file without gaps, and the metadata."""
+    start = 8 + int.from_bytes(mapped[:8], "little")
+    if start > min(len(mapped), 8 + strict_json.MOST_BYTES):
+        raise ValueError(f"a header of {start - 8:,} bytes")
+    entries, data = strict_json.loads(bytes(mapped[8:start])), mapped[start:]
+    metadata, arrays, position = entries.pop("__metadata__"), {}, 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        array = np.ndarray(entry["shape"], _DTYPES[entry["dtype"]], data[begin:end])
+        if begin != position or end - begin != array.nbytes:
+            raise ValueError(f"{name!r} is not of its dtype and shape, or not in its place")
+        arrays[name], position = array, end
+    if position != len(data):
+        raise ValueError("the arrays do not end with the file")
+    if metadata.pop("header_crc32", None) != _header_crc32(arrays, metadata):
+        raise ValueError("the CRC-32 of the header is missing or does not match")
+    return arrays, metadata
 
 
-def _array(content: memoryview) -> npt.NDArray[Any]:
-    """Make an array of numbers of a .npy file; it is a view of `content`."""
-    file = io.BytesIO(content[:_MOST_HEADER])
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version of the format")
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    body = content[file.tell() :]
-    if dtype.kind not in "biuf" or min(shape, default=0) < 0:
-        raise ValueError(f"an array is of no numbers but {dtype}")
-    if math.prod(shape) * dtype.itemsize != len(body):
-        raise ValueError(f"an array of shape {shape} has {len(body)} bytes")
-    array: npt.NDArray[Any] = np.ndarray(shape, dtype, body, order="F" if by_columns else "C")
-    return array
+def _crc32(content: memoryview) -> str:
+    return f"{zlib.crc32(content):08x}"
 
 
-def load_notes(arrays: dict[str, npt.NDArray[Any]]) -> Any:
-    """Take the JSON notes out of what `load_arrays` returned."""
-    return strict_json.loads(arrays.pop("notes").tobytes())
+def _header_crc32(arrays: Arrays, metadata: Mapping[str, str]) -> str:
+    layout = {name: [_NAMES[array.dtype], array.shape] for name, array in arrays.items()}
+    return _crc32(memoryview(json.dumps([layout, metadata], sort_keys=True).encode()))
 
 
 def reason(error: OSError) -> str:
-    """Say why a file of a run can't be opened."""
+    """Return why a file of a run can't be opened."""
     if error.errno == errno.ELOOP:
         return "it is a link, which a run never holds"
     return error.strerror or str(error)

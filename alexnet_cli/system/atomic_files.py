@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written completely or not at all, safe opening of files, and folder locks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ from alexnet_cli.errors import AlexNetError
 
 
 def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
-    """Open a regular file of at most `most` bytes; with `links` it may lie elsewhere.
+    """Open a regular file of at most `most` bytes; `links` allows `path` to be a symbolic link.
 
-    Raises `OSError`, also for a device or a pipe, which could be read for ever.
+    Raises `OSError` also for a device or a pipe, since reading from one may never end.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
     try:
@@ -37,35 +38,47 @@ def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
 
 
 @contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; the file written there replaces `path` when the block ends.
+
+    The replacement is on disk before its name changes, so a reader, a killed process or a power
+    failure finds either the old file or the new one. The temporary path lies in a folder of its own,
+    since a library may create temporary files beside the file it writes.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        _sync(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    _sync(path.parent)
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that takes the place of `path` when all of it is on disk."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)  # Ctrl-C may come when it has moved already
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    """Open a temporary file for writing; it replaces `path` when the block ends."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes were writing to `path`, to which no living one may write."""
+    """Remove the temporary folders of killed writers of `path`.
+
+    No running process may be writing to `path`.
+    """
     for left in path.parent.glob(f".{path.name}.*"):
-        left.unlink()
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 @contextmanager
 def lock_folder(folder: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
-    """Keep other processes out of `folder`, or with `shared` those who want it for themselves.
+    """Hold an exclusive lock on `folder`, or a shared one, while the block runs.
 
-    The lock goes with the process, however that ends. Raises `AlexNetError` with the complaint.
+    The lock ends with the process, even if it is killed. Raises `AlexNetError` with the complaint
+    if another process holds a lock that excludes this one.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -76,6 +89,14 @@ def lock_folder(folder: Path, complaint: str, *, shared: bool = False) -> Iterat
         except OSError:  # a file system without locks
             pass
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or what a container leaves of it."""
+"""The memory of the machine, or of the container that this process runs in."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_GROUPS = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def total() -> int:
-    """Return the bytes that all of this process may take."""
+    """Return how many bytes this process may use in total: physical memory or the cgroup's limit."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *(_number(limit) or physical for limit in _limits())])
+    return min([physical, *(_read_number(limit) or physical for limit in _limit_files())])
 
 
-def left() -> int:
-    """Return the bytes that this process may take beyond what it has, as far as Linux tells."""
-    resident = _number(Path("/proc/self/statm"), word=1) or 0
-    available = _number(Path("/proc/meminfo"), word=7)  # in kB, after MemTotal and MemFree
-    within = total() - resident * os.sysconf("SC_PAGE_SIZE")
-    return min(within, available * 1024) if available else within
+def available() -> int:
+    """Return how many bytes this process may use in addition to those it has.
+
+    On systems other than Linux neither is known: there it is `total()`.
+    """
+    resident = _read_number(Path("/proc/self/statm"), word=1) or 0
+    free = _read_number(Path("/proc/meminfo"), word=7)  # kB, after MemTotal and MemFree
+    within_limit = total() - resident * os.sysconf("SC_PAGE_SIZE")
+    return min(within_limit, free * 1024) if free else within_limit
 
 
-def _limits() -> Iterator[Path]:
-    """Name what may limit our control group, or one that it is in, of either version of them."""
+def _limit_files() -> Iterator[Path]:
+    """Yield the files that may hold a memory limit of our cgroup or its parents, version 1 or 2."""
     try:
-        lines = _OWN.read_text().splitlines()
-    except OSError:  # another system
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:  # not Linux
         return
     for line in lines:
-        _, kinds, group = line.split(":", 2)
-        if kinds and "memory" not in kinds.split(","):
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
             continue
-        base = _GROUPS / "memory" if kinds else _GROUPS
-        name = "memory.limit_in_bytes" if kinds else "memory.max"
+        base = _CGROUP_ROOT / "memory" if controllers else _CGROUP_ROOT
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
         own = base / group.lstrip("/")
         yield from (folder / name for folder in (own, *own.parents) if folder.is_relative_to(base))
 
 
-def _number(path: Path, word: int = 0) -> int | None:
+def _read_number(path: Path, word: int = 0) -> int | None:
     try:
         return int(path.read_text().split()[word])
-    except (OSError, ValueError, IndexError):  # another system, or no limit: "max"
+    except (OSError, ValueError, IndexError):  # not Linux, or no limit ("max")
         return None

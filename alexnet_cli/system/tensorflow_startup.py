@@ -1,4 +1,4 @@
-"""Start TensorFlow without its chatter."""
+"""Start TensorFlow and its devices without their messages on the screen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 # Whoever sets TensorFlow's own variable asks for what it has to say.
 VERBOSE = "TF_CPP_MIN_LOG_LEVEL" in os.environ
@@ -44,3 +46,20 @@ def load_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+@cache
+def start_devices(*gpus: Any) -> None:
+    """Start the devices, which can't be configured afterwards, and XLA, which prints when it starts.
+
+    `gpus`: those of TensorFlow's physical devices that take memory as they need it. What is called
+    float32 is computed in float32: GPUs would silently round it to 10 bits (TF32).
+    """
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    with quiet_stderr():
+        inner = tf.function(lambda x: x + x, jit_compile=True)
+        tf.function(lambda x: inner(x) * x)(tf.constant(1.0))

@@ -1,33 +1,39 @@
-"""Work in threads or processes, results in order."""
+"""Map a function over many items in threads or processes; results come in the order of the items."""
 
 from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+Progress = Callable[[int, int], None]  # (done, total)
 
-PROCESS_THRESHOLD = 5000  # from which on processes are worth the second that they take to start
-CHUNK = 32
-BATCH_CROPS = 128  # that a network sees at once
+PROCESS_THRESHOLD = 5000  # items; starting processes takes about a second, not worth it for fewer
+CHUNK = 32  # items that are sent to a process at once
 
 
 def map_in_order(
     items: Iterable[T], function: Callable[[T], R], threads: int | None = None, ahead: int = 16
 ) -> Iterator[R]:
-    """Yield `function(item)` for each of `items`, in order, computed up to `ahead` in threads."""
+    """Yield `function(item)` for each of `items`, in their order, computed in threads.
+
+    At most `ahead` results are computed before they are asked for. `threads` is by default the
+    number of cores. An exception of `function` is raised where its result would have come; calls
+    that have not started by then are canceled.
+    """
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        yield from _through(pool, items, function, ahead)
+        yield from _map_in_pool(pool, items, function, ahead)
 
 
-def _through(
+def _map_in_pool(
     pool: Executor, items: Iterable[T], function: Callable[[T], R], ahead: int
 ) -> Iterator[R]:
     waiting: deque[Future[R]] = deque()
@@ -44,7 +50,10 @@ def _through(
 
 
 def skip_missing(kept: list[T], items: Iterable[T], results: Iterable[R | None]) -> Iterator[R]:
-    """Yield the results that are not None, and note in `kept` which of `items` each belongs to."""
+    """Yield the `results` that are not None, and append to `kept` the item of each.
+
+    `items` and `results` have the same order and length.
+    """
     for item, result in zip(items, results):
         if result is not None:
             kept.append(item)
@@ -52,48 +61,41 @@ def skip_missing(kept: list[T], items: Iterable[T], results: Iterable[R | None])
 
 
 def map_in_processes(items: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
-    """Yield `function(item)` in order; of `PROCESS_THRESHOLD` items or more from a process per core.
+    """Yield `function(item)` for each of `items`, in their order, computed in one process per core.
 
-    Threads share an interpreter, which many cores would wait for. `function` belongs to a module.
+    Fewer than `PROCESS_THRESHOLD` items are computed in threads instead; threads share one
+    interpreter, which limits them on many cores. `function`, items and results must be picklable.
     """
     if len(items) < PROCESS_THRESHOLD:
         yield from map_in_order(items, function)
         return
     n_cores = os.cpu_count() or 1
     chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
-    # Not forked: this process has threads. Ctrl-C is for the parent to heed.
-    with ProcessPoolExecutor(
-        n_cores, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        for results in _through(pool, chunks, partial(_each, function), 4 * n_cores):
+    # Spawned, not forked, as this process has threads. Only this process handles Ctrl-C.
+    with ProcessPoolExecutor(n_cores, get_context("spawn"), _start_process) as pool:
+        for results in _map_in_pool(pool, chunks, partial(_map_chunk, function), 4 * n_cores):
             yield from results
 
 
-def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+
+
+def _map_chunk(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
 def map_with_progress(
-    items: Sequence[T],
-    function: Callable[[T], R],
-    progress: Callable[[int, int], None] | None = None,
+    items: Sequence[T], function: Callable[[T], R], progress: Progress | None = None
 ) -> list[R]:
-    """Return `function(item)` for each of `items`, telling `progress` (done, total)."""
+    """Return `function(item)` for each of `items`, computed in threads.
+
+    `progress`, if given, is called with (done, total) after each item.
+    """
     results: list[R] = []
     for result in map_in_order(items, function):
         results.append(result)
         if progress:
             progress(len(results), len(items))
     return results
-
-
-def group_crops(images: Iterable[Any], n_crops: Any) -> Iterator[list[Any]]:
-    """Group images as they come, `BATCH_CROPS` crops at a time."""
-    batch: list[Any] = []
-    for image in images:
-        batch.append(image)
-        if sum(map(n_crops, batch)) + n_crops(image) > BATCH_CROPS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

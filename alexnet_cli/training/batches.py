@@ -1,7 +1,8 @@
-"""The batches of an epoch: which images, cut how, on which device."""
+"""The batches of an epoch: which images, augmented how, on which device."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,33 +12,43 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.data.augment import Augmenter
-from alexnet_cli.data.store import Float32Array, ImageStore, epoch_order
-from alexnet_cli.network.architecture import PREFETCH_BATCHES
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.store import ImageStore
 from alexnet_cli.system.workers import map_in_order
 from alexnet_cli.training.devices import Devices
+
+# Batches that are prepared, each by a core, while the devices train on another.
+PREFETCH_BATCHES = min(max(4, os.cpu_count() or 1), 16)
 
 _Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
 
 
+def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the order, a permutation, in which `epoch` (from 1) visits the images."""
+    return np.random.default_rng([seed, epoch]).permutation(n_images)
+
+
 @dataclass(frozen=True)
 class BatchLoader:
-    """Cuts the images of a store into augmented batches, ahead of the devices that learn from them."""
+    """Cuts the images of a store into augmented batches, ahead of the devices that train on them."""
 
     store: ImageStore
-    y_true: npt.NDArray[np.int32]
+    y_true: npt.NDArray[np.int32]  # class numbers (images,)
     n_classes: int
     augment: Augmenter
     devices: Devices
     seed: int
     batch_size: int  # over all devices
 
-    def batches(self, epoch: int, done: int = 0) -> Iterator[tuple[Any, Any, int]]:
-        """Yield images and targets, distributed over the replicas here, and the global count.
+    def epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Any, Any, int]]:
+        """Yield the batches of `epoch` (from 1) that come after the first `n_done` images.
 
-        The first `done` images of the epoch are left out.
+        A batch is: images, float32 (images, size, size, 3); targets, the share of every class,
+        float32 (images, classes), with a row of zeros for a skipped image; both distributed over
+        the replicas of this machine; and the global number of images.
         """
         order = epoch_order(len(self.store), self.seed, epoch)
-        starts = range(done, len(order), self.batch_size)
+        starts = range(n_done, len(order), self.batch_size)
 
         def prepare(start: int) -> tuple[list[_Shard], int]:
             chosen = order[start : start + self.batch_size]
@@ -48,7 +59,8 @@ class BatchLoader:
             yield images, targets, count
 
     def _shards(self, chosen: npt.NDArray[np.int64], epoch: int, start: int) -> list[_Shard]:
-        parts = np.array_split(np.arange(len(chosen)), self.devices.strategy.num_replicas_in_sync)
+        n_replicas = self.devices.strategy.num_replicas_in_sync
+        parts = np.array_split(np.arange(len(chosen)), n_replicas)
         return [self._shard(chosen, parts[n], epoch, start) for n in self.devices.replicas]
 
     def _shard(
@@ -58,14 +70,15 @@ class BatchLoader:
         epoch: int,
         start: int,
     ) -> _Shard:
+        """Cut the images at `positions` of a batch, which are all `chosen` from position `start` on."""
         size = self.augment.recipe.crop_size
-        n = max(len(positions), 1)  # no replica may go without: an image that counts for nothing
+        n = max(len(positions), 1)  # a replica without images gets one that counts for nothing
         images: Float32Array = np.zeros((n, size, size, 3), np.float32)
         targets: Float32Array = np.zeros((n, self.n_classes), np.float32)
 
         def augment(position: int, out: Float32Array) -> bool:
             index = int(chosen[position])
-            if (image := self.store.get(index)) is None:  # left out
+            if (image := self.store.get(index)) is None:  # skipped
                 return False
             self.augment(image, (self.seed, epoch, index, start + position), out=out)
             return True
@@ -75,7 +88,7 @@ class BatchLoader:
                 continue
             index, neighbor = chosen[position], (position + 1) % len(chosen)
             target[self.y_true[index]] = 1
-            window = self.augment.foreign_window((self.seed, epoch, int(index)))
+            window = self.augment.cutmix_window((self.seed, epoch, int(index)))
             if window and augment(neighbor, other := np.empty_like(image)):
                 image[window] = other[window]
                 share = np.float32(image[window].size / image.size)

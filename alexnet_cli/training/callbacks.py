@@ -1,4 +1,4 @@
-"""What a training reports while it runs, and what it returns."""
+"""What a training reports while it runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.data.manifest import Rejected
-from alexnet_cli.runs.records import EpochRow, FinalScore, Finding
-from alexnet_cli.runs.run_folder import RunConfig
+from alexnet_cli.runs.config import RunConfig
+from alexnet_cli.runs.records import EpochRow, Finding
 
 
 @dataclass(frozen=True)
@@ -20,52 +20,38 @@ class TrainPlan:
     n_parameters: int
     devices: tuple[str, ...]
     workers: tuple[str, ...]  # the addresses of a cluster; else empty
+    rank: int  # of this worker; the chief has 0
     first_epoch: int
-    done: int  # images of it that were learned from already
+    n_done: int  # images of the first epoch that were trained on before
     transferred: tuple[str, ...]  # layers that start from the weights of another model
-    kept: str | None  # where the decoded training images are kept, if they are
-    rejected: tuple[Rejected, ...] = ()  # left out when this training divided the images
-    changed: tuple[str, ...] = ()  # what is another than when the run began
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What a finished training found."""
-
-    run: Path
-    best: FinalScore
-    last: FinalScore
-    seconds: float
-    findings: tuple[Finding, ...]  # what went wrong with its learning, if anything did
-    left_out: tuple[Rejected, ...] = ()  # images that have gone bad since they were divided
+    decoded_in: str | None  # where the decoded training images are kept, if they are
+    rejected: tuple[Rejected, ...] = ()  # files skipped when this training split the images
+    changed: tuple[str, ...] = ()  # versions that differ from those the run began with
 
 
 class Callback:
-    """What a training tells while it runs; this one keeps it to itself."""
+    """Receives what a training reports while it runs; this one ignores everything."""
 
     def on_read_progress(self, done: int, total: int) -> None:
-        """Hear that `done` of `total` images have been decoded."""
+        """Called when `done` of `total` images have been read, before the training begins."""
 
     def on_image_rejected(self, rejected: Rejected) -> None:
-        """Hear that an image has gone bad since the split, and is left out; of each once.
-
-        This comes from any thread.
-        """
+        """Called once for every image that became unreadable after the split, from any thread."""
 
     def on_train_begin(self, plan: TrainPlan) -> None:
-        """Hear what is about to happen."""
+        """Called before the first step, with everything known by then."""
 
     def on_init_progress(self, done: int, total: int) -> None:
-        """Hear that `done` of `total` towers have the kernels that they start from."""
+        """Called when `done` of `total` towers have got their initial kernels by k-means."""
 
     def on_batch_end(self, epoch: int, done: int, total: int) -> None:
-        """Hear that `done` of the epoch's `total` images have been learned from."""
+        """Called when `done` of the `total` images of an epoch have been trained on."""
 
     def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
-        """Hear the epoch's figures, its weights being on disk, and if they are the best so far."""
+        """Called when an epoch is on disk; `best` if none had a lower validation error."""
 
     def on_finding(self, finding: Finding) -> None:
-        """Hear that the run does not learn as it should; each kind of trouble once."""
+        """Called when the diagnostics find a problem, once for each kind of problem."""
 
     def on_score_progress(self, done: int, total: int) -> None:
-        """Hear that `done` of `total` images have been measured with the finished weights."""
+        """Called when `done` of `total` images have been scored with the finished weights."""

@@ -1,7 +1,7 @@
-"""Several machines: who they are, and whether all are there before TensorFlow starts to wait.
+"""Training on several machines: find the cluster, and wait until all workers have started.
 
-TensorFlow waits for a worker that never starts longer than ten minutes, deaf to signals. So the
-workers find each other over plain TCP first, on the addresses that TensorFlow will use.
+TensorFlow waits more than ten minutes for a worker that never starts, and ignores signals meanwhile.
+So the workers first find each other over plain TCP, on the addresses that TensorFlow will use.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,47 +19,51 @@ from typing import Any
 from alexnet_cli.errors import AlexNetError, UsageError
 
 WAIT_SECONDS = 120.0
-SLURM_PORT = 12321  # plus the job's number, so that two jobs on one machine do not meet
+SLURM_PORT = 12321  # plus the job's number, so that two jobs on one machine do not share a port
 
 
 class WorkerMissing(AlexNetError):
-    """A worker did not come (EX_UNAVAILABLE)."""
+    """A worker did not start in time (EX_UNAVAILABLE)."""
 
     exit_code = 69
 
 
 class WorkerLost(AlexNetError):
-    """A worker died or froze while training; starting all of them again continues (EX_TEMPFAIL)."""
+    """A worker died or froze while training; restarting all workers continues (EX_TEMPFAIL)."""
 
     exit_code = 75
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The addresses, `host:port`, of all workers, and which of them this one is."""
+    """The addresses of all workers, as `host:port`, and the index of this worker among them."""
 
     workers: tuple[str, ...]
     index: int
 
     @property
     def is_chief(self) -> bool:
-        """Say whether this worker writes the run folder."""
+        """Return whether this worker writes the run folder."""
         return self.index == 0
 
 
 def find_cluster(
-    workers: str | None, worker: int | None, environment: Mapping[str, str]
+    hosts: Sequence[str] | None, rank: int | None, environment: Mapping[str, str]
 ) -> Cluster | None:
-    """Read the cluster from the options, else from TF_CONFIG, else from Slurm's variables.
+    """Return the cluster of the arguments, else of TF_CONFIG, else of Slurm's variables.
 
-    Returns None where there is one worker or none; raises `UsageError` for what makes no sense.
+    Returns None for fewer than two workers; raises `UsageError` for an invalid configuration.
     """
-    if workers is not None:
-        if worker is None:
-            raise UsageError("--workers: say with --worker which of them this one is, from 0 on")
-        return _cluster("--workers", workers.split(","), worker)
-    if worker is not None:
-        raise UsageError("--worker: needs --workers, all addresses as host:port,host:port")
+    if hosts is not None:
+        if rank is None:
+            raise UsageError("is missing: the index of this machine in hosts", argument="rank")
+        try:
+            return _cluster([*hosts], rank)
+        except ValueError as error:
+            raise UsageError(str(error), argument="hosts", value=",".join(hosts)) from None
+    if rank is not None:
+        reason = "needs hosts, all addresses as host:port,host:port"
+        raise UsageError(reason, argument="rank", value=rank)
     if "TF_CONFIG" in environment:
         return _from_tf_config(environment["TF_CONFIG"])
     if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":  # under srun; a batch script has none
@@ -66,17 +71,18 @@ def find_cluster(
     return None
 
 
-def _cluster(source: str, workers: Any, index: Any) -> Cluster | None:
+def _cluster(workers: Any, index: Any) -> Cluster | None:
+    """Return the cluster, or None for one worker. Raises `ValueError` for an invalid one."""
     if not isinstance(workers, list) or not all(isinstance(w, str) for w in workers):
-        raise UsageError(f"{source}: the workers must be a list of host:port")
+        raise ValueError("the workers must be a list of host:port")
     for address in workers:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"{source}: {address!r} is not host:port")
+            raise ValueError(f"{address!r} is not host:port")
     if len({*workers}) < len(workers):
-        raise UsageError(f"{source}: an address is there twice")
+        raise ValueError("an address is there twice")
     if not isinstance(index, int) or not 0 <= index < len(workers):
-        raise UsageError(f"{source}: worker {index!r} is not one of 0 to {len(workers) - 1}")
+        raise ValueError(f"worker {index!r} is not one of 0 to {len(workers) - 1}")
     return Cluster(tuple(workers), index) if len(workers) > 1 else None
 
 
@@ -94,11 +100,14 @@ def _from_tf_config(text: str) -> Cluster | None:
         raise UsageError(f"TF_CONFIG: task type {kind!r} is neither chief nor worker")
     if kind == "worker" and isinstance(index, int):
         index += len(chief)
-    return _cluster("TF_CONFIG", [*chief, *workers], index)
+    try:
+        return _cluster([*chief, *workers], index)
+    except ValueError as error:
+        raise UsageError(f"TF_CONFIG: {error}") from None
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
-    """Give each task of the job an address: its node, and a port by its place on the node."""
+    """Build an address for each task of the job: its node, and a port by its place on the node."""
     try:
         per_node = _slurm_tasks(environment["SLURM_STEP_TASKS_PER_NODE"])
         hosts = _slurm_hosts(environment["SLURM_STEP_NODELIST"])
@@ -108,28 +117,50 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster | None:
             for host, n_tasks in zip(hosts, per_node, strict=True)
             for place in range(n_tasks)
         ]
-        return _cluster("Slurm", workers, int(environment["SLURM_PROCID"]))
+        return _cluster(workers, int(environment["SLURM_PROCID"]))
     except (KeyError, ValueError) as error:
-        raise UsageError(f"Slurm: its variables can't be read: {error}; use --workers") from None
+        raise UsageError(
+            f"Slurm: its variables can't be read: {error}; use --hosts and --rank"
+        ) from None
 
 
 def _slurm_tasks(text: str) -> list[int]:
-    """Read `2(x3),1` as 2, 2, 2, 1."""
+    """Expand `2(x3),1` into 2, 2, 2, 1."""
     counts: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
         if not match:
-            raise ValueError(f"{text!r} is no list of tasks")
+            raise ValueError(f"{text!r} is not a list of task counts")
         counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
 
 def _slurm_hosts(text: str) -> list[str]:
-    """Read `gpu[01-03,7],login` as gpu01, gpu02, gpu03, gpu7, login."""
+    """Return the hosts of Slurm's list, as `scontrol` expands it, or else by our own simple rules."""
+    try:
+        command = ["scontrol", "show", "hostnames", text]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True
+        )
+        hosts = done.stdout.decode().split()
+    except (OSError, subprocess.SubprocessError, ValueError):  # not installed, or it failed
+        hosts = []
+    return hosts or _expand_hosts(text)
+
+
+def _expand_hosts(text: str) -> list[str]:
+    """Expand `gpu[01-03,7],login` into gpu01, gpu02, gpu03, gpu7, login.
+
+    Raises `ValueError` for several brackets in one name, whose order only `scontrol` knows.
+    """
     hosts: list[str] = []
-    for prefix, ranges, suffix in re.findall(r"([^,\[\]]+)(?:\[([^\]]+)\])?([^,\[\]]*)", text):
+    for name in re.split(r",(?![^\[]*\])", text):
+        match = re.fullmatch(r"([^\[\]]+)(?:\[([-,\d]+)\]([^\[\]]*))?", name)
+        if not match:
+            raise ValueError(f"{name!r} can't be expanded without scontrol")
+        prefix, ranges, suffix = match.groups(default="")
         if not ranges:
-            hosts.append(prefix + suffix)
+            hosts.append(prefix)
             continue
         for part in ranges.split(","):
             low, _, high = part.partition("-")
@@ -138,13 +169,14 @@ def _slurm_hosts(text: str) -> list[str]:
     return hosts
 
 
-# Meeting
+# Waiting for each other
 
 
 def wait_for_workers(cluster: Cluster, wait_seconds: float = WAIT_SECONDS) -> None:
-    """Wait until all workers are there; raises `WorkerMissing` that names those who are not.
+    """Wait until all workers have started; raises `WorkerMissing` with the addresses of the others.
 
-    The chief listens on its own address, the others report to it. All leave at the same time.
+    The chief listens on its own address, and the other workers connect to it. All return at the
+    same time.
     """
     deadline = time.monotonic() + wait_seconds
     if cluster.is_chief:
@@ -164,28 +196,28 @@ def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
     with ExitStack() as open_sockets:
         try:
             family = socket.getaddrinfo(*_split(own), type=socket.SOCK_STREAM)[0][0]
-            callback = socket.create_server(("", _split(own)[1]), family=family)
+            server = socket.create_server(("", _split(own)[1]), family=family)
         except OSError as error:
             raise AlexNetError(f"{own}: can't listen there: {error.strerror}") from None
-        open_sockets.enter_context(callback)
-        guests = []
+        open_sockets.enter_context(server)
+        waiting = []
         while missing and (left := deadline - time.monotonic()) > 0:
-            callback.settimeout(left)
+            server.settimeout(left)
             try:
-                guest, _ = callback.accept()
-                open_sockets.enter_context(guest)
-                guest.settimeout(5)
-                line = guest.recv(64).decode(errors="replace").split()
+                connection, _ = server.accept()
+                open_sockets.enter_context(connection)
+                connection.settimeout(5)
+                line = connection.recv(64).decode(errors="replace").split()
             except OSError:
                 continue
             if len(line) == 2 and line[0] == "alexnet" and line[1].isdecimal():
                 missing.discard(int(line[1]))
-                guests.append(guest)
+                waiting.append(connection)
         names = ", ".join(cluster.workers[index] for index in sorted(missing))
-        for guest in guests:
+        for connection in waiting:
             try:
-                guest.sendall((names or "go").encode() + b"\n")
-                guest.recv(1)  # the guest closes first, so that the port is free at once
+                connection.sendall((names or "go").encode() + b"\n")
+                connection.recv(1)  # the worker closes first, so that the port is free at once
             except OSError:
                 pass
     if missing:

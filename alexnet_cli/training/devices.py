@@ -1,9 +1,8 @@
-"""Where to compute: the CPU, one GPU or several, on one machine or several, in which precision."""
+"""The devices of a training: the CPU, one GPU or several, on one machine or several; and the precision."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,21 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.tensorflow_startup import quiet_stderr
+from alexnet_cli.runs.config import PRECISIONS
+from alexnet_cli.system.tensorflow_startup import quiet_stderr, start_devices
 from alexnet_cli.training.cluster import Cluster
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CHOICES = ("auto", *PRECISIONS)
 
 # Instructions that multiply bfloat16; without them it is emulated, and slower than float32.
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _GPU_BFLOAT16 = (8, 0)  # compute capability: Ampere
 _GPU_FLOAT16 = (7, 0)  # Volta, whose tensor cores know float16 only
+
+_NO_GPU = (
+    "TensorFlow finds no GPU. Leave the option out, as in `alexnet train DATA`, to train on the CPU; "
+    "GPU support comes with: pip install 'alexnet-cli[gpu]' (in a clone: pip install '.[gpu]')"
+)
 
 
 @dataclass(frozen=True)
@@ -33,23 +38,23 @@ class Devices:
 
     @property
     def is_chief(self) -> bool:
-        """Say whether this process writes what lasts."""
+        """Whether this process writes the run folder."""
         return self.cluster is None or self.cluster.is_chief
 
     @property
     def replicas(self) -> range:
-        """Number this machine's replicas among all."""
+        """The numbers of the replicas of this machine, among those of all machines."""
         first = self.cluster.index * len(self.names) if self.cluster else 0
         return range(first, first + len(self.names))
 
     def share(self, n: int) -> range:
-        """Name which of `n` things this worker looks after; every one has its worker."""
+        """Return which of `n` items this worker handles; each item has exactly one worker."""
         if self.cluster is None:
             return range(n)
         return range(self.cluster.index, n, len(self.cluster.workers))
 
     def total(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Sum `values` over the workers, who all must call this, with arrays of one shape."""
+        """Return the sum of `values` over all workers; all must call this, with arrays of one shape."""
         if self.cluster is None:
             return values
         first = self.replicas[0]
@@ -65,32 +70,35 @@ class Devices:
 def choose_devices(
     gpus: int | None = None, precision: str = "auto", cluster: Cluster | None = None
 ) -> Devices:
-    """Take that many GPUs (None: all there are; 0: the CPU) and the fastest native precision.
+    """Return a strategy over `gpus` GPUs (None: all there are; 0: the CPU), and the precision.
 
-    In a `cluster` every worker takes as many, and they must have met already. Raises
-    `AlexNetError` when there are fewer GPUs, naming those there are.
+    `precision` "auto" is the fastest that the devices compute natively. In a `cluster` every worker
+    takes as many GPUs, and the workers must have found each other already. Raises `AlexNetError`
+    that names the GPUs if there are fewer.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: choose from {', '.join(PRECISIONS)}")
+    if precision not in CHOICES:
+        raise UsageError(f"choose from {', '.join(CHOICES)}", argument="precision", value=precision)
     found = tf.config.list_physical_devices("GPU")
     count = len(found) if gpus is None else gpus
     if count < 0:
-        raise UsageError(f"--gpus {count}: must be 0 (the CPU) or more")
+        raise UsageError("must be 0 (the CPU) or more", argument="gpus", value=count)
     if count > len(found):  # MirroredStrategy itself would silently take the CPU
-        names = ", ".join(_gpu_name(gpu) for gpu in found) or "none"
-        raise AlexNetError(
-            f"--gpus {count}: TensorFlow finds {len(found)} ({names}); "
-            f"ask for {len(found)}{' (the CPU)' if not found else ' or fewer'}"
-        )
+        names = ", ".join(_gpu_name(gpu) for gpu in found)
+        reason = f"TensorFlow finds {len(found)} ({names}); ask for {len(found)} or fewer"
+        raise AlexNetError(reason if found else _NO_GPU, argument="gpus", value=count)
     used = found[:count]
-    tf.config.set_visible_devices(used, "GPU")
+    try:
+        tf.config.set_visible_devices(used, "GPU")
+    except RuntimeError:
+        reason = "TensorFlow already runs on other devices; start a new process"
+        raise AlexNetError(reason, argument="gpus", value=count) from None
     if precision == "auto":
         precision = _native_precision(used)
     if cluster:  # joining configures the devices, which can't be changed once they have started
         strategy = _join(cluster, used)
-        start()
+        start_devices()
     else:
-        start(*used)
+        start_devices(*used)
         strategy = _strategy(count)
     return Devices(strategy, tuple(map(_gpu_name, used)) or ("CPU",), precision, cluster)
 
@@ -106,20 +114,6 @@ def _join(cluster: Cluster, gpus: list[tf.config.PhysicalDevice]) -> tf.distribu
         tf.config.experimental.set_memory_growth(gpu, True)
     with quiet_stderr():
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
-
-
-@cache
-def start(*gpus: tf.config.PhysicalDevice) -> None:
-    """Start the devices, which later can't be configured, and XLA, which tells of it.
-
-    What is called float32 is computed in it: GPUs would silently round to 10 bits (TF32).
-    """
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    with quiet_stderr():
-        inner = tf.function(lambda x: x + x, jit_compile=True)
-        tf.function(lambda x: inner(x) * x)(tf.constant(1.0))
 
 
 def _strategy(n_gpus: int) -> tf.distribute.Strategy:

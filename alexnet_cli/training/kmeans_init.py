@@ -12,10 +12,14 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli.data.manifest import Progress
-from alexnet_cli.data.store import Float32Array, ImageStore, epoch_order
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.store import ImageStore
 from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.recipes.hyperparameters import Conv
+from alexnet_cli.system.workers import Progress
+from alexnet_cli.training.batches import epoch_order
+from alexnet_cli.training.devices import Devices
 
 N_IMAGES, AT_ONCE = 256, 64
 N_PATCHES = 20_000
@@ -26,17 +30,30 @@ VARIANCE, COMPONENTS, DAMPING = 0.99, 200, 0.1
 TINY = 1e-6
 
 
-def start_convolutions(
+def initialize(
+    network: KerasNetwork, store: ImageStore, seed: int, devices: Devices, progress: Progress
+) -> None:
+    """Replace the new kernels of all convolutions by centroids of patches of the images.
+
+    Their responses to the patches vary as much as those of the random kernels, around the initial
+    bias, so that σ and bias of the recipe keep their meaning. Of several workers the chief computes
+    the kernels and sends them to the others, whose processors may round differently. `progress`
+    gets (done, total) towers.
+    """
+    if devices.is_chief:
+        _initialize_here(network, store, seed, progress)
+    for variable in network.model.weights if devices.cluster else ():
+        if variable.path.startswith("conv"):
+            own = variable.numpy().astype(np.float64)
+            variable.assign(devices.total(own if devices.is_chief else 0 * own))
+
+
+def _initialize_here(
     network: KerasNetwork, store: ImageStore, seed: int, progress: Progress
 ) -> None:
-    """Give the convolutions of a network with freshly drawn weights centroids for kernels.
-
-    Their responses to the patches vary as much as those of the layer's noise did, and around its
-    initial bias, so that the recipe's σ and biases keep their meaning.
-    """
     random = np.random.default_rng((seed, 0))
     chosen = (store.get(int(index)) for index in epoch_order(len(store), seed, 0)[:N_IMAGES])
-    crop = network.cropper()
+    crop = Cropper(network.recipe, network.statistics)
     seen = np.concatenate([crop(image) for image in chosen if image is not None])
     convs = {k: v for k, v in network.recipe.layers().items() if isinstance(v, Conv)}
     done, total = 0, sum(conv.towers for conv in convs.values())
@@ -47,7 +64,7 @@ def start_convolutions(
             for tower, part in zip(towers, np.split(seen, len(towers), axis=-1)):
                 patches = _patches(part, conv, random)
                 kernel, bias = tower.get_weights()
-                tower.set_weights(_start(patches, kernel, bias, random))
+                tower.set_weights(_kernels(patches, kernel, bias, random))
                 progress(done := done + 1, total)
             if not convs:
                 return
@@ -60,7 +77,7 @@ def _forward(layer: Callable[[Float32Array], tf.Tensor], seen: Float32Array) -> 
     return np.concatenate([tf.cast(output, tf.float32).numpy() for output in outputs])
 
 
-def _start(
+def _kernels(
     patches: Float32Array, noise: Float32Array, bias: Float32Array, random: np.random.Generator
 ) -> tuple[Float32Array, Float32Array]:
     """Return kernels in place of `noise` (…, kernels), and biases that center their responses."""

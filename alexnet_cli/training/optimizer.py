@@ -1,4 +1,4 @@
-"""The paper's update rule."""
+"""The update rule of the paper: momentum with the weight decay inside it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ import tensorflow as tf
 
 
 class PaperMomentum:
-    """Momentum with the weight decay inside it, to the letter of section 5.
+    """Momentum with weight decay, exactly as in section 5.
 
         v ← 0.9 · v − 0.0005 · ε · w − ε · ∂L/∂w
         w ← w + v
 
     With g = ∂L/∂w + 0.0005 · w this is v ← 0.9 · v − ε · g, one fused operation that streams
     weight, velocity and gradient through memory once. Biases, and all else that is not a kernel,
-    do not decay. (Keras' `SGD(weight_decay=…)` decays outside the momentum: another rule.)
+    do not decay. (`SGD(weight_decay=…)` of Keras decays outside the momentum, which is another rule.)
 
-    Make it within the strategy's scope; the velocities are then mirrored like the weights.
+    Create it within the scope of the strategy: the velocities are then mirrored like the weights.
     """
 
     def __init__(
         self, variables: Sequence[keras.Variable], momentum: float, weight_decay: float
     ) -> None:
-        """Start at velocity 0 for each of the trainable `variables`."""
+        """Start with velocity 0 for each of the trainable `variables`."""
         self.momentum, self.weight_decay = momentum, weight_decay
+        self.names = [variable.path for variable in variables]
         self.weights = [variable.value for variable in variables]
         self.velocities = [tf.Variable(tf.zeros_like(w), trainable=False) for w in self.weights]
 
+    def named_velocities(self) -> dict[str, tf.Variable]:
+        """Return the velocities by name: `velocity/fc8/kernel`, …"""
+        return {f"velocity/{name}": v for name, v in zip(self.names, self.velocities)}
+
     def apply(self, gradients: Sequence[tf.Tensor], learning_rates: tf.Tensor) -> None:
-        """Sum the replicas' `gradients` and take one step; call it within a replica.
+        """Sum the `gradients` of all replicas and take one step; call it within a replica.
 
         `learning_rates`: float32 (variables,), ε of each.
         """
@@ -57,3 +62,10 @@ class PaperMomentum:
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=self.momentum
         )
+
+
+def dropout_seeds(model: keras.Model) -> dict[str, tf.Variable]:
+    """Return the states of the random numbers of dropout, which `model.weights` omits, by name."""
+    weights = {id(variable) for variable in model.weights}
+    seeds = [variable for variable in model.variables if id(variable) not in weights]
+    return {f"dropout/{number}": seed for number, seed in enumerate(seeds)}

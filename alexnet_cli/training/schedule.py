@@ -1,54 +1,52 @@
-"""How fast what learns when."""
+"""The learning rate of every epoch and of every variable."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.records import EpochRow
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How often the rate has dropped, and the best epoch so far; `after` gives the next."""
+def learning_rate(recipe: Recipe, history: Sequence[EpochRow]) -> float:
+    """Return the learning rate of the epoch after `history`.
 
-    drops: int = 0
-    waited: int = 0  # epochs since the validation error fell or the rate dropped
-    best_epoch: int = 0
-    best: tuple[float, float] = (2.0, 0.0)  # validation error, loss; at first worse than any
+    It rises linearly in the warm-up and then falls along half a cosine, at fixed parts of the run
+    (`drop_at`), or whenever the validation error has stopped improving (section 5), as `recipe`
+    says. Warm-up and cosine are taken at the middle of the epoch.
+    """
+    epoch = len(history) + 1
+    done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
+    if done < rising:
+        return recipe.learning_rate * done / rising
+    if recipe.cosine:
+        falling = math.pi * (done - rising) / (1 - rising)
+        return recipe.learning_rate * (1 + math.cos(falling)) / 2
+    if recipe.drop_at:
+        drops = sum(recipe.reached(part, epoch) for part in recipe.drop_at)
+    else:
+        drops = count_drops(recipe, history)
+    return recipe.learning_rate / recipe.rate_drop**drops
 
-    def after(self, row: EpochRow, recipe: Recipe) -> Schedule:
-        """Note an epoch; the rate drops when the validation error has stopped improving (section 5).
 
-        A recipe that says how the rate falls is followed instead.
-        """
-        result = (1 - row.val_top1, row.val_loss)
-        fell = result[0] < self.best[0]
-        now = replace(self, waited=0 if fell else self.waited + 1)
-        if result < self.best:
-            now = replace(now, best=result, best_epoch=row.epoch)
-        judged = not (recipe.cosine or recipe.drop_at)
-        if judged and now.waited >= recipe.patience and now.drops < recipe.rate_drops:
-            now = replace(now, drops=now.drops + 1, waited=0)
-        return now
+def count_drops(recipe: Recipe, history: Sequence[EpochRow]) -> int:
+    """Count how often the rate has dropped because the validation error did not fall any more.
 
-    def learning_rate(self, recipe: Recipe, epoch: int) -> float:
-        """Return the rate of `epoch` (from 1); warm-up and cosine are taken at its middle."""
-        done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
-        if done < rising:
-            return recipe.learning_rate * done / rising
-        if recipe.cosine:
-            falling = math.pi * (done - rising) / (1 - rising)
-            return recipe.learning_rate * (1 + math.cos(falling)) / 2
-        drops = self.drops
-        if recipe.drop_at:
-            drops = sum(recipe.reached(part, epoch) for part in recipe.drop_at)
-        return recipe.learning_rate / recipe.rate_drop**drops
+    It drops after `patience` epochs without a new lowest error, counted anew after every drop.
+    """
+    drops, waited, lowest = 0, 0, math.inf
+    for row in history:
+        error = 1 - row.val_top1
+        waited = 0 if error < lowest else waited + 1
+        lowest = min(error, lowest)
+        if waited >= recipe.patience and drops < recipe.rate_drops:
+            drops, waited = drops + 1, 0
+    return drops
 
 
 def rate_factor(recipe: Recipe, epoch: int, variable: str) -> float:
-    """Return by what `recipe` multiplies the learning rate of `variable`, `conv1/bias`, in `epoch`."""
+    """Return the factor of the learning rate of `variable`, such as `conv1/bias`, in `epoch`."""
     layer, *_, kind = variable.split("/")
     factor = recipe.bias_rate if kind == "bias" else 1.0
     if layer in ("conv1", "conv2"):

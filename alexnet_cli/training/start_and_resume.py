@@ -1,27 +1,48 @@
-"""Train a network on a folder, or go on with a run."""
+"""Start a training, or resume one: from folders to a finished run, and errors as one line."""
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from alexnet_cli.data import scan_cache, splitting
-from alexnet_cli.data.manifest import MANIFEST, Manifest, files_of
+from alexnet_cli.data.manifest import Manifest, Rejected
 from alexnet_cli.data.scanning import ScanOptions
-from alexnet_cli.data.store import ImageStore, compute_statistics
-from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network.keras_network import Initial
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.runs import run_folder
-from alexnet_cli.runs.checkpoint import read_state
-from alexnet_cli.runs.run_folder import RunConfig, RunFolder
-from alexnet_cli.training.callbacks import Callback, TrainReport
+from alexnet_cli.runs.config import RunConfig, changed_versions, current_versions
+from alexnet_cli.runs.models import LoadedModel, load_model
+from alexnet_cli.runs.records import FinalMetrics, FinalScore
+from alexnet_cli.runs.run_folder import BEST, LAST, METRICS, RUNS, RunFolder
+from alexnet_cli.system.atomic_files import lock_folder, write_json
+from alexnet_cli.system.signals import Interrupted, catch_signals
+from alexnet_cli.training import scoring
+from alexnet_cli.training.callbacks import Callback, TrainPlan
+from alexnet_cli.training.cluster import WorkerLost
 from alexnet_cli.training.devices import Devices
+from alexnet_cli.training.step_memory import out_of_memory, require_memory
 from alexnet_cli.training.trainer import Trainer
+from alexnet_cli.training.training_data import open_training_data, require_same_split
+
+# What TensorFlow raises when a worker has died.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+Draw = Callable[[RunFolder], object]  # draws pictures of a run whose epochs are all on disk
+
+
+def _draw_nothing(run: RunFolder) -> None:
+    pass
 
 
 def train(
@@ -29,31 +50,34 @@ def train(
     *,
     recipe: Recipe,
     devices: Devices,
-    out: Path = Path("runs"),
+    out: Path = RUNS,
     seed: int = 0,
     check: bool = True,
-    initial: Initial | None = None,
+    processes: bool = True,
+    initial: LoadedModel | None = None,
     callback: Callback | None = None,
-) -> TrainReport | None:
-    """Train `recipe` on `data`, a split folder or one that is yet to be split.
+    draw: Draw = _draw_nothing,
+) -> RunFolder | None:
+    """Train `recipe` on `data`, a split or a folder of class folders, in a new run folder in `out`.
 
-    Without `check` images that are yet to be split are taken by their names, unread. The layers
-    start as the recipe draws them, or from the weights `initial`, all but the last. The run folder
-    appears in `out` when the first epoch begins, and goes again if nothing came to be saved in it.
+    `seed` seeds initial weights, order, augmentation and dropout, and the split if `data` is not
+    split yet. Without `check`, images that are not split yet are selected by their names and not
+    read. All layers but the last start with the weights of `initial`, if given. `draw` is called when
+    all epochs are on disk, before metrics.json says that the run is complete. A run folder in which
+    nothing was saved is removed again.
+
+    Returns the run, with its final metrics; other workers of a cluster than the chief return None. Raises
+    `AlexNetError` with one line about what was saved, if the training can't start or go on.
     """
     callback = callback or Callback()
-    reading = ScanOptions(check, scan_cache.beside(out), callback.on_read_progress)
-    manifest = splitting.open_data(data, seed=seed, reading=reading)
-    _require_same_data(manifest, devices)
+    options = ScanOptions(check, scan_cache.cache_path(out), callback.on_read_progress, processes)
+    manifest = splitting.open_data(data, seed=seed, options=options)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        stores = _open_stores(manifest, recipe, out, callback)
-        statistics = compute_statistics(
-            stores["train"], callback.on_read_progress, devices.share, devices.total
-        )
+        opened = open_training_data(manifest, recipe, devices, out, callback)
     except BaseException:
         with suppress(OSError):
-            out.rmdir()  # unless there are other runs
+            out.rmdir()  # unless it holds other runs
         raise
     config = RunConfig(
         recipe=recipe,
@@ -61,83 +85,145 @@ def train(
         seed=seed,
         precision=devices.precision,
         data=str(manifest.root),
-        versions=run_folder.versions(),
-        weights=str(initial.path) if initial else None,
+        versions=current_versions(),
+        initial_weights=str(initial.path) if initial else None,
     )
     run = RunFolder(out)
-    if devices.is_chief:  # who alone writes
-        run = RunFolder.create(out, config, statistics, manifest)
-        scan_cache.forget(out)
+    if devices.is_chief:  # the only worker that writes
+        run = RunFolder.create(out, config, opened.statistics, manifest)
+        scan_cache.delete_cache(out)
     try:
-        training = Trainer(run, config, statistics, manifest, stores, devices, callback)
+        trainer = Trainer(run, config, opened, devices, callback)
         if initial:
-            training.transferred = initial.transfer(training.model, recipe.last_layer)
-        return training.go()
+            trainer.transfer(initial)
+        return _finish(trainer, draw)
     finally:
-        if devices.is_chief and not (run.path / "last.npz").exists():
+        if devices.is_chief and not (run.path / LAST).exists():
             run.remove()
 
 
 def resume(
-    path: Path, *, devices: Devices, epochs: int | None = None, callback: Callback | None = None
-) -> TrainReport | None:
-    """Continue the run at `path` where it stopped, to `epochs` in all (default: as last planned).
+    path: Path,
+    *,
+    devices: Devices,
+    epochs: int | None = None,
+    callback: Callback | None = None,
+    draw: Draw = _draw_nothing,
+) -> RunFolder | None:
+    """Continue the run at `path` from its last checkpoint, to `epochs` in all.
 
-    In a cluster every worker must be able to read `path`, and the chief alone returns a report.
+    `epochs` is by default what was planned last. In a cluster every worker must be able to read
+    `path`. Returns and raises as `train` does.
     """
     callback = callback or Callback()
     run = RunFolder.find(path, begun=True)
-    config = run.config()
-    arrays, notes = read_state(run, config)
-    epochs = epochs or notes.planned
-    config = replace(config, recipe=replace(config.recipe, epochs=epochs))
-    manifest = run.manifest(config.classes)
-    _require_same_data(manifest, devices)
-    _require_same_split(run, manifest)
-    stores = _open_stores(manifest, config.recipe, run.path, callback)
+    arrays, meta = run.weights(LAST), run.checkpoint()
+    recipe = replace(run.config.recipe, epochs=epochs or meta.planned_epochs)
+    config = replace(run.config, recipe=recipe)
+    require_same_split(run)
+    data = open_training_data(run.manifest, recipe, devices, path, callback, run.statistics)
     devices = replace(devices, precision=config.precision)
-    statistics = run.statistics(config.recipe)
-    training = Trainer(run, config, statistics, manifest, stores, devices, callback)
-    training.restore(arrays, notes)
-    del arrays  # mapped, they would keep the room of a file that is soon replaced
-    return training.go()
+    trainer = Trainer(run, config, data, devices, callback)
+    trainer.restore(arrays, meta)
+    del arrays  # they would keep the disk space of a file that is soon replaced
+    return _finish(trainer, draw)
 
 
-def _require_same_data(manifest: Manifest, devices: Devices) -> None:
-    """Raise `AlexNetError` unless all workers see the same images in the same splits."""
-    if devices.cluster is None:
-        return
-    seen = hashlib.sha256()
-    for file in manifest.files:
-        content = file.sha256 or file.path.relative_to(manifest.root).as_posix()
-        seen.update(f"{file.split}{file.label}{content}".encode("utf-8", "surrogateescape"))
-    own = float(int(seen.hexdigest()[:8], 16))
-    n_workers = len(devices.cluster.workers)
-    mean = devices.total(np.array([own]))[0] / n_workers
-    spread = devices.total(np.array([abs(own - mean)]))[0]
-    if spread:
-        raise AlexNetError(
-            f"{manifest.root}: the workers see different images; give all of them the same split"
-        )
+def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
+    """Train the epochs that are left and score the result, while no other process can disturb it."""
+    run, meta, epochs = trainer.run, trainer.meta, trainer.config.recipe.epochs
+    any_left = meta.epoch < epochs
+    if meta.progress.n_done and not any_left:
+        reason = f"must be at least {meta.epoch + 1}: {run.path} stopped inside that epoch"
+        raise UsageError(reason, argument="epochs", value=epochs)
+    if not any_left and run.is_measured:
+        reason = f"{run.path} is already trained for {meta.epoch} epochs; ask for more to continue"
+        raise UsageError(reason, argument="epochs")
+    with ExitStack() as held:
+        if trainer.devices.is_chief:
+            held.enter_context(lock_folder(run.path, "another alexnet is training this run"))
+            run.remove_leftovers()
+        root = trainer.data.manifest.root
+        held.enter_context(lock_folder(root, "its split is being replaced", shared=True))
+        trainer.stop = held.enter_context(catch_signals())
+        held.enter_context(_one_line_errors(trainer))
+        if any_left:
+            trainer.callback.on_train_begin(_plan(trainer))
+        require_memory(trainer)
+        trainer.fit()
+        if trainer.devices.is_chief:
+            _score(trainer, draw)
+        trainer.devices.total(np.zeros(1))  # no worker leaves before all have finished
+        return run if trainer.devices.is_chief else None
 
 
-def _require_same_split(run: RunFolder, manifest: Manifest) -> None:
-    """Raise `AlexNetError` if the data were divided anew since `run` began."""
-    own, current = run.path / MANIFEST, manifest.root / MANIFEST
-    if current.exists() and files_of(own) != files_of(current):
-        raise AlexNetError(
-            f"{manifest.root}: was divided anew since {run.path} began; "
-            "split as it was then, or train anew"
-        )
+def _plan(trainer: Trainer) -> TrainPlan:
+    data, meta, cluster = trainer.data, trainer.meta, trainer.devices.cluster
+    return TrainPlan(
+        run=trainer.run.path,
+        config=trainer.config,
+        n_images={split: len(store) for split, store in data.stores.items()},
+        n_parameters=trainer.model.count_params(),
+        devices=trainer.devices.names,
+        workers=cluster.workers if cluster else (),
+        rank=cluster.index if cluster else 0,
+        first_epoch=meta.epoch + 1,
+        n_done=meta.progress.n_done,
+        transferred=trainer.transferred,
+        decoded_in=data.train.location,
+        rejected=_rejected_now(data.manifest) if not meta.epoch else (),
+        changed=changed_versions(trainer.config.versions),
+    )
 
 
-def _open_stores(
-    manifest: Manifest, recipe: Recipe, scratch: Path, callback: Callback
-) -> dict[str, ImageStore]:
-    stores = {}
-    for split in ("train", "val"):
-        files = manifest.of(split)
-        if not files:
-            raise AlexNetError(f"{manifest.root}: no image in the {split} split")
-        stores[split] = ImageStore(files, recipe, scratch, tell=callback.on_image_rejected)
-    return stores
+def _rejected_now(manifest: Manifest) -> tuple[Rejected, ...]:
+    """Return the files that were skipped when a training split the images itself."""
+    return manifest.rejected if manifest.root == manifest.source else ()
+
+
+@contextmanager
+def _one_line_errors(trainer: Trainer) -> Iterator[None]:
+    """Turn what can end a training into one line that says what was saved and how to go on."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise AlexNetError(f"{out_of_memory(trainer)}. {trainer.saved()}") from error
+    except _LOST as error:
+        if trainer.devices.cluster is None:
+            raise
+        if trainer.stop.code:  # the other worker reacted to the signal first
+            raise Interrupted(trainer.saved(), trainer.stop.code) from None
+        raise WorkerLost(
+            f"a worker died or froze in epoch {trainer.meta.epoch + 1}; start all workers again. "
+            f"{trainer.saved()}"
+        ) from error
+    except KeyboardInterrupt:
+        raise Interrupted(trainer.saved(), trainer.stop.code or 130) from None
+    except OSError as error:  # a full disk, a folder that is gone
+        what = f"{error.filename or trainer.run.path}: {error.strerror or error}"
+        raise AlexNetError(f"{what}. {trainer.saved()}") from error
+
+
+def _score(trainer: Trainer, draw: Draw) -> None:
+    """Score the best and the last weights on every image, and write metrics.json last of all."""
+    run, meta, data = trainer.run, trainer.meta, trainer.data
+    run.write_records(meta, trainer.config.recipe)  # a kill may have come before they were written
+    finals: dict[str, FinalScore] = {}
+    for name, file, epoch in (("best", BEST, meta.best_epoch), ("last", LAST, meta.epoch)):
+        if name == "last" and epoch == meta.best_epoch:
+            finals[name] = finals["best"]
+            continue
+        network = load_model(run.path, file).keras_network
+        progress = trainer.until_stopped(trainer.callback.on_score_progress)
+        scores = scoring.score_all(network, data, progress)
+        finals[name] = FinalScore(epoch, scores["train"], scores["val"])
+    skipped = (*data.train.bad_images, *data.val.bad_images)
+    metrics = FinalMetrics(
+        best=finals["best"],
+        last=finals["last"],
+        seconds=sum(row.seconds for row in meta.history),
+        findings=meta.findings,
+        skipped={str(rejected.path): rejected.reason for rejected in skipped},
+    )
+    draw(run)
+    write_json(run.path / METRICS, asdict(metrics))

@@ -9,9 +9,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from helpers import QUICK, assert_same_run, run
+from helpers import HANG, QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting, tfrecords
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.system.atomic_files import lock_folder
 from alexnet_cli.training import start_and_resume
@@ -46,7 +47,7 @@ def fill(disk):
 
 def alexnet(*arguments, **options):
     command = [sys.executable, "-m", "alexnet_cli", *map(str, arguments)]
-    return subprocess.run(command, text=True, timeout=120, check=False, **options)
+    return subprocess.run(command, text=True, timeout=HANG, check=False, **options)
 
 
 def tree(folder):
@@ -58,14 +59,14 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("form", ["files", "shards"])
-def test_a_split_that_does_not_fit_leaves_the_earlier_one(photographs, disk, form):
+def test_a_split_that_does_not_fit_leaves_the_earlier_one(image_folder, disk, form):
     """Oracle: every byte of the earlier split, and nothing beside it once the shards are gone."""
     write = splitting.write if form == "files" else tfrecords.write
-    write(splitting.plan(scanning.scan(photographs), val=0.3), disk / "data")
+    write(plan_split(scanning.scan(image_folder), val=0.3), disk / "data")
     before = tree(disk / "data")
     filler = fill(disk)
-    other = splitting.plan(scanning.scan(photographs), val=0.2, seed=1)
-    with pytest.raises(AlexNetError, match=r"No space left on device; .*data is as it was"):
+    other = plan_split(scanning.scan(image_folder), val=0.2, seed=1)
+    with pytest.raises(AlexNetError, match=r"No space left on device\. .*data was not changed"):
         write(other, disk / "data", force=True)
     assert tree(disk / "data") == before
     filler.unlink()
@@ -74,16 +75,16 @@ def test_a_split_that_does_not_fit_leaves_the_earlier_one(photographs, disk, for
     assert splitting.open_data(disk / "data").seed == 1
 
 
-def test_a_disk_that_fills_within_a_shard_gets_one_line(photographs, disk):
+def test_a_disk_that_fills_within_a_shard_gets_one_line(image_folder, disk):
     """Oracle: the system's reason by way of TensorFlow's writer; and the same plan, once there is room."""
-    plan = splitting.plan(scanning.scan(photographs))
+    plan = plan_split(scanning.scan(image_folder))
     fillers = []
 
     def progress(done, total):
         if done == 2:
             fillers.append(fill(disk))
 
-    with pytest.raises(AlexNetError, match=r"No space left on device; .*data is as it was"):
+    with pytest.raises(AlexNetError, match=r"No space left on device\. .*data was not changed"):
         tfrecords.write(plan, disk / "data", progress=progress)
     assert not (disk / "data").exists()
     fillers[0].unlink()
@@ -91,7 +92,7 @@ def test_a_disk_that_fills_within_a_shard_gets_one_line(photographs, disk):
     assert [path.name for path in disk.iterdir()] == ["data"]
 
 
-def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp_path):
+def test_a_training_whose_disk_fills_keeps_the_last_epoch(trained, image_folder, disk):
     """Oracle: a run that was never disturbed, once there is room again."""
     fillers = []
 
@@ -100,17 +101,16 @@ def test_a_training_whose_disk_fills_keeps_the_last_epoch(photographs, disk, tmp
             if row.epoch == 2:
                 fillers.append(fill(disk))
 
-    with pytest.raises(AlexNetError, match=r"No space left .* Epoch 2 is safe; continue with"):
-        run(photographs, disk / "runs", QUICK, callback=Filler())
+    with pytest.raises(AlexNetError, match=r"No space left .* Saved up to epoch 2; continue with"):
+        run(image_folder, disk / "runs", QUICK, callback=Filler())
     fillers[0].unlink()
     assert len(list((disk / "runs").iterdir())) == 2
     cut = (disk / "runs" / "latest").resolve()
     start_and_resume.resume(cut, devices=choose_devices(0))
-    whole = run(photographs, tmp_path / "runs", QUICK).run
-    assert_same_run(cut, whole)
+    assert_same_run(cut, trained)
 
 
-def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photographs, disk):
+def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(image_folder, disk):
     """Oracle: the kernel's own refusal, and the bytes of the last good state."""
     kept = {}
 
@@ -122,27 +122,27 @@ def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(photograph
 
     try:
         with pytest.raises(
-            AlexNetError, match=r"Read-only file system\. Epoch 2 is safe; continue"
+            AlexNetError, match=r"Read-only file system\. Saved up to epoch 2; continue"
         ):
-            run(photographs, disk / "runs", QUICK, callback=Remounter())
+            run(image_folder, disk / "runs", QUICK, callback=Remounter())
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert tree(disk) == kept
 
 
-def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(photographs, tmp_path):
+def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(image_folder, tmp_path):
     class Deleter(Callback):
         def on_epoch_end(self, row, best):
             shutil.rmtree((tmp_path / "latest").resolve())
 
-    with pytest.raises(AlexNetError, match=r"No such file .* The run folder is gone, and all that"):
-        run(photographs, tmp_path, QUICK, callback=Deleter())
+    with pytest.raises(AlexNetError, match=r"No such file .* The run folder was deleted"):
+        run(image_folder, tmp_path, QUICK, callback=Deleter())
 
 
-def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(photographs, disk):
+def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(image_folder, disk):
     filler = fill(disk)
     with pytest.raises(AlexNetError, match="No space left on device"):
-        run(photographs, disk / "runs", QUICK)
+        run(image_folder, disk / "runs", QUICK)
     filler.unlink()
     assert not list(disk.rglob("*.*"))
 
@@ -150,7 +150,7 @@ def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(photograp
 def test_figures_that_do_not_fit_get_one_line(trained, disk):
     """Oracle: the exit code, one line, and no half file."""
     filler = fill(disk)
-    done = alexnet("evaluate", "--model", trained, "--json", disk / "x.json", capture_output=True)
+    done = alexnet("evaluate", "--model", trained, "--report", disk / "x.html", capture_output=True)
     filler.unlink()
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].endswith("No space left on device")
@@ -166,9 +166,9 @@ def test_output_to_a_full_device_gets_one_line():
 
 
 @pytest.mark.parametrize("command", [["recipes", "paper"], ["predict", "{photo}", "--csv"]])
-def test_a_reader_who_has_had_enough_gets_no_traceback(trained, photographs, command):
+def test_a_reader_who_has_had_enough_gets_no_traceback(trained, image_folder, command):
     """Oracle: a pipe that closes at once; by way of Rich and by way of print."""
-    photo = next(photographs.rglob("*.png"))
+    photo = next(image_folder.rglob("*.png"))
     words = [word.format(photo=photo) for word in command]
     words += ["--model", str(trained)] if words[0] == "predict" else []
     command = [sys.executable, "-m", "alexnet_cli", *words]
@@ -184,12 +184,7 @@ def test_a_reader_who_has_had_enough_gets_no_traceback(trained, photographs, com
 # Locks
 
 
-@pytest.fixture(scope="module")
-def trained(photographs, tmp_path_factory):
-    return run(photographs, tmp_path_factory.mktemp("runs"), QUICK).run
-
-
-def test_two_trainings_of_one_run_do_not_mix(photographs, tmp_path):
+def test_two_trainings_of_one_run_do_not_mix(image_folder, tmp_path):
     """Oracle: a second process that resumes what the first is training."""
     seen = []
 
@@ -199,20 +194,20 @@ def test_two_trainings_of_one_run_do_not_mix(photographs, tmp_path):
                 path = next(p for p in tmp_path.iterdir() if not p.is_symlink())
                 seen.append(alexnet("train", "--resume", path, "--gpus", 0, capture_output=True))
 
-    run(photographs, tmp_path, QUICK, callback=Rival())
+    run(image_folder, tmp_path, QUICK, callback=Rival())
     assert seen[0].returncode == 1
     assert "another alexnet is training this run" in seen[0].stderr
 
 
-def test_a_split_is_not_replaced_under_a_training(photographs, tmp_path):
-    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+def test_a_split_is_not_replaced_under_a_training(image_folder, tmp_path):
+    plan = plan_split(scanning.scan(image_folder), val=0.3)
     splitting.write(plan, tmp_path / "data")
     other = replace(plan, seed=9)
     refused = []
 
     class Replacer(Callback):
         def on_epoch_end(self, row, best):
-            with pytest.raises(AlexNetError, match="data: a training is reading it"):
+            with pytest.raises(AlexNetError, match="data: a training run is reading it"):
                 splitting.write(other, tmp_path / "data", force=True)
             refused.append(row.epoch)
 
@@ -223,31 +218,32 @@ def test_a_split_is_not_replaced_under_a_training(photographs, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
 
 
-def test_two_splits_into_one_target_do_not_mix(photographs, tmp_path):
-    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+def test_two_splits_into_one_target_do_not_mix(image_folder, tmp_path):
+    plan = plan_split(scanning.scan(image_folder), val=0.3)
 
     def intrude(done, total):
         if done == 1:
-            with pytest.raises(AlexNetError, match="another alexnet is writing out"):
+            with pytest.raises(AlexNetError, match="another alexnet process is writing out"):
                 splitting.write(plan, tmp_path / "out")
 
     splitting.write(plan, tmp_path / "out", progress=intrude)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_split_left_is_cleared_by_the_next(photographs, tmp_path):
+def test_what_a_killed_split_left_is_cleared_by_the_next(image_folder, tmp_path):
     """Oracle: a process that dies in the middle; the counts of the next split."""
     code = f"""
 import os
 from pathlib import Path
 from alexnet_cli.data import scanning, splitting
-plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), val=0.5)
+from alexnet_cli.data.split_plan import plan_split
+plan = plan_split(scanning.scan(Path({str(image_folder)!r})), val=0.5)
 out = Path({str(tmp_path / "out")!r})
 splitting.write(plan, out, progress=lambda done, total: done < 9 or os._exit(9))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert [path.name for path in tmp_path.iterdir()] == [".out.alexnet-partial"]
-    splitting.write(splitting.plan(scanning.scan(photographs)), tmp_path / "out")
+    splitting.write(plan_split(scanning.scan(image_folder)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sum(path.suffix == ".png" for path in (tmp_path / "out").rglob("*")) == 36
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import HANG
 
 # Runs the command line, and strikes once when Python tells its audit hooks of EVENT with TEXT.
 STRIKE = """
@@ -31,16 +32,17 @@ main()
 @pytest.mark.parametrize(
     ("command", "event", "text"),
     [
-        ("split {photographs}", "import", "alexnet_cli.cli.app"),
-        ("split {photographs}", "open", "green/5.png"),
-        ("split {photographs}", "shutil.copyfile", "green/5.png"),
-        ("train {photographs} --no-check --gpus 0", "open", "green/5.png"),
-        ("train {photographs} --gpus 0", "import", "keras.src"),  # TensorFlow has chattered by then
+        ("split {image_folder}", "import", "alexnet_cli.cli.app"),
+        ("split {image_folder}", "open", "green/5.png"),
+        ("split {image_folder}", "shutil.copyfile", "green/5.png"),
+        ("train {image_folder} --no-check --gpus 0", "open", "green/5.png"),
+        # TensorFlow has written to the screen by then.
+        ("train {image_folder} --gpus 0", "import", "keras.src"),
     ],
 )
-def test_a_signal_leaves_nothing(photographs, tmp_path, command, event, text, number, code):
+def test_a_signal_leaves_nothing(image_folder, tmp_path, command, event, text, number, code):
     """Oracle: the exit code of shells, silence, and the empty folder that there was."""
-    words = command.format(photographs=photographs).split()
+    words = command.format(image_folder=image_folder).split()
     quiet = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
         [sys.executable, "-c", STRIKE, number, event, text, *words],
@@ -48,7 +50,7 @@ def test_a_signal_leaves_nothing(photographs, tmp_path, command, event, text, nu
         env={**quiet, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")

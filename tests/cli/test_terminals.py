@@ -10,21 +10,23 @@ from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+from helpers import HANG
 from rich.console import Console
 
 from alexnet_cli.cli import tables
 from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.system.safe_names import csv_safe, printable
 
 
 @pytest.fixture(scope="module")
-def manifest(photographs):
-    return splitting.plan(scanning.scan(photographs))
+def manifest(image_folder):
+    return plan_split(scanning.scan(image_folder))
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_figures_are_whole_on_any_screen(manifest, width):
-    """Oracle: the counts of 36 photographs, 1 in 10 for validation, digit for digit."""
+    """Oracle: the counts of 36 images, 1 in 10 for validation, digit for digit."""
     screen = StringIO()
     tables.show_split(Console(file=screen, width=width), manifest, Path("data"))
     assert "…" not in screen.getvalue()
@@ -58,11 +60,11 @@ CLOSED = [("stdout", ">&-", 0), ("stderr", "2>&-", 0), ("all", "<&- >&- 2>&-", 0
 
 
 @pytest.mark.parametrize(("name", "closing", "code"), CLOSED, ids=[c[0] for c in CLOSED])
-def test_closed_streams_do_no_harm(photographs, tmp_path, name, closing, code):
+def test_closed_streams_do_no_harm(image_folder, tmp_path, name, closing, code):
     """Oracle: the exit code, no traceback, and a manifest that no message was written into."""
     command = f'"$0" -m alexnet_cli split "$1" --out "$2" {closing}'
-    words = ["sh", "-c", command, sys.executable, photographs, tmp_path / "data"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    words = ["sh", "-c", command, sys.executable, image_folder, tmp_path / "data"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG, check=False)
     assert (done.returncode, done.stderr) == (code, "")
     assert len(splitting.open_data(tmp_path / "data").files) == 36
 
@@ -71,7 +73,7 @@ def test_a_name_that_the_locale_lacks_gets_one_line():
     """Oracle: one line, with the name in ASCII, from a process whose file names are ASCII."""
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
     code = "import sys; from pathlib import Path; from alexnet_cli.system import atomic_files\n"
-    code += r"files.open_file(Path('gr\xfcn/x'), 9)"
+    code += r"atomic_files.open_file(Path('gr\xfcn/x'), 9)"
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, env=ascii_only, check=False)
     assert done.stderr.splitlines()[-1].startswith("OSError: [Errno 84] can't be named in this loc")

@@ -1,11 +1,10 @@
-"""One folder with every kind of file, and what each command makes of it: always the same.
+"""One folder with every kind of file, and the same result from every command.
 
 `ROWS` is the table of docs/images.md, and each of `CASES` is a file that belongs to one of its rows.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import QUICK, run
+from helpers import QUICK, evaluate, predict, run
 from PIL import Image, features
 from rich.console import Console
 from test_images import (
@@ -33,11 +32,11 @@ from test_images import (
 from alexnet_cli.cli import tables
 from alexnet_cli.data import images, scanning, splitting
 from alexnet_cli.data.manifest import MANIFEST, Manifest, Rejected, read_manifest
-from alexnet_cli.inference import evaluation, prediction
+from alexnet_cli.data.split_plan import plan_split
 
-AS_IT_IS, CONVERTED, LEFT_OUT, IGNORED = "read", "read, converted", "left out, named", "ignored"
+AS_IT_IS, CONVERTED, SKIPPED, IGNORED = "read", "read, converted", "skipped, listed", "ignored"
 
-# As `images` tells Pillow at import; pytest makes all warnings errors again.
+# As `images` configures Pillow at import; pytest makes all warnings errors again.
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 
 ROWS = {
@@ -51,19 +50,19 @@ ROWS = {
     "palette, 1-bit, gray": (CONVERTED, "three channels"),
     "transparency: RGBA, LA, palette, WebP, AVIF": (CONVERTED, "composited on white"),
     "animations: GIF, APNG, WebP; MPO; TIFF of several pages": (CONVERTED, "the first frame"),
-    "a truncated image": (LEFT_OUT, "does not decode"),
-    "an empty file that is named like an image": (LEFT_OUT, "is empty"),
-    "HTML, text or SVG that is named like an image": (LEFT_OUT, "is not an image"),
-    "HEIC": (LEFT_OUT, "is HEIC, which can't be read: save it as JPEG"),
-    "floating-point TIFF": (LEFT_OUT, "holds floating-point pixels without a stated range"),
-    "over 178,956,970 pixels by the header": (LEFT_OUT, "does not decode: Image size"),
-    "over 89,478,485 pixels, or a side over 65,535": (LEFT_OUT, "claims"),
-    "JPEG of more than 100 scans": (LEFT_OUT, "has"),
-    "over 1 GiB": (LEFT_OUT, "is larger than 1,073,741,824 bytes"),
-    "a link to nothing": (LEFT_OUT, "No such file or directory"),
-    "a link to itself": (LEFT_OUT, "Too many levels of symbolic links"),
-    "a pipe or device that is named like an image": (LEFT_OUT, "is not a regular file"),
-    "no permission, or a failing disk": (LEFT_OUT, "what the system says"),
+    "a truncated image": (SKIPPED, "does not decode"),
+    "an empty file that is named like an image": (SKIPPED, "is empty"),
+    "HTML, text or SVG that is named like an image": (SKIPPED, "is not an image"),
+    "HEIC": (SKIPPED, "is HEIC, which is not supported. Convert it to JPEG"),
+    "floating-point TIFF": (SKIPPED, "contains floating-point pixels of unknown range"),
+    "over 178,956,970 pixels by the header": (SKIPPED, "does not decode: Image size"),
+    "over 89,478,485 pixels, or a side over 65,535": (SKIPPED, "has"),
+    "JPEG of more than 100 scans": (SKIPPED, "has"),
+    "over 1 GiB": (SKIPPED, "is larger than 1,073,741,824 bytes"),
+    "a link to nothing": (SKIPPED, "No such file or directory"),
+    "a link to itself": (SKIPPED, "Too many levels of symbolic links"),
+    "a pipe or device that is named like an image": (SKIPPED, "is not a regular file"),
+    "no permission, or a failing disk": (SKIPPED, "what the system says"),
     "dot files; all that lies in `__MACOSX` and dot folders": (IGNORED, "nothing"),
     "anything else, such as `Thumbs.db` and notes": (IGNORED, "nothing"),
 }
@@ -71,7 +70,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A file of the corpus, named by its path below the class folder."""
+    """A file of the corpus; its name is the path below the class folder."""
 
     name: str
     row: str
@@ -80,7 +79,7 @@ class Case:
     tolerance: int = 2
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         return ROWS[self.row][0]
 
 
@@ -105,7 +104,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png_of_16_bit_rgb() -> bytes:
-    """Whose lower bytes are 77: written by hand, because Pillow does not."""
+    """Return a 16-bit RGB PNG with lower bytes of 77, which Pillow can't write."""
     deep = (PICTURE.astype(np.uint16) * 256 + 77).astype(">u2")
     height, width, _ = deep.shape
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
@@ -130,7 +129,7 @@ def _ycck() -> bytes:
 
 
 def _cases() -> list[Case]:
-    """Every file; what this Pillow can't write is not in it."""
+    """Return all cases that the installed Pillow can write."""
     read, more = "JPEG, also", "WebP, AVIF"
     cases = [
         _file("rgb.jpg", read, PICTURE, "JPEG", **SHARP_JPEG),
@@ -196,7 +195,7 @@ def _cases() -> list[Case]:
         _file("clear.png", "transparency", key[0], "PNG", key[1], transparency=0),
     ]
     png = encode(Image.fromarray(PICTURE), "PNG").getvalue()
-    names = ["png.JPEG", "none", "photograph.old", "two words.png", "two\nlines.png", "[red].png"]
+    names = ["png.JPEG", "none", "image.old", "two words.png", "two\nlines.png", "[red].png"]
     names += ["\x1b[31mred.png", os.fsdecode(b"caf\xe9.png"), "-rf.png", "=1+1.png", "ü.PNG"]
     cases += [Case(name, _row("any of them"), png) for name in names]
     cases += [Case("link.png", _row("a link to an"), png)]
@@ -253,12 +252,12 @@ def _palette_whose_first_is_clear() -> tuple[Image.Image, np.ndarray]:
 
 N_DOGS = 3
 CASES = {case.name: case for case in _cases()}
-READ = {name: case for name, case in CASES.items() if case.verdict.startswith("read")}
+READ = {name: case for name, case in CASES.items() if case.result.startswith("read")}
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Class folders `cat`, which holds every case, and `dog`."""
+    """Class folders `cat`, which contains every case, and `dog`."""
     root = tmp_path_factory.mktemp("corpus") / "tree"
     for number in range(N_DOGS):
         (root / "dog").mkdir(parents=True, exist_ok=True)
@@ -285,7 +284,7 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def of_manifest(manifest: Manifest, *folders: Path) -> dict[str, str]:
-    """Name → why it was left out, "" if it is read; of what lies in one of `folders`."""
+    """Return the reason why each file in `folders` was skipped, "" for images."""
     found = {file.path: "" for file in manifest.files}
     found |= {item.path: item.reason for item in manifest.rejected}
     return below(found, *folders)
@@ -302,106 +301,106 @@ def below(found: dict[Path, str], *folders: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def split(corpus, tmp_path_factory) -> Manifest:
-    """What `split` makes of the corpus."""
-    planned = splitting.plan(scanning.scan(corpus))
+    """The split of the corpus."""
+    planned = plan_split(scanning.scan(corpus))
     return splitting.write(planned, tmp_path_factory.mktemp("split") / "data")
 
 
 @pytest.fixture(scope="module")
 def expected(split) -> dict[str, str]:
-    """What `split` says of each file, and every other command must say too."""
+    """The result of `split` for each file, which every other command must have too."""
     folders = (split.root / name / "cat" for name in ("train", "val"))
     return of_manifest(split, *folders, split.source / "cat")
 
 
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory) -> Path:
-    """A run on a split that another tool made, of which both parts are the corpus."""
+    """A run on another tool's split, whose train and val are both the corpus."""
     other = tmp_path_factory.mktemp("other")
     for name in ("train", "val"):
         (other / name).symlink_to(corpus)
     return run(other, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
 
 
-def test_split_sorts_every_file_as_the_table_says(expected, split):
-    """Oracle: `ROWS`; reasons begin as the table has them."""
+def test_split_handles_every_file_as_documented(expected, split):
+    """Oracle: `ROWS`; reasons start as in the table."""
     for name, case in CASES.items():
-        if case.verdict == IGNORED:
+        if case.result == IGNORED:
             assert name not in expected, name
             continue
-        what = ROWS[case.row][1] if case.verdict == LEFT_OUT else ""
+        what = ROWS[case.row][1] if case.result == SKIPPED else ""
         what = {"failing.jpg": "Input/output", "shut.jpg": "Permission"}.get(name, what)
         assert name in expected, name
         assert expected[name].startswith(what), (name, expected[name])
         assert bool(expected[name]) == bool(what), (name, expected[name])
     assert expected.keys() <= CASES.keys()
-    counted = [n for n, c in CASES.items() if c.verdict == IGNORED and "/" not in n]
+    counted = [n for n, c in CASES.items() if c.result == IGNORED and "/" not in n]
     assert split.n_ignored == len(counted)  # hidden folders are never entered
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_has_the_right_pixels(corpus, name):
-    """Oracle: the picture that was put in; blends, inks and upper bytes by hand."""
+def test_images_have_the_right_pixels(corpus, name):
+    """Oracle: the encoded picture; blends, inks and upper bytes by hand."""
     case, path = CASES[name], corpus / "cat" / name
     found = np.asarray(images.open_rgb(path)).astype(float)
     np.testing.assert_allclose(found, case.pixels, atol=case.tolerance, rtol=0)
 
 
-def test_training_on_an_unsplit_folder_says_the_same(corpus, expected, split):
-    """Law: the verdicts of `split`; also the same division, for it is the same plan."""
+def test_training_on_an_unsplit_folder_agrees(corpus, expected, split):
+    """Oracle: the results of `split`; also the same counts, as the plan is the same."""
     planned = splitting.open_data(corpus)
     assert of_manifest(planned, corpus / "cat") == expected
     assert planned.n_ignored == split.n_ignored
     assert planned.counts() == split.counts()
 
 
-def test_training_on_the_split_of_another_tool_says_the_same(trained, expected):
-    """Law: the verdicts of `split`, in both parts."""
+def test_training_on_the_split_of_another_tool_agrees(trained, expected):
+    """Oracle: the results of `split`, in both parts."""
     manifest = read_manifest(trained / MANIFEST)
     for name in ("train", "val"):
         assert of_manifest(manifest, manifest.root / name / "cat") == expected
 
 
-def test_evaluation_says_the_same(trained, corpus, expected):
-    """Law: the verdicts of `split`; every image that is read counts once."""
-    report = evaluation.evaluate(corpus, models=[trained])
+def test_evaluation_agrees(trained, corpus, expected):
+    """Oracle: the results of `split`; every image that is read counts once."""
+    report = evaluate([trained], corpus)
     found = below({item.path: item.reason for item in report.rejected}, corpus / "cat")
     assert found == {name: reason for name, reason in expected.items() if reason}
     assert report.one_crop.n == len(READ) + N_DOGS
-    written = json.loads(json.dumps(tables.evaluation_json(report)))["rejected"]
+    written = report.as_json()["rejected"]
     assert {Path(item["path"]): item["reason"] for item in written} == {
         corpus / "cat" / name: reason for name, reason in found.items()
     }
     console = Console(file=StringIO(), width=200)
     tables.show_evaluation(console, report)
-    lines = [line for line in console.file.getvalue().splitlines() if "left out" in line]
-    assert lines[0] == f"left out: {report.rejected[0].path}: {report.rejected[0].reason}"
-    assert lines[-1].startswith(f"and {len(found) - tables.NAMED} more left out")
+    lines = [line for line in console.file.getvalue().splitlines() if "skipped" in line]
+    assert lines[0] == f"skipped: {report.rejected[0].path}: {report.rejected[0].reason}"
+    assert lines[-1].startswith(f"and {len(found) - tables.NAMED} more skipped")
 
 
-def test_prediction_says_the_same(trained, corpus, expected):
-    """Law: the verdicts of `split`, for a folder and for files by name.
+def test_prediction_agrees(trained, corpus, expected):
+    """Oracle: the results of `split`, for a folder and for files by name.
 
-    Who names a file wants to know: what a folder ignores is then an error, unless it is an image.
+    A file that is given by name is never ignored: it is an image or an error.
     """
     cat = corpus / "cat"
 
-    def verdicts(paths: list[Path]) -> dict[str, str]:
-        outcomes = list(prediction.predict(paths, models=[trained]))
+    def results(paths: list[Path]) -> dict[str, str]:
+        outcomes = predict(paths, [trained])
         reasons = {o.path: o.reason for o in outcomes if isinstance(o, Rejected)}
         read = {o.file.path: "" for o in outcomes if not isinstance(o, Rejected)}
         return below(reasons | read, cat)
 
-    assert verdicts([cat]) == expected
-    one_by_one = verdicts([cat / name for name in CASES])
+    assert results([cat]) == expected
+    one_by_one = results([cat / name for name in CASES])
     assert {name: one_by_one[name] for name in expected} == expected
     ignored = {name: one_by_one[name] for name in CASES if name not in expected}
-    hidden = {name for name, case in CASES.items() if "png" in name and case.verdict == IGNORED}
+    hidden = {name for name, case in CASES.items() if "png" in name and case.result == IGNORED}
     assert {name for name, reason in ignored.items() if not reason} == hidden
 
 
-def test_the_documentation_has_the_same_table():
-    """Oracle: `ROWS`, line by line, none without a file that shows it."""
+def test_documentation_contains_the_table():
+    """Oracle: `ROWS`, line by line; every row has a case."""
     text = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
     table, _, _ = text.partition("##")
     rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", table, re.MULTILINE)[1:]

@@ -1,55 +1,40 @@
-"""Long scans: from processes, and continued where they stopped; names trusted."""
+"""Long scans: in processes, resumed from the cache, and by file extension only."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from conftest import paint
+from helpers import paint
 
 from alexnet_cli.data import scan_cache, scanning, splitting
-from alexnet_cli.data.scan_cache import FileCheck, judge
+from alexnet_cli.data.scan_cache import FileCheck, check_files
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.system import workers
-from alexnet_cli.system.workers import map_in_processes
 
 
-def _process_of(number: int) -> tuple[int, int]:
-    return number, os.getpid()
-
-
-def test_many_items_are_worked_on_in_other_processes(monkeypatch):
-    """Oracle: the order of the items, and the numbers of the processes."""
-    monkeypatch.setattr(workers, "PROCESS_THRESHOLD", 100)
-    found = list(map_in_processes(range(100), _process_of))
-    assert [number for number, _ in found] == list(range(100))
-    assert os.getpid() not in {process for _, process in found}
-    few = list(map_in_processes(range(99), _process_of))
-    assert {process for _, process in few} == {os.getpid()}
-
-
-def test_a_scan_by_processes_is_that_by_threads(photographs, monkeypatch):
-    expected = scanning.scan(photographs)
+def test_processes_and_threads_give_the_same_scan(image_folder, monkeypatch):
+    """Oracle: the scan in threads."""
+    expected = scanning.scan(image_folder)
     monkeypatch.setattr(workers, "PROCESS_THRESHOLD", 1)
-    assert scanning.scan(photographs) == expected
+    assert scanning.scan(image_folder) == expected
 
 
-def test_an_interrupted_scan_reads_only_what_is_new(tmp_path, monkeypatch):
-    """Oracle: the files that were read the second time, one having changed and one being cut off."""
+def test_resumed_scan_reads_only_new_and_changed_files(tmp_path, monkeypatch):
+    """Oracle: the files read the second time: one has changed, one has a truncated line in the cache."""
     monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
     source = paint(tmp_path / "source", per_class=4)
-    (source / "red" / "notes.txt").write_text("not an image")
+    (source / "red" / "cache.txt").write_text("not an image")
     (source / "red" / "bad.jpg").write_text("not an image")
     expected = scanning.scan(source)
-    notes = tmp_path / "notes.jsonl"
+    cache = tmp_path / "cache.jsonl"
 
     def interrupt(done, total):
         if done == 11:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scanning.scan(source, scanning.ScanOptions(journal=notes, progress=interrupt))
-    lines = notes.read_text().splitlines()
-    notes.write_text("\n".join(lines)[:-20])  # as a crash may leave the last line
+        scanning.scan(source, scanning.ScanOptions(cache=cache, progress=interrupt))
+    lines = cache.read_text().splitlines()
+    cache.write_text("\n".join(lines)[:-20])  # as a crash may truncate the last line
     (source / "blue" / "0.png").write_bytes((source / "blue" / "0.png").read_bytes() + b"x")
     read = []
 
@@ -57,34 +42,35 @@ def test_an_interrupted_scan_reads_only_what_is_new(tmp_path, monkeypatch):
         read.append(f"{path.parent.name}/{path.name}")
         return real(path)
 
-    real = scanning._inspect
-    monkeypatch.setattr(scanning, "_inspect", inspect)
-    again = scanning.scan(source, scanning.ScanOptions(journal=notes))
-    new = ["red/2.png", "red/3.png", "red/bad.jpg", "red/notes.txt"]  # of 14 files
+    real = scanning._check_file
+    monkeypatch.setattr(scanning, "_check_file", inspect)
+    again = scanning.scan(source, scanning.ScanOptions(cache=cache))
+    new = ["red/2.png", "red/3.png", "red/bad.jpg", "red/cache.txt"]  # of 14 files
     assert sorted(read) == ["blue/0.png", *new]
-    changed = {file.path: file.sha256 for file in again.images}
-    for file in expected.images:
+    changed = {file.path: file.sha256 for file in again.files}
+    for file in expected.files:
         same = changed.pop(file.path) == file.sha256
         assert same == (file.path != source / "blue" / "0.png")
     assert not changed
     assert (again.rejected, again.n_ignored) == (expected.rejected, expected.n_ignored)
 
 
-def test_a_journal_is_kept_for_many_files_only_and_goes_with_the_split(tmp_path, monkeypatch):
+def test_cache_is_for_many_files_and_deleted_with_the_split(tmp_path, monkeypatch):
+    """Oracle: whether the file exists: not for few files, and not after the split is written."""
     source = paint(tmp_path / "source", per_class=4)
-    notes = scan_cache.beside(tmp_path / "out")
-    scanning.scan(source, scanning.ScanOptions(journal=notes))
-    assert not notes.exists()
+    cache = scan_cache.cache_path(tmp_path / "out")
+    scanning.scan(source, scanning.ScanOptions(cache=cache))
+    assert not cache.exists()
     monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
-    found = scanning.scan(source, scanning.ScanOptions(journal=notes))
-    assert notes.exists()
-    splitting.write(splitting.plan(found), tmp_path / "out")
-    assert not notes.exists()
-    assert scan_cache.beside(tmp_path / "nowhere" / "out") is None
+    found = scanning.scan(source, scanning.ScanOptions(cache=cache))
+    assert cache.exists()
+    splitting.write(plan_split(found), tmp_path / "out")
+    assert not cache.exists()
+    assert scan_cache.cache_path(tmp_path / "nowhere" / "out") is None
 
 
-def test_verdicts_come_in_order_whether_known_or_new(tmp_path, monkeypatch):
-    """Oracle: a verdict that names its file."""
+def test_checks_come_in_order_whether_cached_or_new(tmp_path, monkeypatch):
+    """Oracle: checks that contain the name of their file."""
     monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
     paths = [tmp_path / name for name in "abcde"]
     for path in paths:
@@ -94,25 +80,25 @@ def test_verdicts_come_in_order_whether_known_or_new(tmp_path, monkeypatch):
         status = path.stat()
         return FileCheck(reason=path.name, size=status.st_size, modified=status.st_mtime_ns)
 
-    notes = tmp_path / "notes.jsonl"
-    assert len(list(judge(paths[1::2], inspect, notes))) == 2
-    assert [verdict.reason for verdict in judge(paths, inspect, notes)] == list("abcde")
-    assert [v.reason for v in judge(paths, lambda path: 1 / 0, notes)] == list("abcde")
+    cache = tmp_path / "cache.jsonl"
+    assert len(list(check_files(paths[1::2], inspect, cache))) == 2
+    assert [check.reason for check in check_files(paths, inspect, cache)] == list("abcde")
+    assert [v.reason for v in check_files(paths, lambda path: 1 / 0, cache)] == list("abcde")
 
 
-def test_without_check_names_are_trusted_and_nothing_is_read(tmp_path):
+def test_without_check_extensions_decide_and_nothing_is_read(tmp_path):
     """Oracle: files that no decoder would accept; the plan follows from the names alone."""
     for folder in (tmp_path / "one", tmp_path / "other"):
         for label in ("cat", "dog"):
             (folder / label / "deep").mkdir(parents=True)
             for number in range(10):
                 (folder / label / "deep" / f"{number}.JPG").write_bytes(b"")
-            (folder / label / "notes.txt").write_text("")
+            (folder / label / "cache.txt").write_text("")
     scans = [
         scanning.scan(tmp_path / name, scanning.ScanOptions(check=False))
         for name in ("one", "other")
     ]
-    plans = [splitting.plan(scan, val=0.2, seed=4) for scan in scans]
+    plans = [plan_split(scan, val=0.2, seed=4) for scan in scans]
     assert scans[0].n_ignored == 2
     assert [file.sha256 for file in plans[0].files] == [""] * 20
     assert {n for label in ("cat", "dog") for n in [tuple(plans[0].counts()[label].values())]} == {
@@ -120,16 +106,16 @@ def test_without_check_names_are_trusted_and_nothing_is_read(tmp_path):
     }
     assert [f.split for f in plans[0].files] == [f.split for f in plans[1].files]
     assert plans[0].duplicates() == ()
-    other = splitting.plan(scans[0], val=0.2, seed=5)
+    other = plan_split(scans[0], val=0.2, seed=5)
     assert [f.split for f in plans[0].files] != [f.split for f in other.files]
 
 
-def test_where_no_journal_can_be_kept_all_is_read(photographs, tmp_path, monkeypatch):
-    """Oracle: the scan without a journal; forgetting one that can't be removed does no harm."""
-    expected = scanning.scan(photographs)
+def test_without_a_writable_cache_every_file_is_read(image_folder, tmp_path, monkeypatch):
+    """Oracle: the scan without a cache; one that can't be deleted is no error."""
+    expected = scanning.scan(image_folder)
     monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
-    (tmp_path / "notes" / "in the way").mkdir(parents=True)
-    for place in (tmp_path / "notes", tmp_path / "none" / "notes"):
-        assert scanning.scan(photographs, scanning.ScanOptions(journal=place)) == expected
+    (tmp_path / "cache" / "in the way").mkdir(parents=True)
+    for place in (tmp_path / "cache", tmp_path / "none" / "cache"):
+        assert scanning.scan(image_folder, scanning.ScanOptions(cache=place)) == expected
     (tmp_path / ".runs.checked.jsonl" / "in the way").mkdir(parents=True)
-    scan_cache.forget(tmp_path / "runs")
+    scan_cache.delete_cache(tmp_path / "runs")

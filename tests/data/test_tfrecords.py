@@ -1,4 +1,4 @@
-"""Prepared data sets: what a shard holds, who else can read it, and what an interruption costs."""
+"""Prepared splits: contents of the shards, other readers, interruption and resume."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY, paint
+from helpers import QUICK, TINY, evaluate, paint, predict, run
 from PIL import Image
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
 from alexnet_cli.data import images, scanning, splitting, tfrecords
 from alexnet_cli.data.manifest import MANIFEST, ImageFile, read_manifest
+from alexnet_cli.data.records import read_record
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.data.store import load_image
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes.presets import NOTEBOOK
 
 FLOWERS = Path(__file__).parents[2] / "examples" / "flowers"
 
 
 @pytest.fixture
-def plan(photographs, monkeypatch):
-    """36 photographs, at most 5 in a shard."""
+def plan(image_folder, monkeypatch):
+    """A plan of 36 images, at most 5 in a shard."""
     monkeypatch.setattr(tfrecords, "PER_SHARD", 5)
-    return splitting.plan(scanning.scan(photographs), val=0.25, seed=3)
+    return plan_split(scanning.scan(image_folder), val=0.25, seed=3)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -71,8 +73,8 @@ def test_tensorflow_reads_every_image_once(plan, tmp_path):
         assert np.abs(ours - theirs).max() <= 1
 
 
-def test_the_manifest_tells_what_a_split_would(plan, tmp_path):
-    """Oracle: the same plan, copied; and what was returned is what is read."""
+def test_manifest_equals_that_of_a_copied_split(plan, tmp_path):
+    """Oracle: the same plan, copied; the returned manifest equals the one on disk."""
     prepared = tfrecords.write(plan, tmp_path / "prepared")
     copied = splitting.write(plan, tmp_path / "copied")
     assert splitting.open_data(tmp_path / "prepared") == prepared
@@ -85,21 +87,21 @@ def test_the_manifest_tells_what_a_split_would(plan, tmp_path):
     np.testing.assert_array_equal(load_image(moved.files[0], TINY).shape, (72, 72, 3))
 
 
-def test_a_record_is_the_square_within_what_jpeg_costs(tmp_path):
-    """Oracle: the square of the photograph itself; a mean difference of 3 of 255 is stated."""
+def test_records_differ_from_the_images_by_jpeg_only(tmp_path):
+    """Oracle: the resized image itself; the stated mean difference is 3 of 255."""
     source = tmp_path / "source"
     for label in ("roses", "tulips"):
         (source / label).mkdir(parents=True)
         for path in sorted((FLOWERS / label).iterdir())[:6]:
             os.link(path, source / label / path.name)
-    written = tfrecords.write(splitting.plan(scanning.scan(source)), tmp_path / "out")
+    written = tfrecords.write(plan_split(scanning.scan(source)), tmp_path / "out")
     for file in written.files:
         original = images.load(source / file.label / file.path.name, 256).astype(int)
         ours = load_image(file, replace(TINY, resize_size=256)).astype(int)
         assert np.abs(ours - original).mean() < 3
 
 
-def test_the_order_within_shards_is_mixed(plan, tmp_path):
+def test_order_within_shards_is_random(plan, tmp_path):
     """Oracle: sorted by class, 27 images of three classes would change class twice."""
     written = tfrecords.write(plan, tmp_path / "out")
     train = sorted(written.of("train"), key=lambda file: (file.record.shard, file.record.offset))
@@ -107,8 +109,8 @@ def test_the_order_within_shards_is_mixed(plan, tmp_path):
     assert sum(a != b for a, b in pairwise(labels)) > 8
 
 
-def test_an_interrupted_preparation_goes_on_after_the_last_whole_shard(plan, tmp_path, monkeypatch):
-    """Oracle: byte for byte what an uninterrupted one writes; only what was missing is encoded."""
+def test_resume_after_the_last_complete_shard(plan, tmp_path, monkeypatch):
+    """Oracle: the bytes of an uninterrupted run; only missing images are encoded."""
     tfrecords.write(plan, tmp_path / "whole")
 
     def interrupt(done, total):
@@ -118,28 +120,31 @@ def test_an_interrupted_preparation_goes_on_after_the_last_whole_shard(plan, tmp
     with pytest.raises(KeyboardInterrupt):
         tfrecords.write(plan, tmp_path / "out", progress=interrupt)
     assert not (tmp_path / "out").exists()
-    told = []
-    tfrecords.write(plan, tmp_path / "out", progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, 36) for n in range(16, 37)]  # three shards were whole
+    calls = []
+    tfrecords.write(
+        plan, tmp_path / "out", progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(n, 36) for n in range(16, 37)]  # three shards were complete
     whole, again = tree(tmp_path / "whole"), tree(tmp_path / "out")
     whole[MANIFEST] = whole[MANIFEST].replace(b"/whole", b"/out")
     assert again == whole
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_killed_preparation_of_another_plan_is_begun_anew(photographs, tmp_path):
-    """Oracle: a process that dies in the middle; then another seed, as if nothing had been."""
+def test_another_plan_discards_the_shards_of_a_killed_process(image_folder, tmp_path):
+    """Oracle: a process that dies halfway, then another seed, against a clean start."""
     code = f"""
 import os
 from pathlib import Path
 from alexnet_cli.data import scanning, tfrecords, splitting
+from alexnet_cli.data.split_plan import plan_split
 tfrecords.PER_SHARD = 5
-plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), seed=1)
+plan = plan_split(scanning.scan(Path({str(image_folder)!r})), seed=1)
 tfrecords.write(plan, Path({str(tmp_path / "out")!r}), progress=lambda d, t: d < 12 or os._exit(9))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
     assert len(list((tmp_path / ".out.alexnet-preparing").glob("*.tfrecord"))) == 3
-    plan = splitting.plan(scanning.scan(photographs), seed=2)
+    plan = plan_split(scanning.scan(image_folder), seed=2)
     tfrecords.write(plan, tmp_path / "out")
     tfrecords.write(plan, tmp_path / "clean")
     assert {n: c for n, c in tree(tmp_path / "out").items() if n != MANIFEST} == {
@@ -147,24 +152,25 @@ tfrecords.write(plan, Path({str(tmp_path / "out")!r}), progress=lambda d, t: d <
     }
 
 
-def test_two_preparations_of_one_target_do_not_mix(plan, tmp_path):
-    told = []
+def test_two_processes_can_not_prepare_one_folder(plan, tmp_path):
+    """Oracle: the error of the second call while the first one writes."""
+    calls = []
 
     def intrude(done, total):
-        if not told:
-            told.append(done)
-            with pytest.raises(AlexNetError, match="another alexnet is preparing there"):
+        if not calls:
+            calls.append(done)
+            with pytest.raises(AlexNetError, match="another alexnet process is preparing"):
                 tfrecords.write(plan, tmp_path / "out")
 
     tfrecords.write(plan, tmp_path / "out", progress=intrude)
-    assert told
+    assert calls
 
 
-def test_what_does_not_decode_is_left_out_and_named(tmp_path):
-    """Oracle: a folder whose names were trusted, with a file that lies."""
+def test_undecodable_images_are_skipped_and_listed(tmp_path):
+    """Oracle: an unchecked folder with a text file named like an image."""
     source = paint(tmp_path / "source", per_class=6)
     (source / "red" / "bad.jpg").write_text("no image")
-    plan = splitting.plan(scanning.scan(source, scanning.ScanOptions(check=False)))
+    plan = plan_split(scanning.scan(source, scanning.ScanOptions(check=False)))
     assert len(plan.files) == 19
     written = tfrecords.write(plan, tmp_path / "out")
     assert len(written.files) == 18
@@ -174,32 +180,30 @@ def test_what_does_not_decode_is_left_out_and_named(tmp_path):
     assert read_manifest(tmp_path / "out" / MANIFEST).rejected == written.rejected
 
 
-def test_a_split_that_may_be_all_there_is_is_not_prepared_over(photographs, tmp_path, monkeypatch):
-    """Oracle: every byte of the split, whose source is gone; by a relative name too."""
+def test_a_split_is_not_prepared_over_itself(image_folder, tmp_path, monkeypatch):
+    """Oracle: every byte of the split, whose source is gone; also for a relative path."""
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "source"
-    shutil.copytree(photographs, source)
-    plan = splitting.plan(scanning.scan(source))
+    shutil.copytree(image_folder, source)
+    plan = plan_split(scanning.scan(source))
     splitting.write(plan, tmp_path / "data")
     shutil.rmtree(source)
     before = sorted((path, path.stat().st_size) for path in tmp_path.rglob("*"))
     for out in ("data", "data/prepared"):
         done = CliRunner().invoke(app, ["split", "data", "--prepare", "--force", "--out", out])
-        assert "lies in the source" in str(done.exception)
-        with pytest.raises(AlexNetError, match="lies in the source"):
+        assert "is inside the source" in str(done.exception)
+        with pytest.raises(AlexNetError, match="is inside the source"):
             tfrecords.write(splitting.open_data(tmp_path / "data"), tmp_path / out, force=True)
     assert sorted((path, path.stat().st_size) for path in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(
-    photographs, tmp_path, ours
-):
-    """Oracle: the photograph that was cut short, by its name in the source; the others are there.
+def test_bad_images_of_a_split_are_listed_by_their_source_path(image_folder, tmp_path, ours):
+    """Oracle: the truncated image by its path in the source; all others are prepared.
 
     A split by another tool is its own source.
     """
-    plan = splitting.plan(scanning.scan(photographs))
+    plan = plan_split(scanning.scan(image_folder))
     split = splitting.write(plan, tmp_path / "data")
     if not ours:
         (tmp_path / "data" / MANIFEST).unlink()
@@ -209,12 +213,13 @@ def test_what_has_gone_bad_in_a_split_is_left_out_by_the_name_that_it_had(
     tfrecords.write(split, tmp_path / "out")
     prepared = read_manifest(tmp_path / "out" / MANIFEST)
     (rejected,) = prepared.rejected
-    before = photographs / bad.relative_to(tmp_path / "data" / "train")
+    before = image_folder / bad.relative_to(tmp_path / "data" / "train")
     assert rejected.path == (before if ours else bad)
     assert len(prepared.files) == len(plan.files) - 1
 
 
-def test_a_flipped_bit_is_noticed(plan, tmp_path):
+def test_a_flipped_bit_is_an_error(plan, tmp_path):
+    """Oracle: the names of image and shard in the message; other records are still read."""
     written = tfrecords.write(plan, tmp_path / "out")
     file = written.files[4]
     content = bytearray(file.record.shard.read_bytes())
@@ -233,13 +238,14 @@ def test_a_flipped_bit_is_noticed(plan, tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"shard": "../x"}, "'shard' '../x' is no file beside the manifest"),
-        ({"shard": ".."}, "'shard' '..' is no file beside"),
+        ({"shard": "../x"}, "'shard' '../x' is not a file beside the manifest"),
+        ({"shard": ".."}, "'shard' '..' is not a file beside"),
         ({"offset": -1}, r"'offset', 'length' and 'crc32' can't be \[-1, "),
         ({"length": "9"}, "'length' can't be '9'"),
     ],
 )
-def test_a_manifest_that_lies_about_a_shard_is_refused(plan, tmp_path, change, complaint):
+def test_invalid_record_in_a_manifest_is_refused(plan, tmp_path, change, complaint):
+    """Oracle: line, field and value in the message."""
     tfrecords.write(plan, tmp_path / "out")
     path = tmp_path / "out" / MANIFEST
     header, first, *rest = path.read_text().splitlines()
@@ -248,16 +254,17 @@ def test_a_manifest_that_lies_about_a_shard_is_refused(plan, tmp_path, change, c
         read_manifest(path)
 
 
-def test_a_recipe_that_takes_more_than_the_square_is_refused(plan, tmp_path):
+def test_a_recipe_that_needs_the_original_is_refused(plan, tmp_path):
+    """Oracle: the name of the recipe in the message."""
     file = tfrecords.write(plan, tmp_path / "out").files[0]
     for recipe in (NOTEBOOK, replace(TINY, resize_size=288)):
-        with pytest.raises(AlexNetError, match=f"prepared square of 256.* recipe {recipe.name}"):
+        with pytest.raises(AlexNetError, match=f"prepared image of 256x256.* recipe {recipe.name}"):
             load_image(file, recipe)
 
 
-def test_a_division_by_another_tool_is_kept(photographs, tmp_path):
-    """Oracle: which class folder of which split each file was put into."""
-    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+def test_a_split_by_another_tool_is_kept(image_folder, tmp_path):
+    """Oracle: split and class folder of each file."""
+    plan = plan_split(scanning.scan(image_folder), val=0.3)
     splitting.write(plan, tmp_path / "theirs")
     (tmp_path / "theirs" / MANIFEST).unlink()
     arguments = ["split", str(tmp_path / "theirs"), "--prepare", "--out", str(tmp_path / "out")]
@@ -269,23 +276,18 @@ def test_a_division_by_another_tool_is_kept(photographs, tmp_path):
     assert [(f.path.parts[-3:], f.sha256) for f in ours.files] == [
         (f.path.parts[-3:], f.sha256) for f in expected.files
     ]
-    refused = CliRunner().invoke(app, [*arguments, "--seed", "1", "--force"])
-    assert refused.exit_code == 2
-    assert "leave out --seed" in refused.output
-    refused = CliRunner().invoke(app, [*arguments, "--link", "hard"])
-    assert refused.exit_code == 2
+    for option, value in (("--seed", "1"), ("--link", "hard")):
+        refused = CliRunner().invoke(app, [*arguments, option, value, "--force"])
+        assert isinstance(refused.exception, UsageError)
+        assert refused.exception.argument == option[2:]
     assert "leave out --link" in refused.output
-    with pytest.raises(AlexNetError, match="out: is prepared already"):
+    with pytest.raises(AlexNetError, match="out: is already prepared"):
         tfrecords.write(ours, tmp_path / "again")
 
 
-def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, monkeypatch):
-    """Oracle: the folder of files; probabilities within 0.02 of theirs, as JPEG changes pixels."""
-    from helpers import QUICK, run
-
-    from alexnet_cli.inference import evaluation, prediction
-
-    plan = splitting.plan(scanning.scan(photographs), val=0.3)
+def test_prepared_and_copied_splits_give_similar_results(image_folder, tmp_path, monkeypatch):
+    """Oracle: the copied split; probabilities within 0.02, as JPEG changes pixels."""
+    plan = plan_split(scanning.scan(image_folder), val=0.3)
     copied = splitting.write(plan, tmp_path / "copied")
     prepared = tfrecords.write(plan, tmp_path / "prepared")
     trained = {}
@@ -294,12 +296,12 @@ def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, 
         trained[data.root.name] = report
         assert report.best.val.top1 == 1  # three colors
     model = [trained["copied"].run]
-    one = evaluation.evaluate(copied.root, models=model)
-    other = evaluation.evaluate(prepared.root, models=model)
+    one = evaluate(model, copied.root)
+    other = evaluate(model, prepared.root)
     assert other.score.n == one.score.n
     assert other.score.loss == pytest.approx(one.score.loss, abs=0.02)
-    ours = [*prediction.predict([prepared.root], models=model)]
-    theirs = {p.file.path.parts[-3:]: p for p in prediction.predict([copied.root], models=model)}
+    ours = predict([prepared.root], model)
+    theirs = {p.file.path.parts[-3:]: p for p in predict([copied.root], model)}
     assert len(ours) == len(theirs) == 36
     for p in ours:
         expected = theirs[p.file.path.parts[-3:]]
@@ -308,7 +310,7 @@ def test_either_form_trains_evaluates_and_predicts_alike(photographs, tmp_path, 
             assert probability == pytest.approx(chances[name], abs=0.02)
 
 
-def test_orientation_and_transparency_are_resolved_before(tmp_path):
+def test_records_are_upright_and_opaque(tmp_path):
     """Oracle: `images.load` of the file itself."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -320,15 +322,16 @@ def test_orientation_and_transparency_are_resolved_before(tmp_path):
         (tmp_path / "source" / label).mkdir(parents=True)
         half.save(tmp_path / "source" / label / f"{label}turned.jpg", exif=exif, quality=95)
         clear.save(tmp_path / "source" / label / f"{label}clear.png")
-    reading = scanning.ScanOptions(check=False)
-    plan = splitting.plan(scanning.scan(tmp_path / "source", reading))
+    options = scanning.ScanOptions(check=False)
+    plan = plan_split(scanning.scan(tmp_path / "source", options))
     for file in tfrecords.write(plan, tmp_path / "out").files:
         original = images.load(tmp_path / "source" / file.label / file.path.name, 256)
-        with Image.open(BytesIO(tfrecords.read(file.record))) as jpeg:
+        with Image.open(BytesIO(read_record(file.record))) as jpeg:
             assert (jpeg.mode, jpeg.size) == ("RGB", (256, 256))
             assert np.abs(np.asarray(jpeg).astype(int) - original).mean() < 3
 
 
-def test_an_image_without_record_is_read_where_it_lies(photographs):
-    path = next((photographs / "red").iterdir())
+def test_an_image_without_record_is_read_from_its_file(image_folder):
+    """Oracle: `images.load` of the file."""
+    path = next((image_folder / "red").iterdir())
     np.testing.assert_array_equal(load_image(ImageFile(path), TINY), images.load(path, 72))

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import QUICK, run
+from helpers import QUICK, predict, run
 
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference import exporting, prediction
+from alexnet_cli.inference import exporting
+from alexnet_cli.runs.models import load_model
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "export.md").read_text(), re.S
@@ -26,17 +27,18 @@ FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.on
 
 
 @pytest.fixture(scope="module")
-def trained(photographs, tmp_path_factory):
-    wide = tuple(replace(layer, units=512) for layer in QUICK.dense)  # most of the file, as in life
-    recipe = replace(QUICK, epochs=2, scale=0.5, stretch=True, dense=wide)
-    return run(photographs, tmp_path_factory.mktemp("runs"), recipe).run
+def wide(image_folder, tmp_path_factory):
+    """A run whose dense layers are most of the file, as in life; two of its constants are unusual."""
+    dense = tuple(replace(layer, units=512) for layer in QUICK.dense)
+    recipe = replace(QUICK, epochs=2, scale=0.5, stretch=True, dense=dense)
+    return run(image_folder, tmp_path_factory.mktemp("runs"), recipe).run
 
 
-def load_elsewhere(kind, path, photograph):
+def load_elsewhere(kind, path, image):
     """Let a process without our package do what docs/export.md says, at the sizes of this network."""
     code = PREPARE + LOADERS[kind]
     for written, meant in (
-        ('"rose.jpg"', repr(str(photograph))),
+        ('"rose.jpg"', repr(str(image))),
         (f'"{FILES[kind]}"', repr(str(path))),
         ("(256, 256)", "(72, 72)"),
         ("16:240, 16:240", "4:68, 4:68"),
@@ -59,20 +61,20 @@ print(*probabilities[0])
 
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
-@pytest.mark.parametrize("kind", exporting.FORMS)
-def test_an_export_answers_elsewhere_as_the_run_does_here(trained, photographs, tmp_path, kind):
-    """Oracle: `predict` on the same photograph; the classes come in the order of labels.txt."""
+@pytest.mark.parametrize("kind", exporting.FORMATS)
+def test_an_export_answers_elsewhere_as_the_run_does_here(wide, image_folder, tmp_path, kind):
+    """Oracle: `predict` on the same image; the classes come in the order of labels.txt."""
     if kind == "onnx":
         for module in ("onnx", "tf2onnx", "onnxruntime"):
             pytest.importorskip(module)
     out = tmp_path / "exported"
-    report = exporting.export(trained, kind, out, license="CC BY 4.0")
-    assert (report.path, report.n_images, report.same) == (out, 3, 3)
-    assert report.apart < 1e-4
+    report = exporting.export(load_model(wide), kind, out, license="CC BY 4.0")
+    assert (report.path, report.n_images, report.n_same) == (out, 3, 3)
+    assert report.largest_difference < 1e-4
     assert report.top1 == report.top1_exported
-    photograph = photographs / "green" / "3.png"
-    (ours,) = prediction.predict([photograph], models=[trained])
-    theirs = load_elsewhere(kind, out, photograph)
+    image = image_folder / "green" / "3.png"
+    (ours,) = predict([image], [wide])
+    theirs = load_elsewhere(kind, out, image)
     expected = [ours.probabilities[ours.classes.index(name)] for name in ("blue", "green", "red")]
     np.testing.assert_allclose(theirs, expected, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
@@ -87,8 +89,8 @@ def read_texts(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])
-def test_classes_and_licence_travel_with_it(trained, tmp_path, kind):
-    exporting.export(trained, kind, tmp_path / "exported", license="for my class only")
+def test_classes_and_licence_travel_with_it(wide, tmp_path, kind):
+    exporting.export(load_model(wide), kind, tmp_path / "exported", license="for my class only")
     labels, config = read_texts(kind, tmp_path / "exported")
     assert labels.splitlines() == ["blue", "green", "red"]
     assert json.loads(config)["license"] == "for my class only"
@@ -96,66 +98,64 @@ def test_classes_and_licence_travel_with_it(trained, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("form", "size"), [("float16", 0.56), ("int8", 0.4)])
-def test_smaller_forms_are_smaller_and_nearly_the_same(trained, tmp_path, form, size):
+def test_smaller_forms_are_smaller_and_nearly_the_same(wide, tmp_path, form, size):
     """Oracle: 2 and 1 bytes a weight in place of 4, beside what is no weight; the run's classes."""
-    whole = exporting.export(trained, "litert", tmp_path / "whole")
-    report = exporting.export(trained, "litert", tmp_path / "small", form=form)
+    whole = exporting.export(load_model(wide), "litert", tmp_path / "whole")
+    report = exporting.export(load_model(wide), "litert", tmp_path / "small", quantize=form)
     assert report.path.stat().st_size < size * whole.path.stat().st_size
-    assert 0 < report.apart < 0.05
-    assert report.same == 3
+    assert 0 < report.largest_difference < 0.05
+    assert report.n_same == 3
 
 
-def test_what_answers_otherwise_is_not_written(trained, tmp_path, monkeypatch):
+def test_what_answers_otherwise_is_not_written(wide, tmp_path, monkeypatch):
     """Oracle: a mean that is off by a tenth of the range; nothing is left, the earlier stays."""
-    exporting.export(trained, "litert", tmp_path / "exported")
+    exporting.export(load_model(wide), "litert", tmp_path / "exported")
     before = (tmp_path / "exported").read_bytes()
     right = exporting.Center
     monkeypatch.setattr(exporting, "Center", lambda mean, scale: right(mean + 25, scale))
-    with pytest.raises(
-        AlexNetError, match=r"exported: not written, as the export answers otherwise"
-    ):
-        exporting.export(trained, "litert", tmp_path / "exported", force=True)
+    with pytest.raises(AlexNetError, match=r"exported: discarded, as its predictions differ"):
+        exporting.export(load_model(wide), "litert", tmp_path / "exported", force=True)
     assert (tmp_path / "exported").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])
-def test_force_replaces_an_export_and_no_other_folder(trained, tmp_path, kind):
+def test_force_replaces_an_export_and_no_other_folder(wide, tmp_path, kind):
     """Oracle: a file of someone's own, which outlives every attempt; and the new form's own name."""
     mine = tmp_path / "folder" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(AlexNetError, match="folder: is a folder, and no export of ours; choose"):
-        exporting.export(trained, kind, mine.parent, force=True)
+    with pytest.raises(AlexNetError, match="folder: is a folder, but not an export; choose"):
+        exporting.export(load_model(wide), kind, mine.parent, force=True)
     assert mine.read_text() == "mine"
-    exporting.export(trained, "savedmodel", tmp_path / "earlier", license="old")
-    exporting.export(trained, kind, tmp_path / "earlier", license="new", force=True)
+    exporting.export(load_model(wide), "savedmodel", tmp_path / "earlier", license="old")
+    exporting.export(load_model(wide), kind, tmp_path / "earlier", license="new", force=True)
     assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["license"] == "new"
 
 
-def test_force_replaces_a_file_by_a_folder_and_follows_no_link(trained, tmp_path):
+def test_force_replaces_a_file_by_a_folder_and_follows_no_link(wide, tmp_path):
     """Oracle: what lay there, and where the link leads."""
     (tmp_path / "earlier").write_text("an ONNX file, say")
-    exporting.export(trained, "savedmodel", tmp_path / "earlier", force=True)
+    exporting.export(load_model(wide), "savedmodel", tmp_path / "earlier", force=True)
     assert (tmp_path / "earlier" / "saved_model.pb").is_file()
     (tmp_path / "link").symlink_to("earlier")
     with pytest.raises(AlexNetError, match="link: is a link or a device; choose another --out"):
-        exporting.export(trained, "litert", tmp_path / "link", force=True)
+        exporting.export(load_model(wide), "litert", tmp_path / "link", force=True)
     assert (tmp_path / "earlier" / "saved_model.pb").is_file()
 
 
-def test_what_can_not_be_exported_gets_one_line(trained, tmp_path):
-    with pytest.raises(UsageError, match="--form int8: savedmodel is written as float32"):
-        exporting.export(trained, "savedmodel", tmp_path / "x", form="int8")
+def test_what_can_not_be_exported_gets_one_line(wide, tmp_path):
+    with pytest.raises(UsageError, match="quantize='int8': only litert can be quantized"):
+        exporting.export(load_model(wide), "savedmodel", tmp_path / "x", quantize="int8")
     (tmp_path / "x").write_text("mine")
-    with pytest.raises(AlexNetError, match="x: exists; --force replaces it"):
-        exporting.export(trained, "litert", tmp_path / "x")
+    with pytest.raises(AlexNetError, match="x: exists; replace it with --force"):
+        exporting.export(load_model(wide), "litert", tmp_path / "x")
     assert (tmp_path / "x").read_text() == "mine"
 
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
 @pytest.mark.parametrize(("kind", "step"), [("onnx", "tanh"), ("litert", "batch_norm")])
-def test_networks_of_other_kinds_are_exported_too(photographs, tmp_path, kind, step):
+def test_networks_of_other_kinds_are_exported_too(image_folder, tmp_path, kind, step):
     """Oracle: the run's own probabilities, within what float32 rounds."""
     if kind == "onnx":
         for module in ("onnx", "tf2onnx", "onnxruntime"):
@@ -165,6 +165,6 @@ def test_networks_of_other_kinds_are_exported_too(photographs, tmp_path, kind, s
         replace(conv, post_ops=tuple(s for old in conv.post_ops for s in steps.get(old, (old,))))
         for conv in QUICK.convs
     )
-    other = run(photographs, tmp_path / "runs", replace(QUICK, epochs=1, convs=convs)).run
-    report = exporting.export(other, kind, tmp_path / "exported")
-    assert report.apart < 1e-5
+    other = run(image_folder, tmp_path / "runs", replace(QUICK, epochs=1, convs=convs)).run
+    report = exporting.export(load_model(other), kind, tmp_path / "exported")
+    assert report.largest_difference < 1e-5

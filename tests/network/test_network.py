@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from conftest import TINY
+from helpers import TINY
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.architecture import build_alexnet
@@ -18,6 +18,7 @@ from alexnet_cli.network.keras_network import get_weights, set_weights
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import presets, variants
 from alexnet_cli.runs.metrics import balancing_weights
+from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.training import devices
 from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.step import compile_step
@@ -54,9 +55,24 @@ def test_lrn_gradient_agrees_with_finite_differences():
 def test_float32_is_float32_on_every_device():
     """Oracle: TensorFlow's own word on TF32, by which GPUs round to 10 bits unless told not to."""
     tf.config.experimental.enable_tensor_float_32_execution(True)
-    devices.start.cache_clear()
-    devices.start()
+    tensorflow_startup.start_devices.cache_clear()
+    tensorflow_startup.start_devices()
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"fpu", "avx2"}, "float32"),
+        (set(), "float32"),
+        ({"fpu", "avx512_bf16"}, "bfloat16"),
+        ({"asimd", "bf16"}, "bfloat16"),
+    ],
+)
+def test_a_processor_computes_in_what_it_multiplies(monkeypatch, flags, expected):
+    """Oracle: Linux' names of the instructions for bfloat16, whatever this processor has."""
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    assert devices.choose_devices(0).precision == expected
 
 
 def test_lrn_refuses_a_window_without_a_middle():
@@ -195,8 +211,8 @@ def test_parameters_of_a_variant(variant, convs):
 
 
 def test_sizes_that_do_not_fit_are_one_error():
-    with pytest.raises(AlexNetError, match="recipe paper makes no network: "):
-        build_alexnet(variants.override(presets.PAPER, {"crop_size": "20"}), 3)
+    with pytest.raises(AlexNetError, match="recipe paper: the feature map shrinks to nothing"):
+        build_alexnet(replace(presets.PAPER, crop_size=20), 3)
 
 
 def test_dropout_halves_fc6_and_fc7_in_training():

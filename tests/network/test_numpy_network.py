@@ -8,16 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import QUICK, run
+from helpers import predict
 from PIL import Image
 from reference import notebook_logits, paper_logits, released_logits, softmax
 
-from alexnet_cli.data.store import Statistics
+from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference import prediction
 from alexnet_cli.network import shapes
 from alexnet_cli.network.architecture import build_alexnet
-from alexnet_cli.network.keras_network import make_keras_network
+from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.network.numpy_network import NumPyNetwork
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER, RECIPES, RELEASED
 from alexnet_cli.recipes.variants import VARIANTS, vary
@@ -56,8 +55,8 @@ def test_numpy_computes_what_tensorflow_computes(name):
     recipe = replace(recipe, lrn_alpha=1000 * recipe.lrn_alpha)  # as small activations need it
     weights, mean = draw(recipe), statistics(recipe)
     batch = [RANDOM.normal(0, 0.3, (n, 67, 67, 3)).astype(np.float32) for n in (1, 10)]
-    ours = NumPyNetwork(recipe, mean, weights).run(batch)
-    theirs = make_keras_network(recipe, 4, weights, mean).run(batch)
+    ours = NumPyNetwork(recipe, mean, weights).probabilities(batch)
+    theirs = KerasNetwork.from_arrays(recipe, 4, weights, mean).probabilities(batch)
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-5)
         np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
@@ -73,7 +72,7 @@ def test_numpy_computes_what_the_paper_says(recipe, logits):
     recipe = narrow(recipe)
     weights = draw(recipe)
     x = RANDOM.normal(0, 20, (2, 67, 67, 3)).astype(np.float32)
-    (ours,) = NumPyNetwork(recipe, statistics(recipe), weights).run([x])
+    (ours,) = NumPyNetwork(recipe, statistics(recipe), weights).probabilities([x])
     expected = softmax(logits(x.astype(np.float64), weights))
     np.testing.assert_allclose(ours, expected, atol=5e-5)
 
@@ -89,14 +88,9 @@ def test_the_shapes_of_weights_are_those_of_the_network(name):
 # The command
 
 
-@pytest.fixture(scope="module")
-def trained(photographs, tmp_path_factory):
-    return run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
-
-
 @pytest.fixture
 def mixed(tmp_path):
-    """Photographs of every kind: turned by EXIF, 16-bit, transparent, gray, large."""
+    """Images of every kind: turned by EXIF, 16-bit, transparent, gray, large."""
     pixels = RANDOM.integers(0, 256, (90, 140, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -115,22 +109,22 @@ def test_both_ways_lead_to_the_same_classes_and_probabilities(
     trained, mixed, monkeypatch, ten_crop
 ):
     """Oracle: TensorFlow, to which the same call comes when no number of crops is few."""
-    models, found = [trained, trained], []
+    found = []
     for few in (10_000, 0):
-        monkeypatch.setattr(models, "FEW", few)
-        found.append(list(prediction.predict([mixed], models=models, ten_crop=ten_crop)))
+        monkeypatch.setattr(models, "FEW_CROPS", few)
+        found.append(predict([mixed], [trained, trained], ten_crop=ten_crop))
     assert len(found[0]) == 5
     for one, other in zip(*found):
         assert (one.file, one.classes) == (other.file, other.classes)
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
-def test_a_few_photographs_are_classified_without_tensorflow(trained, photographs):
+def test_a_few_images_are_classified_without_tensorflow(trained, image_folder):
     """Oracle: sys.modules of real processes; the positive control is one image beyond few."""
     code = "import sys\nfrom alexnet_cli.runs import models\nfrom alexnet_cli.cli.app import main\n"
-    code += "ensemble.FEW = 2\ntry: main()\nexcept SystemExit: pass\n"
+    code += "models.FEW_CROPS = 2\ntry: main()\nexcept SystemExit: pass\n"
     code += "print('tensorflow' in sys.modules)"
-    photos = sorted((photographs / "red").iterdir())
+    photos = sorted((image_folder / "red").iterdir())
     for n, expected in ((2, "False"), (3, "True")):
         command = ["predict", *map(str, photos[:n]), "--model", str(trained)]
         done = subprocess.run(
@@ -140,8 +134,7 @@ def test_a_few_photographs_are_classified_without_tensorflow(trained, photograph
         assert done.stdout.count("%") == 3 * n
 
 
-@pytest.mark.parametrize("few", [True, False])
-def test_weights_that_do_not_fit_are_named_either_way(trained, few):
+def test_weights_that_do_not_fit_are_named():
     """Oracle: the name, and the shape or value that is wrong."""
     recipe = narrow(PAPER)
     for change, complaint in (
@@ -155,4 +148,6 @@ def test_weights_that_do_not_fit_are_named_either_way(trained, few):
         weights = draw(recipe)
         change(weights)
         with pytest.raises(AlexNetError, match=f"x: {complaint}"):
-            models._network("x", recipe, 4, weights, statistics(recipe), few)
+            models._require_fitting("x", recipe, 4, weights)
+        with pytest.raises(ValueError, match=complaint):
+            KerasNetwork.from_arrays(recipe, 4, weights, statistics(recipe))

@@ -1,15 +1,15 @@
-"""The recipes against the paper and the notebook, constant by constant, and their way to JSON."""
+"""The recipes against their sources, hyperparameter by hyperparameter; JSON; variants and `--set`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.errors import UsageError
 from alexnet_cli.recipes import paper_comparison
-from alexnet_cli.recipes.hyperparameters import Recipe, hyperparameter_values
+from alexnet_cli.recipes.hyperparameters import Recipe, format_value, hyperparameter_values
 from alexnet_cli.recipes.presets import (
     CAFFE,
     LITERAL,
@@ -20,13 +20,15 @@ from alexnet_cli.recipes.presets import (
     RELEASED,
     find_recipe,
 )
+from alexnet_cli.recipes.structure import check_structure
 from alexnet_cli.recipes.variants import VARIANTS, build_recipe, override, vary
+from alexnet_cli.system import strict_json
 
 GLOROT = None
 
 
-def conv(filters, kernel, stride, towers, bias, stddev, then):
-    """A convolution as `to_json` writes it."""
+def conv(filters, kernel, stride, towers, bias, stddev, post_ops):
+    """A convolution as plain data."""
     return {
         "filters": filters,
         "kernel": kernel,
@@ -34,7 +36,7 @@ def conv(filters, kernel, stride, towers, bias, stddev, then):
         "towers": towers,
         "bias": bias,
         "stddev": stddev,
-        "post_ops": tuple(then.split()),
+        "post_ops": tuple(post_ops.split()),
     }
 
 
@@ -58,7 +60,7 @@ def papers_network(ones):
     }
 
 
-PAPERS_CONSTANTS = {
+PAPER_VALUES = {
     # §2: the shorter side to 256, center 256×256, minus the mean of each pixel; values stay 0–255
     "resize_size": 256,
     "stretch": False,
@@ -104,7 +106,7 @@ PAPERS_CONSTANTS = {
     "patience": 12,  # ours: the authors judged by eye
 }
 
-NOTEBOOKS_CONSTANTS = {
+NOTEBOOK_VALUES = {
     "resize_size": 227,
     "stretch": True,  # the whole image, with no crop, mean, flip or color noise; ÷ 255
     "crop_size": 227,
@@ -134,7 +136,7 @@ NOTEBOOKS_CONSTANTS = {
 
 # What the released code does otherwise (paper-facts of layers-145.cfg, layer-params-145.cfg,
 # convdata_jpeg.py and layer.py).
-RELEASEDS_CONSTANTS = {
+RELEASED_VALUES = {
     "convs": (
         conv(96, 11, 4, 1, 0.0, 0.01, "lrn pool relu"),
         conv(256, 5, 1, 2, 1.0, 0.01, "relu lrn lrn pool"),
@@ -154,7 +156,7 @@ RELEASEDS_CONSTANTS = {
     "freeze_from": 75 / 91,
 }
 
-CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
+CAFFE_VALUES = {  # train_val.prototxt, solver.prototxt
     "dense": (dense(0.1, 0.005), dense(0.1, 0.005)),
     "crop_size": 227,
     "color_noise": 0.0,
@@ -166,7 +168,7 @@ CAFFES_CONSTANTS = {  # train_val.prototxt, solver.prototxt
 }
 
 
-MODERNS_CONSTANTS = {  # the network is the paper's to the weight
+MODERN_VALUES = {  # the network is the paper's to the weight
     "stretch": True,
     "mean": "channel",
     "crop_area": 0.35,
@@ -184,23 +186,23 @@ MODERNS_CONSTANTS = {  # the network is the paper's to the weight
 
 def data(recipe: Recipe) -> dict:
     """All of `recipe` but what describes it."""
-    plain = recipe.to_json()
+    plain = asdict(recipe)
     return {name: plain[name] for name in plain.keys() - {"name", "summary", "rationale"}}
 
 
 def test_the_defaults_are_the_papers():
     """Oracle: the paper; biases of 1 in conv2, conv4, conv5, fc6 and fc7, 0 elsewhere (§5)."""
-    assert data(Recipe("any", "any")) == papers_network(ones=1.0) | PAPERS_CONSTANTS
+    assert data(Recipe("any", "any")) == papers_network(ones=1.0) | PAPER_VALUES
 
 
 def test_the_paper_recipe_deviates_in_its_biases_alone():
     """Oracle: the paper, with 0.1 for each bias of 1: the deviation that its summary states."""
-    assert data(PAPER) == papers_network(ones=0.1) | PAPERS_CONSTANTS
+    assert data(PAPER) == papers_network(ones=0.1) | PAPER_VALUES
     assert "biases start at 0.1" in PAPER.summary
 
 
 def test_the_notebook_recipe_is_the_notebook():
-    """Oracle: the notebook; the rest of the constants has no use without LRN and rate drops."""
+    """Oracle: the notebook; the other hyperparameters have no effect without LRN and rate drops."""
     found = data(NOTEBOOK)
     unused = {"lrn_k", "lrn_n", "lrn_alpha", "lrn_beta", "rate_drop", "patience", "bias_rate"}
     unused |= {
@@ -215,32 +217,32 @@ def test_the_notebook_recipe_is_the_notebook():
         "cosine",
     }
     unused |= {"shared_crop", "noise_divisor", "noise_until", "drop_at", "slow_from", "freeze_from"}
-    assert {name: found[name] for name in found.keys() - unused} == NOTEBOOKS_CONSTANTS
+    assert {name: found[name] for name in found.keys() - unused} == NOTEBOOK_VALUES
 
 
 @pytest.mark.parametrize(
     ("recipe", "network", "differing"),
     [
-        (RELEASED, papers_network(ones=1.0), RELEASEDS_CONSTANTS),
-        (CAFFE, papers_network(ones=0.1), CAFFES_CONSTANTS),
-        (MODERN, papers_network(ones=0.1), MODERNS_CONSTANTS),
+        (RELEASED, papers_network(ones=1.0), RELEASED_VALUES),
+        (CAFFE, papers_network(ones=0.1), CAFFE_VALUES),
+        (MODERN, papers_network(ones=0.1), MODERN_VALUES),
     ],
 )
 def test_a_recipe_differs_from_the_paper_where_its_source_does(recipe, network, differing):
-    """Oracle: the source's constants on top of the paper's; nothing else may differ."""
-    expected = network | PAPERS_CONSTANTS | differing
+    """Oracle: the values of the source in place of the paper's; nothing else may differ."""
+    expected = network | PAPER_VALUES | differing
     found = data(recipe)
     assert found.pop("drop_at") == pytest.approx(expected.pop("drop_at"))
     assert found.pop("lrn_alpha") == pytest.approx(expected.pop("lrn_alpha"))
     assert found == expected
 
 
-# The report
+# The comparison with the paper
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), *(vary(PAPER, name) for name in VARIANTS)])
-def test_the_report_names_each_difference_and_its_reason(recipe):
-    """Oracle: the constants themselves, compared one by one."""
+def test_the_comparison_gives_a_reason_for_each_difference(recipe):
+    """Oracle: the values themselves, compared one by one."""
     papers, ours = hyperparameter_values(LITERAL), hyperparameter_values(recipe)
     points = {point.name: point for point in paper_comparison.compare(recipe)}
     assert points.keys() == papers.keys() | ours.keys()
@@ -250,7 +252,7 @@ def test_the_report_names_each_difference_and_its_reason(recipe):
         assert point.source.startswith("§") or point.source == "ours"
 
 
-def test_the_report_in_words():
+def test_the_comparison_of_the_paper_recipe():
     """Oracle: the paper and Caffe's readme."""
     points = {point.name: point for point in paper_comparison.compare(PAPER)}
     assert points["conv2.bias"].paper == "1"
@@ -267,19 +269,19 @@ def test_the_report_in_words():
     [
         ("no-lrn", {"conv1.post_ops", "conv2.post_ops"}),
         ("no-overlap", {"pool_size"}),
-        ("tanh", {*(f"conv{n}.then" for n in range(1, 6)), "fc6.activation", "fc7.activation"}),
+        ("tanh", {*(f"conv{n}.post_ops" for n in range(1, 6)), "fc6.activation", "fc7.activation"}),
         ("no-dropout", {"fc6.dropout", "fc7.dropout"}),
         ("no-color-noise", {"color_noise"}),
         ("biases-1", {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}),
     ],
 )
-def test_a_variant_changes_what_it_says(variant, changed):
+def test_a_variant_changes_the_hyperparameters_of_its_name(variant, changed):
     """Oracle: the names of what the paper left out or replaced."""
     before, after = hyperparameter_values(PAPER), hyperparameter_values(vary(PAPER, variant))
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_biases_return_to_the_letter():
+def test_bias_variants_restore_the_papers_biases_and_caffes():
     """Oracle: the paper's own network; and Caffe's biases on the released one."""
     assert vary(PAPER, "biases-1").convs == LITERAL.convs
     lowered = vary(RELEASED, "biases-0.1")
@@ -293,37 +295,74 @@ def test_biases_return_to_the_letter():
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_survives_json(recipe):
     """Oracle: equality, also of what the text holds."""
-    text = json.dumps(recipe.to_json())
-    again = Recipe.from_json(json.loads(text))
+    text = json.dumps(asdict(recipe))
+    again = strict_json.parse(Recipe, text.encode())
     assert again == recipe
-    assert json.dumps(again.to_json()) == text
+    assert hash(again) == hash(recipe)
+    assert json.dumps(asdict(again)) == text
+
+
+@pytest.mark.parametrize("path", ["", "convs.1.", "dense.0."])
+def test_no_default_stands_in_for_a_missing_hyperparameter(path):
+    """Oracle: every field of the class, taken away one at a time; the error begins with its path."""
+    names = [
+        f.name for f in fields({"": PAPER, "convs.1.": PAPER.convs[1]}.get(path, PAPER.dense[0]))
+    ]
+    assert len(names) >= 5
+    for name in names:
+        plain = json.loads(json.dumps(asdict(PAPER)))
+        owner = {"": plain, "convs.1.": plain["convs"][1]}.get(path, plain["dense"][0])
+        del owner[name]
+        with pytest.raises(ValueError, match=f"^{path}{name}: is missing$"):
+            strict_json.parse(Recipe, plain)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(momentun=0.9), "momentun"),
-        (lambda data: data["convs"][2].update(dilation=2), "dilation"),
-        (lambda data: data["dense"][0].update(maxout=4), "maxout"),
-        (lambda data: data.pop("name"), "name"),
-        (lambda data: data.pop("convs"), "convs"),
-        (lambda data: data["convs"][0].pop("kernel"), "kernel"),
-        (lambda data: data.update(dense=4096), "dense: expected tuple.*Received: 4096"),
+        (lambda data: data.update(momentun=0.9), "momentun: is unknown"),
+        (lambda data: data["convs"][2].update(dilation=2), "convs.2.dilation: is unknown"),
+        (lambda data: data["dense"][0].update(maxout=4), "dense.0.maxout: is unknown"),
+        (lambda data: data.update(dense=4096), "dense: must be a list. Received: 4096"),
+        (lambda data: data.update(convs=[3]), "convs.0: must be an object. Received: 3"),
+        (
+            lambda data: data["convs"][1].update(filters=0),
+            "convs.1.filters: must be 1 or more. Received: 0",
+        ),
+        (
+            lambda data: data.update(epochs=10**26),
+            "epochs: must be less than 1,000,000. Received: 1000",
+        ),
+        (lambda data: data.update(epochs=3.0), "epochs: must be a whole number. Received: 3.0"),
+        (lambda data: data.update(flip=1), "flip: must be true or false. Received: 1"),
+        (lambda data: data.update(momentum=True), "momentum: must be a number. Received: True"),
+        (lambda data: data.update(summary=None), "summary: must be text. Received: None"),
+        (
+            lambda data: data.update(mean="x"),
+            "mean: must be 'image', 'center', 'channel' or 'none'",
+        ),
+        (lambda data: data.update(drop_at=[0.5, 1]), "drop_at.1: must be less than 1. Received: 1"),
+        (lambda data: data.update(rationale={"a": 1}), "rationale.a: must be text. Received: 1"),
     ],
 )
-def test_a_recipe_that_does_not_fit_is_refused_by_the_name_of_the_constant(change, message):
-    """Oracle: the name of the constant that was added or taken away."""
-    data = json.loads(json.dumps(PAPER.to_json()))
-    change(data)
-    with pytest.raises(AlexNetError, match=f"the recipe can't be read: .*{message}"):
-        Recipe.from_json(data)
+def test_a_recipe_that_does_not_fit_is_refused_by_the_path_of_the_field(change, message):
+    """Oracle: the field that was added or changed, and the value that it got."""
+    plain = json.loads(json.dumps(asdict(PAPER)))
+    change(plain)
+    with pytest.raises(ValueError, match=f"^{message}") as refused:
+        strict_json.parse(Recipe, plain)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_recipe_from_before_a_constant_came_has_the_papers_value():
-    """Oracle: the paper's: nothing turned, kernels from noise; `modern` has centroids today."""
-    data = json.loads(json.dumps(MODERN.to_json()))
-    del data["rotation"], data["kmeans_init"]
-    assert Recipe.from_json(data) == replace(MODERN, rotation=0.0, kmeans_init=False)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_value_of_a_recipe_can_be_set(recipe):
+    """Oracle: the recipe itself, each of its values written as `--set` takes it."""
+    values = hyperparameter_values(recipe)
+    again = override(recipe, {name: format_value(value) for name, value in values.items()})
+    assert hyperparameter_values(again) == values
+    assert [type(v) for v in hyperparameter_values(again).values()] == list(
+        map(type, values.values())
+    )
 
 
 # Choosing
@@ -360,10 +399,13 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         ("conv2.bias", "1", 1.0),
         ("conv1.post_ops", "lrn,pool,relu", ("lrn", "pool", "relu")),
         ("fc6.dropout", "0", 0.0),
+        ("mean", "none", "none"),
+        ("conv1.post_ops", "", ()),
+        ("cutmix", "1", 1.0),
     ],
 )
 def test_override_changes_what_is_given_and_nothing_else(name, text, value):
-    """Oracle: the constants that differ, and the report that says who set it."""
+    """Oracle: the hyperparameters that differ, and the reason in the comparison."""
     changed = override(CAFFE, {name: text})
     before, after = hyperparameter_values(CAFFE), hyperparameter_values(changed)
     assert {key: after[key] for key in after if after[key] != before[key]} == {name: value}
@@ -372,7 +414,7 @@ def test_override_changes_what_is_given_and_nothing_else(name, text, value):
 
 
 def test_a_recipe_is_composed_in_order():
-    """Oracle: the last word counts; the name tells the variants."""
+    """Oracle: the last of two settings counts; the name lists the variants."""
     made = build_recipe(
         PAPER, ["no-lrn", "tanh"], ["epochs=3", "epochs=4", "conv1.post_ops = relu"]
     )
@@ -396,23 +438,118 @@ def test_variants_of_the_convolutions_may_be_combined():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("epochs=0", "^epochs 0: must be a whole number above 0 and below 1,000,000$"),
-        ("epochs=2.5", "^epochs 2.5: must be a whole number above 0 and below 1,000,000$"),
-        ("learning_rate=nan", "^learning_rate nan: must be a number above 0$"),
-        ("learning_rate=inf", "^learning_rate inf: must be a number above 0$"),
-        ("momentum=-0.1", "^momentum -0.1: must be a number from 0 on$"),
-        ("fc6.dropout=1", "^fc6.dropout 1: must be a number from 0 on and below 1$"),
-        ("flip=yes", "^flip yes: must be one of true, false$"),
-        ("conv1.post_ops=relu,fly", "^conv1.post_ops relu,fly: must be one of relu, tanh, lrn"),
-        ("epoch=5", "^epoch: no such constant: choose from resize_size, "),
-        ("name=x", "^name: no such constant"),
-        ("fc6.kernel=3", "^fc6.kernel: no such constant: choose from units, "),
-        ("conv9.bias=0", "^conv9.bias: no such layer: choose from conv1, "),
-        ("epochs", "^--set epochs: write it as NAME=VALUE$"),
-        ("crop_size=300", "^crop_size 300, resize_size 256: a crop can't be larger"),
+        ("epochs=0", "must be 1 or more"),
+        ("epochs=1000000", "must be less than 1,000,000"),
+        ("epochs=2.5", "must be a whole number"),
+        ("learning_rate=nan", "must be a finite number"),
+        ("learning_rate=inf", "must be a finite number"),
+        ("learning_rate=0", "must be more than 0"),
+        ("learning_rate=fast", "must be a number"),
+        ("learning_rate=", "must be a number"),
+        ("momentum=-0.1", "must be 0 or more"),
+        ("conv2.bias=-1", "must be 0 or more"),
+        ("fc6.dropout=1", "must be less than 1"),
+        ("resize_size=4097", "must be 4,096 or less"),
+        ("conv2.towers=100", "must be less than 100"),
+        ("drop_at=0.5,1", "must be less than 1"),
+        ("flip=yes", "must be true or false"),
+        ("flip=1", "must be true or false"),
+        ("mean=none,none", "must be 'image', 'center', 'channel' or 'none'"),
+        ("conv1.post_ops=relu,fly", "must be 'relu', 'tanh', 'lrn', 'batch_norm' or 'pool'"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused_and_named(setting, message):
-    """Oracle: the name as the user types it, and the value that came."""
-    with pytest.raises(UsageError, match=message):
+def test_a_value_out_of_bounds_is_refused(setting, message):
+    """Oracle: the setting as it was typed, then the bound."""
+    with pytest.raises(UsageError) as refused:
         build_recipe(PAPER, [], [setting])
+    assert str(refused.value) == f"--set {setting}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("learnin_rate", "learning_rate"),
+        ("epoch", "epochs"),
+        ("cnv2.bias", "conv2.bias"),
+        ("conv2.bais", "conv2.bias"),
+        ("fc6.drop", "fc6.dropout"),
+        ("filters", "conv1.filters"),
+        ("name", None),
+        ("résumé", None),
+    ],
+)
+def test_an_unknown_hyperparameter_is_answered_with_the_nearest(name, nearest):
+    """Oracle: the name that was meant, and none where no name is near."""
+    hint = f" Did you mean {nearest}?" if nearest else ""
+    with pytest.raises(UsageError) as refused:
+        build_recipe(PAPER, [], [f"{name}=1"])
+    expected = f"--set {name}=1: unknown hyperparameter.{hint} alexnet recipes NAME lists all."
+    assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "missing"), [("epochs", "value"), ("=3", "name"), ("=", "name"), ("", "name")]
+)
+def test_a_setting_without_name_or_value_is_refused(setting, missing):
+    """Oracle: the part that is missing."""
+    expected = f"--set {setting}: the {missing} is missing. Write NAME=VALUE: --set epochs=30"
+    with pytest.raises(UsageError) as refused:
+        build_recipe(PAPER, [], [setting])
+    assert str(refused.value) == expected
+
+
+STRUCTURES = {
+    "crop_size=300": "crop_size must be at most resize_size, 256",
+    "lrn_n=4": "lrn_n must be odd",
+    "conv2.stride=2": "conv2.stride must be 1 where conv2.towers is more than 1",
+    "conv2.filters=13": "conv2.filters must be divisible by conv2.towers, 2",
+    "conv1.filters=97": r"conv2.towers must divide its input channels, 97 \(conv1.filters\)",
+    "conv4.towers=5": "conv4.filters must be divisible by conv4.towers, 5",
+    "crop_size=20": "the feature map shrinks to nothing in conv2",
+    "pool_size=70": "the feature map shrinks to nothing in conv1",
+    "fc6.units=900000": "the network has .* weights; at most 500,000,000",
+    "conv1.filters=90000": "the network has .* outputs per image; at most 20,000,000",
+    f"conv1.post_ops={'relu,' * 100}": "the network has .* layers; at most 100",
+}
+
+
+@pytest.mark.parametrize("setting", STRUCTURES)
+def test_hyperparameters_that_do_not_fit_each_other_are_refused(setting):
+    """Oracle: the setting as it was typed, and the rule that it breaks."""
+    with pytest.raises(UsageError, match=rf"--set {setting}: {STRUCTURES[setting]}") as refused:
+        build_recipe(PAPER, [], ["momentum=0.5", setting])
+    assert "\n" not in str(refused.value)
+
+
+def test_the_structure_is_checked_once_all_settings_are_made():
+    """Oracle: a larger crop that fits only with a larger image, in either order."""
+    for settings in (["crop_size=300", "resize_size=320"], ["resize_size=320", "crop_size=300"]):
+        assert build_recipe(PAPER, [], settings).crop_size == 300
+    with pytest.raises(UsageError, match=r"^--set conv3.filters=0.5: must be a whole number$"):
+        build_recipe(PAPER, [], ["crop_size=300", "conv3.filters=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"convs": ()}, "^convs must hold at least one layer$"),
+        ({"dense": ()}, "^dense must hold at least one layer$"),
+        ({"convs": (replace(LITERAL.convs[0], stride=1, towers=2),)}, r"3 \(the colors\)$"),
+        ({"name": "../x"}, "name must be letters"),
+        ({"name": "x" * 201}, "200 at most"),
+        ({"name": ""}, "name must be letters"),
+    ],
+)
+def test_recipes_from_others_are_checked_where_set_can_not_reach(change, message):
+    """Oracle: the rule that the recipe breaks."""
+    with pytest.raises(ValueError, match=message):
+        check_structure(replace(PAPER, **change))
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
+def test_every_named_recipe_and_variant_fits(name):
+    """Oracle: the recipes, which can all be trained; with classes enough it is too large."""
+    recipe = RECIPES[name] if name in RECIPES else vary(PAPER, name)
+    check_structure(recipe, 1000)
+    with pytest.raises(ValueError, match="weights; at most 500,000,000"):
+        check_structure(recipe, 1_000_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shlex
 import shutil
@@ -13,19 +12,20 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from helpers import QUICK, run
+from helpers import QUICK, evaluate
 from PIL import Image
 from typer.testing import CliRunner
 
 from alexnet_cli.cli import app
 from alexnet_cli.data import splitting
 from alexnet_cli.data.store import load_image
-from alexnet_cli.inference import evaluation
 from alexnet_cli.recipes.hyperparameters import hyperparameter_values
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import build_recipe
 from alexnet_cli.reports import html_report
+from alexnet_cli.reports.reproduce import train_commands
 from alexnet_cli.runs import metrics
+from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays
 
@@ -63,10 +63,9 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(photographs, tmp_path_factory):
-    """The evaluation of a run of two epochs, over all its training images."""
-    trained = run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=2)).run
-    return evaluation.evaluate(models=[trained], split="train", ten_crop=True)
+def report(trained):
+    """The evaluation of the run that tests share, over all its training images."""
+    return evaluate([trained], split="train", ten_crop=True)
 
 
 def with_classes(report, names, seed=3):
@@ -89,9 +88,9 @@ def written(report, tmp_path_factory):
     """The page with three classes, and one with a thousand, many of which have hostile names."""
     folder = tmp_path_factory.mktemp("pages")
     names = tuple(f"{number} {HOSTILE} &{'long' * (number % 9)}" for number in range(1000))
-    many = with_classes(report, names)
-    html_report.write(report, folder / "few.html")
-    html_report.write(many, folder / "many.html")
+    many, models = with_classes(report, names), [load_model(report.members[0].path)]
+    html_report.write(report, models, folder / "few.html")
+    html_report.write(many, models, folder / "many.html")
     return folder, many
 
 
@@ -109,12 +108,15 @@ def test_the_page_holds_the_figures_of_the_evaluation(report, written):
     low, high = report.top1_interval
     assert f"{report.ten_crop.top1:.1%}" in reader.text
     assert f"95 % interval {low:.1%} to {high:.1%}" in " ".join(reader.text.split())
-    assert len(reader.tables[""]) == 3 + 1 + 4 + 1 + len(
-        hyperparameter_values(QUICK)
-    )  # epochs, costs, recipe
+    rows = (
+        QUICK.epochs,
+        4,
+        len(hyperparameter_values(QUICK)),
+    )  # of epochs, costs, recipe; each has a head
+    assert len(reader.tables[""]) == sum(1 + n for n in rows)
 
 
-def test_the_photographs_are_those_that_the_network_sees(report, written):
+def test_the_images_are_those_that_the_network_sees(report, written):
     """Oracle: each decoded anew; JPEG keeps a channel of a smooth picture within some steps."""
     reader = Reader((written[0] / "few.html").read_text())
     shown = [a["src"] for tag, a in reader.tags if tag == "img" and "jpeg" in a["src"]]
@@ -125,12 +127,12 @@ def test_the_photographs_are_those_that_the_network_sees(report, written):
         square = load_image(one.file, QUICK)
         expected = Image.fromarray(square).resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
         apart = np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean()
-        assert apart < 12  # of another photograph of another color: 80 (tried)
+        assert apart < 12  # of another image of another color: 80 (tried)
 
 
 def test_the_kernels_are_those_of_the_first_layer(report, written):
     """Oracle: the weights, scaled in NumPy by the largest of each kernel, where the sheet has them."""
-    weights = load_arrays(report.members[0].path / "best.npz")["conv1/kernel"]
+    weights = load_arrays(report.members[0].path / "best.safetensors")["conv1/kernel"]
     reader = Reader((written[0] / "few.html").read_text())
     towers = [a["src"] for _, a in reader.tags if a.get("class") == "kernels"]
     assert len(towers) == 2
@@ -164,8 +166,8 @@ def test_hostile_names_are_text(written):
 def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variants):
     """Oracle: what the command line makes of the options is the recipe, constant by constant."""
     recipe = build_recipe(RECIPES["modern"], variants, settings)
-    config = replace(RunFolder(report.members[0].path).config(), recipe=recipe)
-    (command,) = html_report._train_commands(config, None, config.recipe.epochs)
+    config = replace(RunFolder(report.members[0].path).config, recipe=recipe)
+    (command,) = train_commands(config, in_place(report), config.recipe.epochs)
     words = shlex.split(command)
     options: dict[str, list[str]] = {}
     for option, value in zip(words[3::2], words[4::2]):
@@ -175,21 +177,26 @@ def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variant
     assert hyperparameter_values(again) == hyperparameter_values(recipe)
 
 
+def in_place(report):
+    """The manifest of the report's run, whose images were never copied."""
+    return RunFolder(report.members[0].path).manifest
+
+
 def known(report):
     """The config of the report's run, as if its recipe were one that has a name here."""
-    config = RunFolder(report.members[0].path).config()
+    config = RunFolder(report.members[0].path).config
     return replace(config, recipe=replace(config.recipe, name="paper"))
 
 
 @pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
-def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_path, how):
+def test_the_commands_divide_as_the_data_were_divided(report, image_folder, tmp_path, how):
     """Oracle: the manifest that `split` with the same options wrote."""
-    split = ["split", str(photographs), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
+    split = ["split", str(image_folder), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
     (tmp_path / "one").mkdir()
     assert CliRunner().invoke(app.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
     manifest = splitting.open_data(tmp_path / "one")
     config = known(report)
-    commands = html_report._train_commands(config, manifest, config.recipe.epochs)
+    commands = train_commands(config, manifest, config.recipe.epochs)
     again, _ = (shlex.split(command)[1:] for command in commands)
     again[again.index("--out") + 1] = str(tmp_path / "two")
     assert CliRunner().invoke(app.app, again).exit_code == 0
@@ -198,14 +205,14 @@ def test_the_commands_divide_as_the_data_were_divided(report, photographs, tmp_p
         (f.split, f.label, f.sha256) for f in manifest.files
     ]
     assert any(f.record for f in other.files) == ("--prepare" in how)
-    in_place = splitting.open_data(photographs)
-    assert len([*html_report._train_commands(config, in_place, config.recipe.epochs)]) == 1
+    unsplit = splitting.open_data(image_folder)
+    assert len([*train_commands(config, unsplit, config.recipe.epochs)]) == 1
 
 
 def test_the_commands_tell_of_epochs_that_were_added(report):
     """Oracle: the command by which they are added, written by hand."""
     config = known(report)
-    first, second = html_report._train_commands(config, None, config.recipe.epochs + 2)
+    first, second = train_commands(config, in_place(report), config.recipe.epochs + 2)
     assert first.startswith("alexnet train ")
     assert second == f"alexnet train --resume runs/latest --epochs {config.recipe.epochs + 2}"
 
@@ -215,16 +222,16 @@ def test_a_recipe_that_this_version_does_not_know_is_not_repeated(report):
     config = known(report)
     for name in ("mine", "paper+no-such"):
         other = replace(config, recipe=replace(config.recipe, name=name))
-        assert list(html_report._train_commands(other, None, config.recipe.epochs)) == []
+        assert list(train_commands(other, in_place(report), config.recipe.epochs)) == []
 
 
-def test_the_command_writes_the_page(report, tmp_path):
+def test_the_command_writes_the_page(run_copy, tmp_path):
     """Oracle: the file is there whole, and the screen says where."""
     out = tmp_path / "report.html"
-    command = ["evaluate", "--model", str(report.members[0].path), "--report", str(out)]
+    command = ["evaluate", "--model", str(run_copy), "--report", str(out)]
     result = CliRunner().invoke(app.app, command, env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    assert f"page written to {out}" in result.output
+    assert f"report written to {out}" in result.output
     assert out.read_text().rstrip().endswith("</html>")
 
 
@@ -367,17 +374,12 @@ def test_print_is_dark_on_white(visit):
     assert tab.evaluate(f"{style}.color") == "rgb(0, 0, 0)"
 
 
-def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, tmp_path):
+def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, run_copy, tmp_path):
     """Oracle: the figures of the evaluation, and an error that is not swallowed."""
-    copy = tmp_path / "run"
-    shutil.copytree(report.members[0].path, copy)
-    (copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
-    names = {"--json": tmp_path / "figures.json", "--report": tmp_path / "page.html"}
-    options = [word for name, path in names.items() for word in (name, str(path))]
-    result = CliRunner().invoke(
-        app.app, ["evaluate", "--split", report.split, "--model", str(copy), *options]
-    )
+    (run_copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
+    page = tmp_path / "page.html"
+    words = ["evaluate", "--split", report.split, "--model", str(run_copy), "--report", str(page)]
+    result = CliRunner().invoke(app.app, words)
     assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
-    assert json.loads(names["--json"].read_text())["one_crop"]["top1"] == report.one_crop.top1
-    assert f"{report.one_crop.top1:.1%}" in names["--report"].read_text()
+    assert f"{report.one_crop.top1:.1%}" in page.read_text()
     assert isinstance(result.exception, OSError)

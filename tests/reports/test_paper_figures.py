@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
-from helpers import QUICK, run
+from helpers import QUICK, predict, run
 from PIL import Image
 
+from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import load_image
-from alexnet_cli.errors import BadFile, UsageError
-from alexnet_cli.inference import neighbors, prediction
+from alexnet_cli.errors import ImageError, UsageError
+from alexnet_cli.inference import neighbors
 from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.reports import paper_figures, plots
-from alexnet_cli.runs.models import load_member
+from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.weights_file import load_arrays
-from alexnet_cli.training.schedule import Schedule
+from alexnet_cli.training.schedule import learning_rate
 
 RANDOM = np.random.default_rng(5)
-
-
-@pytest.fixture(scope="module")
-def trained(photographs, tmp_path_factory):
-    """A run of one epoch."""
-    return run(photographs, tmp_path_factory.mktemp("runs"), replace(QUICK, epochs=1)).run
 
 
 def pixels(path):
@@ -42,11 +36,11 @@ def pixels(path):
 # Neighbors (Figure 4, right)
 
 
-def test_neighbors_are_nearest_by_fc7(trained):
+def test_neighbors_are_nearest_by_fc7(run_copy):
     """Oracle: fc7 in NumPy for every image, and a sort by Euclidean distance."""
-    member = load_member(trained)
-    weights = load_arrays(trained / "best.npz")
-    mean = member.network.statistics.mean_image
+    member = load_model(run_copy)
+    weights = load_arrays(run_copy / "best.safetensors")
+    mean = member.keras_network.statistics.mean_image
 
     def fc7(path):
         image = load_image(ImageFile(path), QUICK).astype(float) - mean
@@ -55,7 +49,7 @@ def test_neighbors_are_nearest_by_fc7(trained):
     files = member.trained_on.of("train")[::3]
     query = member.trained_on.of("val")[0].path
     distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
-    (found,) = prediction.predict([query], models=[trained], neighbors=99)
+    (found,) = predict([query], [run_copy], neighbors=99)
     by_path = {near.file.path: near.distance for near in found.neighbors}
     assert len(found.neighbors) == 33
     for path, distance in distances.items():
@@ -65,60 +59,59 @@ def test_neighbors_are_nearest_by_fc7(trained):
     assert all(near.file.path.parent.name == near.file.label for near in found.neighbors)
 
 
-def test_a_training_image_is_its_own_nearest(trained):
+def test_a_training_image_is_its_own_nearest(run_copy):
     """Oracle: distance 0, as far as features kept in float16 tell; from memory and from disk."""
-    (trained / "fc7.npz").unlink(missing_ok=True)
-    member = load_member(trained)
+    member = load_model(run_copy)
     for number in range(2):
         told = []
         training = FeatureIndex(member, lambda done, total, told=told: told.append(done))
         assert bool(told) == (number == 0)  # the second time they come from the run folder
-        file = training.files[7]
-        crop = member.network.cropper()(load_image(file, QUICK))
-        (features,) = member.network.features([crop])
+        apart = np.linalg.norm(training.features[:, None] - training.features, axis=2)
+        np.fill_diagonal(apart, np.inf)
+        file = training.files[apart.min(axis=1).argmax()]  # the least like any other
+        crop = Cropper(member.recipe, member.statistics)(load_image(file, QUICK))
+        ((features,),) = member.keras_network.features([crop])
         nearest = training.nearest(features, 3)
         assert nearest[0].file == file
-        assert nearest[0].distance < 0.2 * nearest[1].distance
+        assert nearest[0].distance < 2**-10 * np.linalg.norm(features) < nearest[1].distance
 
 
-def test_of_very_many_training_images_a_sample_is_searched(trained, monkeypatch):
+def test_of_very_many_training_images_a_sample_is_searched(run_copy, monkeypatch):
     """Oracle: 33 images, at most 10: every fourth, 9 of them."""
-    monkeypatch.setattr("alexnet_cli.inference.neighbors.MOST", 10)
-    member = load_member(trained)
+    monkeypatch.setattr("alexnet_cli.inference.neighbors.MOST_IMAGES", 10)
+    member = load_model(run_copy)
     training = FeatureIndex(member)
     assert training.files == member.trained_on.of("train")[::4]
     assert training.features.shape == (9, 32)
 
 
-def test_neighbors_of_two_models_are_refused(trained, photographs):
-    with pytest.raises(UsageError, match="--neighbors: works with one --model"):
-        list(prediction.predict([photographs], models=[trained, trained], neighbors=1))
+def test_neighbors_of_two_models_are_refused(trained, image_folder):
+    with pytest.raises(UsageError, match="neighbors=1: needs a single model"):
+        predict([image_folder], [trained, trained], neighbors=1)
 
 
-def test_training_images_that_are_gone_are_passed_over(trained, photographs):
+def test_training_images_that_are_gone_are_passed_over(run_copy, image_folder):
     """Oracle: the order with all of them, without the one that is gone since, or was before."""
-    training = FeatureIndex(load_member(trained))
+    training_model = load_model(run_copy)
+    training = FeatureIndex(training_model)
     query = training.features[0]
     before = training.nearest(query, 9)
-    gone = replace(before[1].file, path=photographs / "gone.png")
+    gone = replace(before[1].file, path=image_folder / "gone.png")
     training.files = [gone if file == before[1].file else file for file in training.files]
     assert training.nearest(query, 8) == (before[0], *before[2:])
-    again = training._compute(None)
+    again = training._compute(training_model.network(), None)
     np.testing.assert_array_equal(np.isinf(again).all(axis=1), [f is gone for f in training.files])
 
 
-def test_features_are_kept_though_an_image_was_gone(trained, tmp_path, monkeypatch):
+def test_features_are_kept_though_an_image_was_gone(run_copy, monkeypatch):
     """Oracle: the same again without the network; the missing one is never near, nor at infinity."""
-    copy = tmp_path / "run"
-    shutil.copytree(trained, copy)
-    (copy / "fc7.npz").unlink(missing_ok=True)
-    member = load_member(copy)
+    member = load_model(run_copy)
     lost = member.trained_on.of("train")[0]
     read = neighbors.load_image
 
     def load_others(file, recipe):
         if file == lost:
-            raise BadFile(file.path, "is gone")
+            raise ImageError("is gone", file.path)
         return read(file, recipe)
 
     monkeypatch.setattr(neighbors, "load_image", load_others)
@@ -129,33 +122,31 @@ def test_features_are_kept_though_an_image_was_gone(trained, tmp_path, monkeypat
     assert lost not in [neighbor.file for neighbor in near]
 
 
-def test_a_run_that_can_not_be_written_to_has_neighbors_too(trained, tmp_path, monkeypatch):
+def test_a_run_that_can_not_be_written_to_has_neighbors_too(run_copy, monkeypatch):
     """Oracle: those that a run which can be written to has."""
-    copy = tmp_path / "run"
-    shutil.copytree(trained, copy)
-    (copy / "fc7.npz").unlink(missing_ok=True)
-    expected = FeatureIndex(load_member(trained))
+    expected = FeatureIndex(load_model(run_copy))
+    (run_copy / "fc7.safetensors").unlink()
 
     def refuse(source, target):
         raise OSError(errno.EROFS, "Read-only file system", target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    training = FeatureIndex(load_member(copy))
+    training = FeatureIndex(load_model(run_copy))
     np.testing.assert_allclose(training.features, expected.features, rtol=2e-3, atol=1e-3)
 
 
-def test_neighbors_that_are_gone_or_damaged_are_not_drawn(trained, tmp_path, monkeypatch):
+def test_neighbors_that_are_gone_or_damaged_are_not_drawn(run_copy, tmp_path, monkeypatch):
     """Oracle: the width of the picture, with all six, and with none."""
-    paper_figures.draw([trained], tmp_path)
+    paper_figures.draw([run_copy], tmp_path)
     whole = pixels(tmp_path / "neighbors.png").shape[1]
 
     def load_others(file, recipe):
         if file.split == "train":
-            raise BadFile(file.path, "is damaged")
+            raise ImageError("is damaged", file.path)
         return load_image(file, recipe)
 
     monkeypatch.setattr(paper_figures, "load_image", load_others)
-    paper_figures.draw([trained], tmp_path)
+    paper_figures.draw([run_copy], tmp_path)
     assert pixels(tmp_path / "neighbors.png").shape[1] < whole / 3
 
 
@@ -187,13 +178,13 @@ def test_kernels_show_the_colors_that_they_have(tmp_path, colored):
 # The command
 
 
-def test_all_figures_of_a_run(trained, photographs, tmp_path):
+def test_all_figures_of_a_run(run_copy, image_folder, tmp_path):
     """Oracle: names and order of the pictures; each has content; one folder as asked for."""
-    tanh = run(photographs, tmp_path / "runs", replace(vary(QUICK, "tanh"), epochs=1)).run
-    alone = paper_figures.draw([trained])
+    tanh = run(image_folder, tmp_path / "tanh", replace(vary(QUICK, "tanh"), epochs=1)).run
+    alone = paper_figures.draw([run_copy])
     assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbors.png"]
-    assert {path.parent for path in alone} == {trained / "figures"}
-    both = paper_figures.draw([trained, tanh], tmp_path / "pictures")
+    assert {path.parent for path in alone} == {run_copy / "figures"}
+    both = paper_figures.draw([run_copy, tanh], tmp_path / "pictures")
     assert next(path.name for path in both) == "training-error.png"
     assert {path.parent for path in both} == {tmp_path / "pictures"}
     for path in both:
@@ -230,7 +221,7 @@ def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
 def test_curves_mark_where_a_rate_drops_and_not_where_it_glides():
     """Oracle: the epochs of a schedule by hand; of warm-up and cosine none, however steep at the end."""
     steps = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2
-    gliding = [Schedule().learning_rate(RECIPES["modern"], epoch) for epoch in range(1, 91)]
+    gliding = [learning_rate(RECIPES["modern"], [None] * epoch) for epoch in range(90)]
     for rates, expected in ((steps, [5, 8]), (gliding, []), ([1e-2], [])):
         rows = [EpochRow(n, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)]
         assert plots.rate_drops(rows) == expected

@@ -8,20 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from conftest import TINY
-from helpers import QUICK, run
+from helpers import QUICK, TINY, evaluate, predict, run
 from PIL import Image
 
 from alexnet_cli.data import scanning, splitting
 from alexnet_cli.data.manifest import ImageFile
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.inference import evaluation, prediction
 from alexnet_cli.network.caffe_weights import MEAN, read_caffe
-from alexnet_cli.network.keras_network import read_weights
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.recipes.variants import vary
-from alexnet_cli.runs.models import load_caffe
+from alexnet_cli.runs.models import load_caffe, load_model
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training.callbacks import Callback
 
@@ -29,30 +27,25 @@ RANDOM = np.random.default_rng(11)
 
 
 @pytest.fixture(scope="module")
-def members(photographs, tmp_path_factory):
-    """Three runs of two epochs: two seeds, and one that squashes images into a smaller square."""
-    folder = tmp_path_factory.mktemp("members")
+def members(trained, image_folder, tmp_path_factory):
+    """The run that tests share, one of another seed, and one that squashes into a smaller square."""
+    folder, short = tmp_path_factory.mktemp("members"), replace(QUICK, epochs=1)
     data, out = folder / "data", folder / "runs"
-    splitting.write(splitting.plan(scanning.scan(photographs)), data)
-    short = replace(QUICK, epochs=2)
+    splitting.write(plan_split(scanning.scan(image_folder)), data)  # as that run divides them
     small = replace(short, resize_size=64, crop_size=64, stretch=True)
-    return [
-        run(data, out, short, seed=0).run,
-        run(data, out, short, seed=1).run,
-        run(data, out, small, seed=0).run,
-    ]
+    return [trained, run(data, out, short, seed=1).run, run(data, out, small).run]
 
 
 # Ensembles
 
 
 @pytest.mark.parametrize("ten_crop", [False, True])
-def test_an_ensemble_is_the_mean_of_its_members(members, photographs, ten_crop):
+def test_an_ensemble_is_the_mean_of_its_members(members, image_folder, ten_crop):
     """Oracle: each member's own probabilities, averaged by NumPy."""
-    paths = sorted(photographs.rglob("*.png"))[::5]
+    paths = sorted(image_folder.rglob("*.png"))[::5]
 
     def by_class(models):
-        outcomes = prediction.predict(paths, models=models, ten_crop=ten_crop)
+        outcomes = predict(paths, models, ten_crop=ten_crop)
         return [dict(zip(o.classes, o.probabilities)) for o in outcomes]
 
     alone = [by_class([model]) for model in members]
@@ -64,9 +57,9 @@ def test_an_ensemble_is_the_mean_of_its_members(members, photographs, ten_crop):
 
 def test_an_evaluation_shows_each_member(members):
     """Oracle: each member evaluated alone."""
-    report = evaluation.evaluate(models=members, split="train", ten_crop=True)
+    report = evaluate(members, split="train", ten_crop=True)
     for member, path in zip(report.members, members):
-        alone = evaluation.evaluate(models=[path], split="train", ten_crop=True)
+        alone = evaluate([path], split="train", ten_crop=True)
         assert member.path == path
         assert member.one_crop.loss == pytest.approx(alone.one_crop.loss, rel=1e-5)
         assert member.ten_crop.top1 == alone.ten_crop.top1
@@ -75,21 +68,21 @@ def test_an_evaluation_shows_each_member(members):
     assert report.one_crop.loss <= np.mean([m.one_crop.loss for m in report.members])
 
 
-def test_an_ensemble_of_different_classes_is_refused(members, photographs, tmp_path):
+def test_an_ensemble_of_different_classes_is_refused(members, image_folder, tmp_path):
     for name in ("blue", "mauve"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(2):
-            image = (photographs / "blue" / f"{number}.png").read_bytes()
+            image = (image_folder / "blue" / f"{number}.png").read_bytes()
             (tmp_path / "data" / name / f"{number}.png").write_bytes(image + name.encode())
     other = run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1))
     with pytest.raises(AlexNetError, match="has other classes than"):
-        list(prediction.predict([photographs], models=[members[0], other.run]))
+        predict([image_folder], [members[0], other.run])
 
 
 # Weights to start from
 
 
-def test_training_starts_from_the_weights_of_a_run(members, photographs, tmp_path):
+def test_training_starts_from_the_weights_of_a_run(members, image_folder, tmp_path):
     """Oracle: at rate 0 everything stays: all layers as in the other run, the last as drawn."""
     still = replace(QUICK, epochs=1, learning_rate=1e-30)
     told = []
@@ -98,34 +91,34 @@ def test_training_starts_from_the_weights_of_a_run(members, photographs, tmp_pat
         def on_train_begin(self, plan):
             told.append(plan.transferred)
 
-    initial = read_weights(members[0])
-    after = run(photographs, tmp_path, still, initial=initial, seed=5, callback=Hear())
-    fresh = run(photographs, tmp_path, still, seed=5)
-    found, drawn = (load_arrays(r.run / "last.npz") for r in (after, fresh))
-    origin = load_arrays(members[0] / "best.npz")
+    initial = load_model(members[0])
+    after = run(image_folder, tmp_path, still, initial=initial, seed=5, callback=Hear())
+    fresh = run(image_folder, tmp_path, still, seed=5)
+    found, drawn = (load_arrays(r.run / "last.safetensors") for r in (after, fresh))
+    origin = load_arrays(members[0] / "best.safetensors")
     kernels = [name for name in origin if name.endswith(("kernel", "bias"))]
     assert len(kernels) == 22
     for name in kernels:
         expected = drawn if name.startswith("fc8/") else origin
         np.testing.assert_allclose(found[name], expected[name], atol=1e-25, err_msg=name)
     assert told == [("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")]
-    assert initial.recipe == replace(QUICK, epochs=2)
+    assert initial.recipe == QUICK
 
 
-def test_weights_of_another_network_are_refused_by_the_first_layer(members, photographs, tmp_path):
+def test_weights_of_another_network_are_refused_by_the_first_layer(members, image_folder, tmp_path):
     recipe = vary(QUICK, "sixth-conv")
-    with pytest.raises(AlexNetError, match=r"conv6/tower1/kernel are missing; train the network"):
-        run(photographs, tmp_path, recipe, initial=read_weights(members[0]))
+    with pytest.raises(AlexNetError, match=r"conv6/tower1/kernel are missing; use the recipe"):
+        run(image_folder, tmp_path, recipe, initial=load_model(members[0]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pre_training_carries_the_sixth_convolution(photographs, tmp_path):
+def test_pre_training_carries_the_sixth_convolution(image_folder, tmp_path):
     """Oracle: the weights of the first run, bit for bit at rate 0."""
     recipe = replace(vary(QUICK, "sixth-conv"), epochs=1, learning_rate=1e-30)
-    first = run(photographs, tmp_path, recipe)
-    initial = read_weights(first.run)
-    second = run(photographs, tmp_path, initial.recipe, initial=initial, seed=3)
-    a, b = (load_arrays(r.run / "last.npz") for r in (first, second))
+    first = run(image_folder, tmp_path, recipe)
+    initial = load_model(first.run)
+    second = run(image_folder, tmp_path, initial.recipe, initial=initial, seed=3)
+    a, b = (load_arrays(r.run / "last.safetensors") for r in (first, second))
     np.testing.assert_allclose(a["conv6/tower2/kernel"], b["conv6/tower2/kernel"], atol=1e-25)
     assert not np.array_equal(a["fc8/kernel"], b["fc8/kernel"])
 
@@ -199,12 +192,12 @@ def caffe_probabilities(layers, rgb):
 
 
 def test_caffes_network_of_full_size(tmp_path):
-    """Oracle: Caffe's arithmetic in NumPy on the center 227×227 of a photograph of 256×256."""
+    """Oracle: Caffe's arithmetic in NumPy on the center 227×227 of an image of 256×256."""
     layers = random_layers(SHAPES)
     path = save(tmp_path / "bvlc_alexnet.npy", converted(layers))
     pixels = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((256, 256)).save(tmp_path / "photo.png")
-    (found,) = prediction.predict([tmp_path / "photo.png"], models=[path], top=1000)
+    (found,) = predict([tmp_path / "photo.png"], [path], top=1000)
     image = load_image(ImageFile(tmp_path / "photo.png"), CAFFE).astype(float)
     expected = caffe_probabilities(layers, image[None, 14:241, 14:241])[0]
     assert len(found.classes) == 1000

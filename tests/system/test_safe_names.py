@@ -1,4 +1,4 @@
-"""Names that are more than names: what reaches terminal, spreadsheet, pictures and report."""
+"""Hostile class and file names in terminal output, spreadsheets, pictures and reports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from helpers import TINY
 from PIL import Image
 
 from alexnet_cli.cli import app
-from alexnet_cli.recipes import paper_comparison, presets
+from alexnet_cli.recipes import presets
 from alexnet_cli.runs.records import Finding
+from alexnet_cli.runs.run_folder import report_markdown
 from alexnet_cli.system import safe_names
 
-# shown on a terminal; None: as it is
+# name → as a terminal shows it; None: unchanged
 NAMES = {
     "[bold]": None,
     "[link=x]y[": None,
@@ -37,18 +38,17 @@ NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Photographs in classes of those names, split and trained; the name of a file is no better."""
-    place = tmp_path_factory.mktemp("names")
+@pytest.fixture
+def place(tmp_path):
+    """A folder of images whose class folders and files have these names."""
     random = np.random.default_rng(0)
     for label in NAMES:
-        folder = place / "source" / label
+        folder = tmp_path / "source" / label
         folder.mkdir(parents=True)
         for number in range(4):
             pixels = random.integers(0, 256, (80, 80, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{label} {number}.png")
-    return place
+    return tmp_path
 
 
 @pytest.fixture
@@ -70,17 +70,17 @@ def alexnet(place, monkeypatch, capfd):
 
 
 def assert_harmless(text):
-    """Nothing but printable characters and line ends."""
+    """Assert that `text` holds printable characters and line ends only."""
     assert {c for c in text if not c.isprintable()} <= {"\n"}
 
 
 def test_hostile_names_from_split_to_figures(place, alexnet):
-    """Oracle: each name in the output as the table above shows it, and nothing that a terminal obeys."""
+    """Oracle: each name in the output as in the table above, and no control characters."""
     shown = [safe or name for name, safe in NAMES.items()]
     for command in (
         ("split", "source", "--val", 0.25),
         ("train", "--recipe", "tiny"),
-        ("evaluate", "--json", "scores.json"),
+        ("evaluate",),
         ("predict", "source", "--top", 12, "--neighbors", 1),
         ("figures",),
     ):
@@ -89,11 +89,12 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
         assert_harmless(out)
         if command[0] in ("split", "evaluate", "predict"):
             assert all(name in out for name in shown), command
-    assert sorted(json.loads(Path("scores.json").read_text())["classes"]) == sorted(NAMES)
     run = Path("runs/latest")
-    for picture in ("confusion.png", "neighbors.png", "figures/predictions.png"):
+    for picture in ("confusion-val.png", "neighbors.png", "figures/predictions.png"):
         Image.open(run / picture).verify()
     assert alexnet("recipes", run.resolve())[0] == 0
+    _, out, _ = alexnet("evaluate", "--json")
+    assert sorted(json.loads(out)["classes"]) == sorted(NAMES)
     _, out, _ = alexnet("predict", "source", "--json")
     assert {p["class"] for image in json.loads(out) for p in image["predictions"]} <= set(NAMES)
 
@@ -114,14 +115,13 @@ def test_hostile_names_from_split_to_figures(place, alexnet):
     os.remove("=1+1.png")
 
 
-def test_a_report_has_as_many_rows_and_cells_whatever_the_words():
-    """Oracle: the report of the same recipe with tame words, line for line."""
+def test_hostile_texts_do_not_change_the_rows_and_cells_of_a_report():
+    """Oracle: the report of the same recipe with harmless texts, line by line."""
     bad = "a|b\n\x1b[2J<script>"
-    because = {**presets.PAPER.rationale, "bias": bad}
-    found = paper_comparison.as_markdown(
-        replace(presets.PAPER, rationale=because, summary=bad), [Finding("flat", 1, bad, bad)]
-    )
-    tame = paper_comparison.as_markdown(presets.PAPER, [Finding("flat", 1, "x", "y")])
+    rationale = {**presets.PAPER.rationale, "bias": bad}
+    recipe = replace(presets.PAPER, rationale=rationale, summary=bad)
+    found = report_markdown(recipe, [Finding("flat", 1, bad, bad)])
+    tame = report_markdown(presets.PAPER, [Finding("flat", 1, "x", "y")])
     assert_harmless(found)
     assert found.count("\n") == tame.count("\n")
     for line, other in zip(found.splitlines()[6:], tame.splitlines()[6:]):

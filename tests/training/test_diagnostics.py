@@ -10,11 +10,12 @@ from helpers import QUICK, run
 from PIL import Image
 
 from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs import metrics
-from alexnet_cli.runs.checkpoint import Part
+from alexnet_cli.runs.checkpoint import EpochProgress
 from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.training import diagnostics, start_and_resume
@@ -42,9 +43,9 @@ def vitals(**changes):
 
 def test_a_batch_of_one_image_is_no_explosion():
     """Oracle: by hand: a full batch, and one image that costs more than three blind guesses."""
-    part = Part().after(32, 32, 32 * 0.4, 28, 1.0, full=32).after(1, 1, 3.5, 0, 1.0, full=32)
-    assert part.worst == pytest.approx(0.4)
-    assert Part().after(3, 3, 3 * 9.0, 0, 1.0, full=3).worst == pytest.approx(9.0)
+    whole = EpochProgress().add_batch(32, 32, 32 * 0.4, 28, 1.0, full=32)
+    assert whole.add_batch(1, 1, 3.5, 0, 1.0, full=32).worst_loss == pytest.approx(0.4)
+    assert EpochProgress().add_batch(3, 3, 3 * 9.0, 0, 1.0, full=3).worst_loss == pytest.approx(9.0)
 
 
 def kinds(history, vitals, recipe=PAPER, known=()):
@@ -117,21 +118,21 @@ class _Hear(Callback):
         self.findings.append(finding)
 
 
-def test_the_papers_biases_of_1_are_found_and_reported(photographs, tmp_path):
+def test_the_papers_biases_of_1_are_found_and_reported(image_folder, tmp_path):
     """Oracle: what is known of them: the loss leaps, fc7 dies, the loss stays at a guess's."""
     ears = _Hear()
     wide = tuple(replace(layer, units=1024, stddev=0.01, dropout=0.5) for layer in QUICK.dense)
     recipe = replace(QUICK, dense=wide, output_stddev=0.01, epochs=12, learning_rate=0.02)
     literal = vary(recipe, "biases-1")
     data = tmp_path / "data"
-    splitting.write(splitting.plan(scanning.scan(photographs), val=0.3), data)
+    splitting.write(plan_split(scanning.scan(image_folder), val=0.3), data)
     report = run(data, tmp_path / "runs", literal, callback=ears)
     told = {finding.kind: finding for finding in ears.findings}
     assert {"exploded", "dead", "flat", "one class"} <= told.keys()
     assert "fc7" in told["dead"].evidence
     assert "guessing without a look" in told["flat"].evidence
     assert all("--variant biases-0.1" in finding.remedy for finding in ears.findings)
-    assert report.findings == tuple(ears.findings) == RunFolder(report.run).findings()
+    assert report.findings == tuple(ears.findings) == RunFolder(report.run).checkpoint().findings
     text = (report.run / "report.md").read_text()
     assert all(finding.evidence in text for finding in ears.findings)
     ears.findings.clear()
@@ -152,10 +153,10 @@ def test_a_class_that_dwarfs_another_is_found_before_the_first_epoch(n, balance,
         assert finding.remedy.endswith("try --set balance=true")
 
 
-def test_unequal_classes_are_told_and_balance_keeps_the_rare_one(photographs, tmp_path):
+def test_unequal_classes_are_told_and_balance_keeps_the_rare_one(image_folder, tmp_path):
     """Oracle: 1 in 12 of the images is what a constant guess of the others would lose."""
     source = tmp_path / "unequal"
-    for path in sorted(photographs.rglob("*.png")):
+    for path in sorted(image_folder.rglob("*.png")):
         if path.parent.name != "red" or path.name in ("0.png", "1.png"):
             copy = source / path.parent.name / path.name
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -186,13 +187,13 @@ def test_the_best_guess_without_a_look_is_the_entropy_of_the_mean_target():
     assert metrics.guess_loss(counts, 0.1, balance=True) == pytest.approx(np.log(2))
 
 
-def test_a_healthy_run_stays_silent(photographs, tmp_path):
+def test_a_healthy_run_stays_silent(image_folder, tmp_path):
     """Oracle: a run that learns its colors."""
     ears = _Hear()
-    report = run(photographs, tmp_path, replace(QUICK, epochs=8), callback=ears)
+    report = run(image_folder, tmp_path, replace(QUICK, epochs=8), callback=ears)
     assert report.best.val.top1 == 1.0
     assert ears.findings == []
-    assert "Nothing was found" in (report.run / "report.md").read_text()
+    assert "found no problem" in (report.run / "report.md").read_text()
 
 
 def test_a_run_that_learns_labels_by_heart_has_turned(tmp_path):
@@ -211,19 +212,20 @@ def test_a_run_that_learns_labels_by_heart_has_turned(tmp_path):
     run(tmp_path / "data", tmp_path / "runs", recipe, callback=ears)
     (turned,) = (finding for finding in ears.findings if finding.kind == "turned")
     assert "while the training loss fell" in turned.evidence
-    assert "more photographs" in turned.remedy
+    assert "more images" in turned.remedy
 
 
-def test_a_loss_that_is_no_number_names_the_remedy(photographs, tmp_path):
-    with pytest.raises(AlexNetError, match=r"loss became .*try --learning-rate 1e\+11"):
-        run(photographs, tmp_path, replace(QUICK, learning_rate=1e12))
+def test_a_loss_that_is_no_number_names_the_remedy(image_folder, tmp_path):
+    with pytest.raises(AlexNetError, match=r"the loss after .*try --learning-rate 1e\+11"):
+        run(image_folder, tmp_path, replace(QUICK, learning_rate=1e12))
 
 
-def test_dead_units_are_counted_by_layer(photographs, tmp_path):
+def test_dead_units_are_counted_by_layer(image_folder, tmp_path):
     """Oracle: biases by hand that no input overcomes, in half of fc6 and a quarter of conv3."""
-    from alexnet_cli.data.store import Statistics
+    from alexnet_cli.data.statistics import Statistics
     from alexnet_cli.network.architecture import build_alexnet
     from alexnet_cli.network.keras_network import KerasNetwork
+    from alexnet_cli.training.scoring import dead_units_of
 
     model = build_alexnet(QUICK, 3, seed=0)
     for name, share in (("fc6", 2), ("conv3", 4)):
@@ -233,7 +235,7 @@ def test_dead_units_are_counted_by_layer(photographs, tmp_path):
         layer.bias.assign(bias)
     zeros = Statistics(np.zeros((72, 72, 3), np.float32), np.eye(3))
     crops = np.random.default_rng(0).normal(0, 1, (4, 1, 64, 64, 3)).astype(np.float32)
-    dead = KerasNetwork(model, QUICK, zeros).dead_units(list(crops))
+    dead = dead_units_of(KerasNetwork(model, QUICK, zeros), list(crops))
     assert dead["fc6"] == 0.5
     assert dead["relu3"] == 0.25
     assert dead.keys() == {*(f"relu{number}" for number in range(1, 6)), "fc6", "fc7"}

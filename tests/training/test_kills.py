@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, assert_same_run, run
+from helpers import HANG, QUICK, assert_same_run, run
 
 from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.system.signals import Interrupted
@@ -31,12 +32,12 @@ PLAIN = replace(  # compiles sooner
     learning_rate=3e-4,
     epochs=3,
 )
-WRITTEN = ["best.npz", "last.npz", "history.csv", "report.md", "latest"]
+WRITTEN = ["best.safetensors", "last.safetensors", "history.csv", "report.md", "latest"]
 AT_THE_END = ["curves.png", "metrics.json"]
 
 
 @pytest.fixture(scope="module")
-def moments(photographs, tmp_path_factory):
+def moments(image_folder, tmp_path_factory):
     """An undisturbed run, and the run folder as it was before each file got its place.
 
     That, temporary file included, is what SIGKILL would leave then. Two lists of them, by whether
@@ -49,7 +50,7 @@ def moments(photographs, tmp_path_factory):
         name = Path(target).name
         if name in WRITTEN + AT_THE_END:
             (path,) = (path for path in (place / "whole").iterdir() if not path.is_symlink())
-            saved = (path / "last.npz").exists()
+            saved = (path / "last.safetensors").exists()
             copy = place / f"{saved}-{name}" / "run"
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(path, copy, symlinks=True)
@@ -58,7 +59,7 @@ def moments(photographs, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", copy_and_replace)
-        whole = run(photographs, place / "whole", PLAIN).run
+        whole = run(image_folder, place / "whole", PLAIN).run
     assert list(before) == WRITTEN[:2]
     assert sorted(after) == sorted(WRITTEN + AT_THE_END)
     return whole, before, after
@@ -68,7 +69,7 @@ def test_killed_before_anything_was_saved_it_says_to_begin_anew(moments):
     """Oracle: the file that is missing."""
     _, before, _ = moments
     for killed in before.values():
-        with pytest.raises(AlexNetError, match=r"last\.npz is missing; train again"):
+        with pytest.raises(AlexNetError, match=r"last\.safetensors is missing; train again"):
             start_and_resume.resume(killed, devices=choose_devices(0))
 
 
@@ -80,7 +81,7 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
     assert len(list(killed.glob(".*"))) == 1  # what was being written
     start_and_resume.resume(killed, devices=choose_devices(0))
     assert_same_run(killed, whole)
-    best = [load_arrays(path / "best.npz") for path in (killed, whole)]
+    best = [load_arrays(path / "best.safetensors") for path in (killed, whole)]
     assert {n: a.tobytes() for n, a in best[0].items()} == {
         n: a.tobytes() for n, a in best[1].items()
     }
@@ -88,21 +89,22 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
     assert (killed.parent / "latest").resolve() == killed
-    with pytest.raises(UsageError, match="epochs are done"):
+    with pytest.raises(UsageError, match="already trained for"):
         start_and_resume.resume(killed, devices=choose_devices(0))
 
 
 @pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
 def test_a_split_killed_while_it_replaces_another_leaves_nothing_once_repeated(
-    photographs, tmp_path, moment
+    image_folder, tmp_path, moment
 ):
     """Oracle: the moments when neither is in place, and when both are; the folder in the end."""
     code = f"""
 import os, signal, sys
 from pathlib import Path
 from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data.split_plan import plan_split
 out = Path({str(tmp_path / "out")!r})
-plan = splitting.plan(scanning.scan(Path({str(photographs)!r})), val=0.5)
+plan = plan_split(scanning.scan(Path({str(image_folder)!r})), val=0.5)
 splitting.write(plan, out)
 def strike(event, arguments):
     if event == {moment!r} and Path(out.parent, ".out.alexnet-old", "train").exists():
@@ -110,11 +112,11 @@ def strike(event, arguments):
 sys.addaudithook(strike)
 splitting.write(plan, out, force=True)
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=HANG)
     assert killed.returncode == -signal.SIGKILL
     left = {".out.alexnet-old", ".out.alexnet-partial" if moment == "os.rename" else "out"}
     assert {path.name for path in tmp_path.iterdir()} == left
-    splitting.write(splitting.plan(scanning.scan(photographs)), tmp_path / "out", force=True)
+    splitting.write(plan_split(scanning.scan(image_folder)), tmp_path / "out", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert len(splitting.open_data(tmp_path / "out").files) == 36
 

@@ -9,18 +9,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY, paint
-from helpers import run
+from helpers import TINY, paint, run
 
 from alexnet_cli.data import splitting
-from alexnet_cli.data.store import ImageStore, compute_statistics
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.statistics import compute_statistics
+from alexnet_cli.data.store import ImageStore
 from alexnet_cli.network.architecture import build_alexnet
-from alexnet_cli.network.keras_network import KerasNetwork, get_weights, read_weights
+from alexnet_cli.network.keras_network import KerasNetwork, get_weights
 from alexnet_cli.recipes.hyperparameters import Conv
+from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training import kmeans_init, start_and_resume
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.training.kmeans_init import _patches, k_means, start_convolutions, whitening
+from alexnet_cli.training.kmeans_init import _patches, initialize, k_means, whitening
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flowers"
 RANDOM = np.random.default_rng(11)
@@ -95,8 +97,8 @@ def started(folder, recipe=TINY, seed=0):
         model = build_alexnet(recipe, 3, seed=seed)
         networks.append(KerasNetwork(model, recipe, compute_statistics(store)))
     noise, ours = networks
-    start_convolutions(ours, store, seed, lambda done, total: None)
-    crop = ours.cropper()
+    initialize(ours, store, seed, choose_devices(0), lambda done, total: None)
+    crop = Cropper(recipe, ours.statistics)
     crops = np.concatenate([crop(store.get(index)) for index in range(len(store))])
     return noise.model, ours.model, crops
 
@@ -108,7 +110,7 @@ def responses(model, name, crops):
 
 @pytest.fixture(scope="module")
 def networks():
-    """Of real photographs, which are not made of three colors."""
+    """Of real images, which are not made of three colors."""
     return started(EXAMPLES)
 
 
@@ -150,9 +152,9 @@ def test_dense_layers_and_nothing_else_keep_their_noise(networks):
     assert same == {"fc6", "fc7", "fc8"}
 
 
-def test_the_seed_decides(photographs):
+def test_the_seed_decides(image_folder):
     """Oracle: bit for bit with the same seed; another seed's conv1 has other kernels."""
-    one, again, other = (get_weights(started(photographs, seed=seed)[1]) for seed in (0, 0, 1))
+    one, again, other = (get_weights(started(image_folder, seed=seed)[1]) for seed in (0, 0, 1))
     for name, values in one.items():
         np.testing.assert_array_equal(again[name], values, err_msg=name)
     assert np.abs(other["conv1/kernel"] - one["conv1/kernel"]).max() > 1e-3
@@ -174,20 +176,23 @@ def test_images_without_contrast_leave_the_noise(tmp_path):
 STILL = replace(TINY, kmeans_init=True, learning_rate=1e-12, weight_decay=0.0, epochs=1)
 
 
-def test_training_starts_from_them(photographs, tmp_path):
+def test_training_starts_from_them(image_folder, tmp_path):
     """Oracle: a rate so small that weights hardly move; noise of σ = 0.01 has other kernels."""
-    found = load_arrays(run(photographs, tmp_path, STILL).run / "last.npz")
-    expected = get_weights(started(photographs, STILL)[1])
+    found = load_arrays(run(image_folder, tmp_path, STILL).run / "last.safetensors")
+    expected = get_weights(started(image_folder, STILL)[1])
     for name in ("conv1/kernel", "conv2/tower1/kernel", "conv5/tower1/bias"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
 
 
-def test_given_weights_and_resumed_ones_are_left_as_they_are(photographs, tmp_path):
+def test_given_weights_and_resumed_ones_are_left_as_they_are(image_folder, tmp_path):
     """Oracle: the weights given, those of a run that started from noise; fc8 alone is new."""
-    noise = run(photographs, tmp_path / "noise", replace(STILL, kmeans_init=False)).run
-    initial = read_weights(noise)
-    given = run(photographs, tmp_path / "given", STILL, initial=initial).run
-    resumed = start_and_resume.resume(given, devices=choose_devices(0), epochs=2).run
-    before, after = load_arrays(noise / "last.npz"), load_arrays(resumed / "last.npz")
+    noise = run(image_folder, tmp_path / "noise", replace(STILL, kmeans_init=False)).run
+    initial = load_model(noise)
+    given = run(image_folder, tmp_path / "given", STILL, initial=initial).run
+    resumed = start_and_resume.resume(given, devices=choose_devices(0), epochs=2).path
+    before, after = (
+        load_arrays(noise / "last.safetensors"),
+        load_arrays(resumed / "last.safetensors"),
+    )
     for name in ("conv1/kernel", "conv2/tower1/kernel", "conv5/tower1/bias", "fc7/kernel"):
         np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)

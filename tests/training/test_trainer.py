@@ -11,87 +11,74 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLORS, TINY
-from helpers import QUICK, assert_same_run, run
+from helpers import HANG, QUICK, TESTS, TINY, assert_same_run, evaluate, predict, run, sign
 from rich.console import Console
 
 from alexnet_cli.cli import training_view
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference import evaluation, prediction
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import RELEASED
+from alexnet_cli.runs.checkpoint import CheckpointMeta
 from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import RunFolder
-from alexnet_cli.runs.weights_file import load_arrays, load_notes, save_arrays
+from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback, TrainPlan
 from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.training.schedule import Schedule, rate_factor
-
-TESTS = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def trained(photographs, tmp_path_factory):
-    """A run of four epochs: its report."""
-    return run(photographs, tmp_path_factory.mktemp("runs"))
-
+from alexnet_cli.training.schedule import count_drops, learning_rate, rate_factor
 
 # What it learns and reports
 
 
-def test_it_learns_colors(trained):
+def test_it_learns_colors(training_report):
     """Oracle: chance is 1/3, and the odds of guessing 3 of 3 and 30 of 33 are below 1e-9."""
-    assert trained.best.val.top1 == 1.0
-    assert trained.best.train.top1 > 0.9
+    assert training_report.best.val.top1 == 1.0
+    assert training_report.best.train.top1 > 0.9
 
 
-def test_the_run_folder_tells_everything(trained, photographs):
-    names = {path.name for path in trained.run.iterdir()}
-    expected = "best.npz curves.png history.csv last.npz manifest.jsonl metrics.json report.md"
-    assert names == {*expected.split(), "config.json", "statistics.npz"}
-    assert (trained.run.parent / "latest").resolve() == trained.run.resolve()
-    config = RunFolder(trained.run).config()
+def test_the_run_folder_tells_everything(trained, training_report, image_folder):
+    names = {path.name for path in trained.iterdir()}
+    expected = "best.safetensors curves.png history.csv last.safetensors manifest.jsonl metrics.json report.md"
+    assert names == {*expected.split(), "config.json", "statistics.safetensors"}
+    assert (trained.parent / "latest").resolve() == trained.resolve()
+    config = RunFolder(trained).config
     assert config.recipe == QUICK
     assert config.classes == ("blue", "green", "red")
-    assert config.data == str(photographs)
+    assert config.data == str(image_folder)
     assert config.versions.keys() >= {"alexnet", "python", "tensorflow", "keras", "numpy", "pillow"}
-    with (trained.run / "history.csv").open() as file:
+    with (trained / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
-    assert int(best["epoch"]) == trained.best.epoch
-    assert (trained.run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert int(best["epoch"]) == training_report.best.epoch
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(photographs, tmp_path):
+def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(image_folder, tmp_path):
     """Oracle: three ways to the same figures; the last from single files, in another order.
 
     After one epoch, as the logarithm of a probability near 1 has few digits left in float32.
     """
-    trained = run(photographs, tmp_path, replace(QUICK, epochs=1))
-    metrics = json.loads((trained.run / "metrics.json").read_text())
+    one = run(image_folder, tmp_path, replace(QUICK, epochs=1)).run
+    metrics = json.loads((one / "metrics.json").read_text())
     for split in ("train", "val"):
-        report = evaluation.evaluate(models=[trained.run], split=split)
+        report = evaluate([one], split=split)
         kept = metrics["best"][split]
         assert report.one_crop.n == kept["n"]
         assert report.one_crop.top1 == kept["top1"]
         assert report.one_crop.loss == pytest.approx(kept["loss"], rel=1e-5)
         assert report.matrix.sum() == kept["n"]
-    manifest = RunFolder(trained.run).manifest(tuple(COLORS))
+    manifest = RunFolder(one).manifest
     for ten_crop in (False, True):
-        report = evaluation.evaluate(models=[trained.run], split="train", ten_crop=ten_crop)
+        report = evaluate([one], split="train", ten_crop=ten_crop)
         files = manifest.of("train")[::-1]
-        outcomes = list(
-            prediction.predict([f.path for f in files], models=[trained.run], ten_crop=ten_crop)
-        )
+        outcomes = list(predict([f.path for f in files], [one], ten_crop=ten_crop))
         assert [outcome.file.path for outcome in outcomes] == [file.path for file in files]
         true = [
             outcome.probabilities[outcome.classes.index(file.label)]
@@ -101,25 +88,29 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(photog
         assert all(sum(o.probabilities) == pytest.approx(1, abs=1e-6) for o in outcomes)
 
 
-def test_evaluate_counts_what_it_has_seen(trained, photographs, tmp_path):
-    """Oracle: the same photographs under another roof: all 36, 33 of them trained on."""
+def test_evaluate_counts_what_it_has_seen(trained, training_report, image_folder, tmp_path):
+    """Oracle: the same images under another roof: all 36, 33 of them trained on."""
     copy = tmp_path / "copy"
-    for path in photographs.rglob("*.png"):
-        target = copy / path.relative_to(photographs)
+    for path in image_folder.rglob("*.png"):
+        target = copy / path.relative_to(image_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    report = evaluation.evaluate(copy, models=[trained.run])
-    assert (report.split, report.one_crop.n, report.n_seen) == ("all", 36, trained.best.train.n)
+    report = evaluate([trained], copy)
+    assert (report.split, report.one_crop.n, report.n_seen) == (
+        "all",
+        36,
+        training_report.best.train.n,
+    )
 
 
-def test_evaluate_refuses_other_classes_and_names_them(trained, photographs, tmp_path):
+def test_evaluate_refuses_other_classes_and_names_them(trained, image_folder, tmp_path):
     for name in ("blue", "mauve"):
         (tmp_path / "data" / name).mkdir(parents=True)
-        image = (photographs / "blue" / "0.png").read_bytes()
+        image = (image_folder / "blue" / "0.png").read_bytes()
         for number in range(2):
             (tmp_path / "data" / name / f"{number}.png").write_bytes(image + bytes(number))
     with pytest.raises(AlexNetError, match=r"not know mauve; the data lacks green, red"):
-        evaluation.evaluate(tmp_path / "data", models=[trained.run])
+        evaluate([trained], tmp_path / "data")
 
 
 # The schedule
@@ -129,41 +120,36 @@ def epoch_row(epoch, val_top1, val_loss=1.0):
     return EpochRow(epoch, 1.0, 0.5, val_loss, val_top1, None, 0.01, 100.0, 1.0)
 
 
+def rates_of(recipe, tops):
+    """The rate of every epoch of a run whose validation accuracies are `tops`."""
+    history = [epoch_row(epoch, top1) for epoch, top1 in enumerate(tops, start=1)]
+    return [learning_rate(recipe, history[:n]) for n in range(len(tops))]
+
+
 def test_the_rate_drops_by_ten_three_times_at_most():
     """Oracle: a run by hand with patience 2; a drop starts the wait anew."""
-    recipe = replace(TINY, patience=2)
-    schedule, rates = Schedule(), []
-    tops = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]
-    for epoch, top1 in enumerate(tops, start=1):
-        schedule = schedule.after(epoch_row(epoch, top1), recipe)
-        rates.append(schedule.learning_rate(recipe, epoch + 1))
-    assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
-    assert (schedule.drops, schedule.best_epoch) == (3, 5)
+    tops = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]
+    rates = rates_of(replace(TINY, patience=2), tops)
+    assert rates == pytest.approx([1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
 
 
 def test_of_equal_errors_the_lower_loss_is_best_but_does_not_count_as_improvement():
+    """Oracle: by hand: with patience 3 the rate drops after epoch 4."""
+    history = [epoch_row(n, 0.5, loss) for n, loss in enumerate([1.0, 0.9, 0.95, 0.8], start=1)]
+    assert CheckpointMeta(9, tuple(history[:3])).best_epoch == 2
     recipe = replace(TINY, patience=3)
-    schedule = Schedule()
-    for epoch, loss in enumerate([1.0, 0.9, 0.95], start=1):
-        schedule = schedule.after(epoch_row(epoch, 0.5, loss), recipe)
-    assert (schedule.best_epoch, schedule.waited) == (2, 2)
+    assert [count_drops(recipe, history[:n]) for n in range(5)] == [0, 0, 0, 0, 1]
 
 
 def test_a_recipe_without_drops_keeps_its_rate():
     recipe = replace(TINY, patience=1, rate_drops=0, learning_rate=0.001)
-    schedule = Schedule()
-    for epoch in range(1, 9):
-        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
-    assert schedule.learning_rate(recipe, 9) == 0.001
+    assert rates_of(recipe, [0.5] * 9) == [0.001] * 9
 
 
 def test_a_recipe_that_says_when_the_rate_drops_is_followed():
     """Oracle: the released log: rates of 91 epochs that fall after 25, 51 and 79."""
-    schedule, rates = Schedule(), []
-    for epoch in range(1, 92):
-        rates.append(schedule.learning_rate(RELEASED, epoch))
-        schedule = schedule.after(epoch_row(epoch, 0.5), RELEASED)
-    assert rates == pytest.approx([1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12)
+    expected = [1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12
+    assert rates_of(RELEASED, [0.5] * 91) == pytest.approx(expected)
 
 
 def test_the_rate_rises_and_then_falls_along_a_cosine():
@@ -172,26 +158,17 @@ def test_the_rate_rises_and_then_falls_along_a_cosine():
     middles = (np.arange(10) + 0.5) / 10
     falling = 0.2 * (1 + np.cos(np.pi * (middles - 0.2) / 0.8))
     expected = np.where(middles < 0.2, 0.4 * middles / 0.2, falling)
-    schedule, rates = Schedule(), []
-    for epoch in range(1, 11):
-        rates.append(schedule.learning_rate(recipe, epoch))
-        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
-    np.testing.assert_allclose(rates, expected, rtol=1e-12)
-    constant = replace(recipe, cosine=False)
-    found = [Schedule().learning_rate(constant, epoch) for epoch in (1, 2, 3, 9)]
-    assert found == pytest.approx([0.1, 0.3, 0.4, 0.4])
+    np.testing.assert_allclose(rates_of(recipe, [0.5] * 10), expected, rtol=1e-12)
+    constant = rates_of(replace(recipe, cosine=False), [0.5] * 10)
+    assert [constant[n] for n in (0, 1, 2, 8)] == pytest.approx([0.1, 0.3, 0.4, 0.4])
 
 
 def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
     """Oracle: by hand, patience 2 and validation that never improves after the first epoch."""
-    recipe = replace(TINY, epochs=10, warmup=0.1, patience=2)
-    schedule, rates = Schedule(), []
-    for epoch in range(1, 9):
-        rates.append(schedule.learning_rate(recipe, epoch))
-        schedule = schedule.after(epoch_row(epoch, 0.5), recipe)
+    rates = rates_of(replace(TINY, epochs=10, warmup=0.1, patience=2), [0.5] * 8)
     assert rates == pytest.approx([5e-3, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
     planned = replace(RELEASED, epochs=91, warmup=0.01)
-    assert Schedule().learning_rate(planned, 60) == pytest.approx(1e-4)
+    assert rates_of(planned, [0.5] * 60)[59] == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize(
@@ -200,18 +177,17 @@ def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
 def test_no_drop_comes_before_the_first_epoch(epochs, expected):
     """Oracle: by hand; a tenth of two epochs would be before them, and six tenths are after one."""
     recipe = replace(TINY, epochs=epochs, drop_at=(0.1, 0.6, 1.0))
-    found = [Schedule().learning_rate(recipe, epoch) for epoch in range(1, epochs + 1)]
-    assert found == pytest.approx(expected)
+    assert rates_of(recipe, [0.5] * epochs) == pytest.approx(expected)
 
 
 def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
-    photographs, tmp_path
+    image_folder, tmp_path
 ):
     """Oracle: the initial weights, bit for bit; ε of each variable by hand."""
     late = replace(QUICK, epochs=4, bias_rate=2.0, weight_decay=0.0)
-    frozen = run(photographs, tmp_path / "a", replace(late, freeze_from=0.0, momentum=0.0))
+    frozen = run(image_folder, tmp_path / "a", replace(late, freeze_from=0.0, momentum=0.0))
     start = build_alexnet(late, 3, seed=0)
-    arrays = load_arrays(frozen.run / "last.npz")
+    arrays = load_arrays(frozen.run / "last.safetensors")
     for variable in start.weights:
         same = np.array_equal(variable.numpy(), arrays[variable.path])
         assert same == variable.path.startswith(("conv1/", "conv2/")), variable.path
@@ -227,12 +203,14 @@ def test_first_layers_are_slowed_then_frozen_and_biases_learn_at_twice_the_rate(
 # Resuming
 
 
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(trained, photographs, tmp_path):
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+    trained, training_report, image_folder, tmp_path
+):
     """Oracle: four epochs at once, bit for bit, dropout, order and velocities included."""
-    half = run(photographs, tmp_path, replace(QUICK, epochs=2))
-    report = start_and_resume.resume(half.run, devices=choose_devices(0), epochs=4)
-    assert_same_run(trained.run, report.run)
-    assert report.best == trained.best
+    half = run(image_folder, tmp_path, replace(QUICK, epochs=2))
+    whole = start_and_resume.resume(half.run, devices=choose_devices(0), epochs=4)
+    assert_same_run(trained, whole.path)
+    assert whole.metrics().best == training_report.best
 
 
 class _Leave(Callback):
@@ -246,47 +224,49 @@ class _Leave(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_run_made_longer_goes_on_to_its_new_end(photographs, tmp_path):
+def test_a_run_made_longer_goes_on_to_its_new_end(image_folder, tmp_path):
     """Oracle: the cosine of two epochs, then that of four, by NumPy; nobody says four again."""
-    run(photographs, tmp_path, replace(QUICK, epochs=2, cosine=True))
+    run(image_folder, tmp_path, replace(QUICK, epochs=2, cosine=True))
     device = choose_devices(0, "float32")
-    with pytest.raises(Interrupted, match="Epoch 3 is safe"):
+    with pytest.raises(Interrupted, match="Saved up to epoch 3"):
         start_and_resume.resume(
             tmp_path / "latest", devices=device, epochs=4, callback=_Leave(after=3)
         )
-    report = start_and_resume.resume(tmp_path / "latest", devices=device)
+    resumed = start_and_resume.resume(tmp_path / "latest", devices=device)
     parts = np.array([0.5 / 2, 1.5 / 2, 2.5 / 4, 3.5 / 4])
-    rates = [row.learning_rate for row in RunFolder(report.run).history()]
+    rates = [row.learning_rate for row in resumed.checkpoint().history]
     np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * parts)) / 2, rtol=1e-6)
 
 
-def test_a_run_may_end_with_the_epochs_that_it_has(photographs, tmp_path):
+def test_a_run_may_end_with_the_epochs_that_it_has(image_folder, tmp_path):
     """Oracle: nothing is learned, all is measured; and nobody goes on unasked, nor further than asked."""
     device = choose_devices(0, "float32")
-    with pytest.raises(Interrupted, match="Epoch 2 is safe"):
-        run(photographs, tmp_path, replace(QUICK, epochs=5), callback=_Leave(after=2))
-    weights = load_arrays(tmp_path / "latest" / "last.npz")["fc6/kernel"].copy()
-    report = start_and_resume.resume(tmp_path / "latest", devices=device, epochs=2)
-    assert report.last.epoch == RunFolder(report.run).recipe().epochs == 2
-    np.testing.assert_array_equal(load_arrays(report.run / "last.npz")["fc6/kernel"], weights)
-    with pytest.raises(UsageError, match="all 2 epochs are done"):
+    with pytest.raises(Interrupted, match="Saved up to epoch 2"):
+        run(image_folder, tmp_path, replace(QUICK, epochs=5), callback=_Leave(after=2))
+    weights = load_arrays(tmp_path / "latest" / "last.safetensors")["fc6/kernel"].copy()
+    resumed = start_and_resume.resume(tmp_path / "latest", devices=device, epochs=2)
+    assert resumed.metrics().last.epoch == resumed.recipe().epochs == 2
+    np.testing.assert_array_equal(
+        load_arrays(resumed.path / "last.safetensors")["fc6/kernel"], weights
+    )
+    with pytest.raises(UsageError, match="already trained for 2 epochs"):
         start_and_resume.resume(tmp_path / "latest", devices=device)
-    with pytest.raises(Interrupted, match="Epoch 3 is safe"):
+    with pytest.raises(Interrupted, match="Saved up to epoch 3"):
         start_and_resume.resume(
             tmp_path / "latest", devices=device, epochs=4, callback=_Leave(after=3)
         )
-    assert start_and_resume.resume(tmp_path / "latest", devices=device).last.epoch == 4
+    assert start_and_resume.resume(tmp_path / "latest", devices=device).metrics().last.epoch == 4
 
 
-def test_a_run_is_resumed_from_within_its_folder(photographs, tmp_path, monkeypatch):
+def test_a_run_is_resumed_from_within_its_folder(image_folder, tmp_path, monkeypatch):
     """Oracle: the run that `latest` leads to, and its last epoch."""
-    one = run(photographs, tmp_path, replace(QUICK, epochs=1)).run
+    one = run(image_folder, tmp_path, replace(QUICK, epochs=1)).run
     monkeypatch.chdir(one)
-    report = start_and_resume.resume(Path(), devices=choose_devices(0, "float32"), epochs=2)
-    assert report.last.epoch == 2
+    resumed = start_and_resume.resume(Path(), devices=choose_devices(0, "float32"), epochs=2)
+    assert resumed.metrics().last.epoch == 2
     assert (tmp_path / "latest").resolve() == one.resolve()
     (tmp_path / ".latest").mkdir()  # in the way of the link, whose lack costs no epoch
-    RunFolder(one).become_latest()
+    resumed.write_records(resumed.checkpoint(), resumed.recipe())
 
 
 class _StopInside(Callback):
@@ -297,56 +277,55 @@ class _StopInside(Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_run_does_not_end_within_an_epoch(photographs, tmp_path):
+def test_a_run_does_not_end_within_an_epoch(image_folder, tmp_path):
     """Oracle: a refusal that names the epoch, and the same run, which goes on to its end."""
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="of epoch 2"):
-        run(photographs, tmp_path, replace(QUICK, epochs=2), callback=_StopInside())
-    with pytest.raises(UsageError, match="is in the middle of epoch 2: give --epochs at least"):
+        run(image_folder, tmp_path, replace(QUICK, epochs=2), callback=_StopInside())
+    with pytest.raises(UsageError, match=r"must be at least 2: .* stopped inside that epoch"):
         start_and_resume.resume(tmp_path / "latest", devices=device, epochs=1)
-    assert start_and_resume.resume(tmp_path / "latest", devices=device).last.epoch == 2
+    assert start_and_resume.resume(tmp_path / "latest", devices=device).metrics().last.epoch == 2
 
 
-def test_another_seed_gives_another_run(trained, photographs, tmp_path):
-    other = run(photographs, tmp_path, replace(QUICK, epochs=1), seed=1)
-    a, b = (load_arrays(path / "last.npz") for path in (trained.run, other.run))
-    assert not np.array_equal(a["fc8/kernel"], b["fc8/kernel"])
+def test_another_seed_gives_another_run(trained, image_folder, tmp_path):
+    """Oracle: the first epoch's loss of the run with seed 0."""
+    other = run(image_folder, tmp_path, replace(QUICK, epochs=1), seed=1).run
+    (one, *_), (first,) = (RunFolder(path).checkpoint().history for path in (trained, other))
+    assert one.train_loss != first.train_loss
 
 
 def test_a_finished_run_says_so(trained):
-    with pytest.raises(UsageError, match="all 4 epochs are done; --epochs asks for more"):
-        start_and_resume.resume(trained.run, devices=choose_devices(0))
+    with pytest.raises(UsageError, match="already trained for 4 epochs"):
+        start_and_resume.resume(trained, devices=choose_devices(0))
 
 
 @pytest.mark.parametrize("damage", ["cut", "shape"])
 def test_a_damaged_state_is_refused(trained, tmp_path, damage):
     copy = tmp_path / "run"
     copy.mkdir()
-    for path in trained.run.iterdir():
+    for path in trained.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     if damage == "cut":
-        (copy / "last.npz").write_bytes((copy / "last.npz").read_bytes()[:-100])
+        (copy / "last.safetensors").write_bytes((copy / "last.safetensors").read_bytes()[:-100])
     else:
         config = json.loads((copy / "config.json").read_text())
         config["recipe"]["dense"][0]["units"] = 17
         (copy / "config.json").write_text(json.dumps(config))
-        arrays = load_arrays(copy / "statistics.npz")
-        load_notes(arrays)  # takes the checksums out
-        save_arrays(copy / "statistics.npz", arrays)
-    with pytest.raises(AlexNetError, match=r"last\.npz: "):
+        sign(copy)
+    with pytest.raises(AlexNetError, match=r"last\.safetensors: "):
         start_and_resume.resume(copy, devices=choose_devices(0), epochs=9)
 
 
-def test_a_diverging_run_stops_and_leaves_nothing(photographs, tmp_path):
+def test_a_diverging_run_stops_and_leaves_nothing(image_folder, tmp_path):
     wild = replace(QUICK, learning_rate=1e12)
-    with pytest.raises(AlexNetError, match=r"loss became .* in epoch 1, at learning rate 1e\+12"):
-        run(photographs, tmp_path, wild)
+    with pytest.raises(AlexNetError, match=r"epoch 1: the loss after .*, at learning rate 1e\+12"):
+        run(image_folder, tmp_path, wild)
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_earlier_runs_survive_a_run_that_can_not_begin(photographs, tmp_path, monkeypatch):
+def test_earlier_runs_survive_a_run_that_can_not_begin(image_folder, tmp_path, monkeypatch):
     """Oracle: a file of an earlier run, while the disk is full when the next would begin."""
-    earlier = tmp_path / "earlier" / "best.npz"
+    earlier = tmp_path / "earlier" / "best.safetensors"
     earlier.parent.mkdir()
     earlier.write_bytes(b"weights")
 
@@ -355,7 +334,7 @@ def test_earlier_runs_survive_a_run_that_can_not_begin(photographs, tmp_path, mo
 
     monkeypatch.setattr(RunFolder, "_new_folder", full)
     with pytest.raises(AlexNetError, match="No space left"):
-        run(photographs, tmp_path)
+        run(image_folder, tmp_path)
     assert earlier.read_bytes() == b"weights"
 
 
@@ -377,66 +356,68 @@ strategy = (
     tf.distribute.MirroredStrategy(names) if n > 1 else tf.distribute.OneDeviceStrategy(names[0])
 )
 recipe = dataclasses.replace(QUICK, **{changes})
-class Tell(start_and_resume.Callback):
-    def on_epoch_end(self, row, best):
-        print("epoch", row.epoch, flush=True)
+class Wait(start_and_resume.Callback):
+    def on_batch_end(self, epoch, done, total):
+        if (str(epoch), done) == (sys.argv[4], recipe.batch_size):
+            print("within epoch", epoch, flush=True)
+            sys.stdin.readline()
 start_and_resume.train(
     Path(sys.argv[1]), recipe=recipe, devices=Devices(strategy, tuple(names), "float32"),
-    out=Path(sys.argv[2]), callback=Tell(),
+    out=Path(sys.argv[2]), callback=Wait(),
 )
 """
 
 
-def start(data, out, n_devices=1, **changes):
+def start(data, out, *, n_devices=1, wait_in_epoch=0, changes=None):
+    """Train in a process, which may say when it has begun an epoch and wait for a line."""
     script = SCRIPT.format(tests=str(TESTS), changes=changes or "{}")
-    arguments = [sys.executable, "-c", script, str(data), str(out), str(n_devices)]
+    arguments = [data, out, n_devices, wait_in_epoch]
     pipe = subprocess.PIPE
-    return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
 
 
-def test_one_two_and_four_devices_reach_the_same_weights(photographs, tmp_path):
+def test_one_two_and_four_devices_reach_the_same_weights(image_folder, tmp_path):
     """Oracle: one device. Batches of 4 from 33 images: the last one is a single image."""
     dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in QUICK.dense)"
     changes = f"dict(epochs=1, kmeans_init=True, dense={dense})"
-    states, processes = {}, {}
-    for n_devices in (1, 2, 4):
-        script = SCRIPT.format(tests=str(TESTS), changes=changes)
-        out = tmp_path / str(n_devices)
-        arguments = [sys.executable, "-c", script, str(photographs), str(out), str(n_devices)]
-        pipe = subprocess.PIPE
-        processes[n_devices] = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+    states = {}
+    processes = {
+        n: start(image_folder, tmp_path / str(n), n_devices=n, changes=changes) for n in (1, 2, 4)
+    }
     for n_devices, process in processes.items():
-        _, errors = process.communicate()
+        _, errors = process.communicate(timeout=HANG)
         assert process.returncode == 0, errors
-        states[n_devices] = load_arrays(tmp_path / str(n_devices) / "latest" / "last.npz")
+        states[n_devices] = load_arrays(tmp_path / str(n_devices) / "latest" / "last.safetensors")
     for n_devices in (2, 4):
         for name, expected in states[1].items():
-            if name != "notes":
-                found = states[n_devices][name]
-                np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
+            found = states[n_devices][name]
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5  # there was something to differ
 
 
-def test_ctrl_c_keeps_all_up_to_the_last_step(photographs, tmp_path):
-    """Oracle: an uninterrupted run, bit for bit."""
-    process = start(photographs, tmp_path / "cut", epochs=10_000)
-    assert process.stdout.readline() == "epoch 1\n"
-    time.sleep(0.3)
+def test_ctrl_c_keeps_all_up_to_the_last_step(trained, image_folder, tmp_path):
+    """Oracle: the run that nobody stopped, bit for bit."""
+    process = start(image_folder, tmp_path, wait_in_epoch=2)
+    assert process.stdout.readline() == "within epoch 2\n", process.stderr.read()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate("\n", timeout=HANG)
     assert re.search(
-        r"All is safe up to image \d+ of epoch \d+; continue with: alexnet train --resume", errors
+        r"Saved up to image \d+ of epoch 2; continue with: alexnet train --resume", errors
     )
-    (cut,) = (path for path in (tmp_path / "cut").iterdir() if not path.is_symlink())
-    done = load_notes(load_arrays(cut / "last.npz"))["epoch"]
-    start_and_resume.resume(cut, devices=choose_devices(0), epochs=done + 1)
-    whole = run(photographs, tmp_path / "whole", replace(QUICK, epochs=done + 1))
-    assert_same_run(cut, whole.run)
+    (cut,) = (path for path in tmp_path.iterdir() if not path.is_symlink())
+    start_and_resume.resume(cut, devices=choose_devices(0))
+    assert_same_run(cut, trained)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
-    trained, photographs, tmp_path, number
+    trained, image_folder, tmp_path, number
 ):
     """Oracle: the run that nobody stopped, weights, velocities, dropout and sums bit for bit."""
     moments = [(1, 8), (2, 4), (2, 33)]  # within the first epoch, and after all of an epoch's steps
@@ -448,74 +429,73 @@ def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
                 os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="up to image 8 of epoch 1") as stopped:
-        run(photographs, tmp_path, callback=StopRequest())
+        run(image_folder, tmp_path, callback=StopRequest())
     assert stopped.value.exit_code == 128 + number
     (path,) = tmp_path.iterdir()
-    with pytest.raises(AlexNetError, match=r"best.npz is missing; resume it"):
+    with pytest.raises(AlexNetError, match=r"best.safetensors is missing; resume it"):
         RunFolder.find(path)
     while moments:
-        with pytest.raises(Interrupted, match="All is safe up to image"):
+        with pytest.raises(Interrupted, match="Saved up to image"):
             start_and_resume.resume(path, devices=choose_devices(0), callback=StopRequest())
     start_and_resume.resume(path, devices=choose_devices(0))
-    assert_same_run(path, trained.run)
-    again, whole = (load_arrays(p / "best.npz") for p in (path, trained.run))
+    assert_same_run(path, trained)
+    again, whole = (load_arrays(p / "best.safetensors") for p in (path, trained))
     assert {n: a.tobytes() for n, a in again.items()} == {n: a.tobytes() for n, a in whole.items()}
 
 
-def test_a_second_ctrl_c_in_the_first_epoch_leaves_nothing(photographs, tmp_path):
+def test_a_second_ctrl_c_in_the_first_epoch_leaves_nothing(image_folder, tmp_path):
     class StopRequest(Callback):
         def on_batch_end(self, epoch, done, total):
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="nothing is kept"):
-        run(photographs, tmp_path, callback=StopRequest())
+    with pytest.raises(Interrupted, match="Nothing was saved"):
+        run(image_folder, tmp_path, callback=StopRequest())
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_a_killed_process_can_be_resumed(photographs, tmp_path):
-    """Oracle: as above, after SIGKILL at some moment of a later epoch."""
-    process = start(photographs, tmp_path / "cut", epochs=10_000)
-    for _ in range(3):
-        process.stdout.readline()
-    time.sleep(0.05)
+def test_a_killed_process_can_be_resumed(trained, image_folder, tmp_path):
+    """Oracle: as above, after SIGKILL within a later epoch."""
+    process = start(image_folder, tmp_path, wait_in_epoch=3)
+    assert process.stdout.readline() == "within epoch 3\n", process.stderr.read()
     process.kill()
-    process.communicate()
-    cut = (tmp_path / "cut" / "latest").resolve()
-    done = load_notes(load_arrays(cut / "last.npz"))["epoch"]
-    assert done >= 3
-    start_and_resume.resume(cut, devices=choose_devices(0), epochs=done + 1)
-    whole = run(photographs, tmp_path / "whole", replace(QUICK, epochs=done + 1))
-    assert_same_run(cut, whole.run)
+    process.communicate(timeout=HANG)
+    cut = (tmp_path / "latest").resolve()
+    assert RunFolder(cut).checkpoint().epoch == 2
+    start_and_resume.resume(cut, devices=choose_devices(0))
+    assert_same_run(cut, trained)
 
 
-def test_the_screen_counts_what_is_learnt_now_and_names_the_run(trained, monkeypatch):
+def test_the_screen_counts_what_is_learnt_now_and_names_the_run(
+    trained, training_report, monkeypatch
+):
     """Oracle: by hand. Resumed after 90 of 100 images; 10 more in a second are 10 images/s."""
     now, console = [0.0], Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(training_view.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(training_view.TrainingView, "SILENCE_SECONDS", 0)
     plan = TrainPlan(
-        run=trained.run,
-        config=RunFolder(trained.run).config(),
+        run=trained,
+        config=RunFolder(trained).config,
         n_images={"train": 100, "val": 9},
         n_parameters=1,
         devices=("CPU",),
         workers=(),
+        rank=0,
         first_epoch=3,
-        done=90,
+        n_done=90,
         transferred=(),
-        kept=None,
+        decoded_in=None,
     )
     shown = training_view.TrainingView(console)
-    shown.started(plan)
+    shown.on_train_begin(plan)
     now[0] = 1.0
-    shown.stepped(3, 100, 100)
+    shown.on_batch_end(3, 100, 100)
     assert "epoch 3/4: 100 of 100, 10 images/s, 10 s left" in console.file.getvalue()
     row = EpochRow(100, 12.3456, 0.1234, 12.3456, 0.1234, None, 0.000123, 1234.5, 1234.5)
-    shown.epoch_ended(row, best=True)
-    shown.epoch_ended(row, best=False)
+    shown.on_epoch_end(row, best=True)
+    shown.on_epoch_end(row, best=False)
     *_, head, _, best, row = (line for line in console.file.getvalue().splitlines() if line)
     assert len(head) == len(row) < len(best) < 80  # a terminal's width
     assert " ".join(best.split()) == "100 12.3456 0.1234 12.3456 0.1234 0.00012 1234.5 best"
     for folder, model in (("runs/r", ""), ("elsewhere/r", " --model elsewhere/r")):
-        training_view.show_training(console, replace(trained, run=Path(folder)))
+        training_view.show_training(console, Path(folder), RunFolder(trained).metrics())
         assert f"next: alexnet evaluate{model}, or" in console.file.getvalue().splitlines()[-1]

@@ -1,0 +1,235 @@
+"""Load trained models, and use them: predict, evaluate, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from alexnet_cli.api.evaluations import Report
+from alexnet_cli.data import images
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.manifest import Rejected
+from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.inference import prediction
+from alexnet_cli.inference.results import ExportReport, Prediction
+from alexnet_cli.runs.models import LoadedModel, load_model
+from alexnet_cli.system import tensorflow_startup
+from alexnet_cli.system.workers import Progress
+
+if TYPE_CHECKING:
+    import keras
+
+# A file, a folder of images, a PIL image, or uint8 pixels (height, width, 3) or (height, width).
+Picture = str | Path | Image.Image | np.ndarray
+
+
+class Model:
+    """A trained model, or the mean of several, ready for use; loaded once."""
+
+    def __init__(self, models: Sequence[LoadedModel]) -> None:
+        """Take loaded models; use `load` to get them from disk."""
+        self._models = list(models)
+
+    def __repr__(self) -> str:
+        """Return the call that loads this model."""
+        paths = [str(path) for path in self.paths]
+        return f"load({paths[0]!r})" if len(paths) == 1 else f"load({paths!r})"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The run folder or Caffe file of every model."""
+        return tuple(model.path for model in self._models)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the probabilities."""
+        return self._models[0].classes
+
+    @property
+    def keras(self) -> keras.Model:
+        """The Keras model: centered crops, float32 (batch, size, size, 3), to logits."""
+        return self._only("keras").keras_network.model
+
+    def predict(
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        top: int = 5,
+        ten_crop: bool = False,
+        threshold: float = 0.0,
+        neighbors: int = 0,
+    ) -> list[Prediction]:
+        """Return a prediction for each image, in order.
+
+        Args:
+            pictures: a file, a folder, a PIL image, uint8 pixels (height, width, 3), or a list.
+            top: the number of classes in each prediction, the likeliest first.
+            ten_crop: average ten crops of each image, as the paper does.
+            threshold: predictions with a lower probability, 0 to 1, are marked as refused.
+            neighbors: the number of nearest training images in each prediction; one model only.
+
+        Raises `AlexNetError` for an image that can't be read.
+        """
+        found = prediction.predict(
+            self._models,
+            _sources(pictures),
+            top=top,
+            ten_crop=ten_crop,
+            threshold=threshold,
+            neighbors=neighbors,
+        )
+        return [_require_read(outcome) for outcome in found]
+
+    def predict_files(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        top: int = 5,
+        ten_crop: bool = False,
+        threshold: float = 0.0,
+        neighbors: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[Prediction | Rejected]:
+        """Yield a prediction for each file of `paths`, folders included, as soon as it is known.
+
+        A file that can't be read is yielded as `Rejected`, with the reason. `progress` tells how many
+        training images have been looked at for `neighbors`. The arguments are those of `predict`.
+        """
+        return prediction.predict(
+            self._models,
+            prediction.list_images([Path(path) for path in paths]),
+            top=top,
+            ten_crop=ten_crop,
+            threshold=threshold,
+            neighbors=neighbors,
+            progress=progress,
+        )
+
+    def probabilities(
+        self, pictures: Picture | Sequence[Picture], *, ten_crop: bool = False
+    ) -> Float32Array:
+        """Return the probability of every class: float32, (images, classes), rows sum to 1."""
+        return prediction.probabilities(self._models, _readable(pictures), ten_crop=ten_crop)
+
+    def features(self, pictures: Picture | Sequence[Picture]) -> Float32Array:
+        """Return the outputs of fc7 for the center crops: float32, (images, units); one model only."""
+        return prediction.features(self._only("features"), _readable(pictures))
+
+    def evaluate(
+        self,
+        data: str | Path | None = None,
+        *,
+        split: str | None = None,
+        ten_crop: bool = False,
+        threshold: float | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Return scores, classes and confusions on a folder of images.
+
+        Args:
+            data: a split, or a folder of class folders; by default the images it was trained with.
+            split: "train", "val" or "test"; by default "test" where there is one, else "val".
+            ten_crop: also score the mean of ten crops, as the paper does.
+            threshold: also report what refusing predictions below this probability costs.
+            progress: called with (done, total) images.
+        """
+        from alexnet_cli.inference import evaluation
+
+        found = evaluation.evaluate(
+            self._models,
+            None if data is None else Path(data),
+            split=split,
+            ten_crop=ten_crop,
+            threshold=threshold,
+            progress=progress,
+        )
+        return Report(found, self._models)
+
+    def export(
+        self,
+        format: str = "litert",
+        out: str | Path | None = None,
+        *,
+        quantize: str | None = None,
+        license: str = "not stated",
+        force: bool = False,
+    ) -> ExportReport:
+        """Write the network for other programs, and compare its predictions with this model's.
+
+        Args:
+            format: "litert", "onnx" or "savedmodel".
+            out: the file or folder to write; by default in the run folder.
+            quantize: "float16" or "int8" weights; litert only.
+            license: the terms under which others may use it, written into it.
+            force: replace an earlier export.
+
+        Raises `AlexNetError` if the predictions differ; nothing is written then. One model only.
+        """
+        model = self._only("export")
+        tensorflow_startup.load_tensorflow()
+        from alexnet_cli.inference import exporting
+
+        return exporting.export(
+            model,
+            format,
+            None if out is None else Path(out),
+            quantize=quantize,
+            license=license,
+            force=force,
+        )
+
+    def draw_neighbors(self, predictions: Sequence[Prediction]) -> Path:
+        """Draw images beside the training images nearest to them; returns the path of the picture."""
+        from alexnet_cli.reports import paper_figures
+
+        return paper_figures.draw_nearest(predictions, self._only("draw_neighbors"))
+
+    def _only(self, what: str) -> LoadedModel:
+        if len(self._models) > 1:
+            raise UsageError(
+                f"{what}: needs one model, and this is the mean of {len(self._models)}"
+            )
+        return self._models[0]
+
+
+def load(path: str | Path | Sequence[str | Path] | None = None) -> Model:
+    """Load a trained model: a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
+
+    For a list of several, predictions are the mean of theirs. Raises `AlexNetError` if a model can't
+    be used, or if their classes differ.
+    """
+    paths = [path] if path is None or isinstance(path, str | Path) else list(path)
+    if not paths:
+        raise UsageError("the list is empty", argument="path")
+    models = [load_model(None if one is None else Path(one)) for one in paths]
+    for other in models[1:]:
+        if other.classes != models[0].classes:
+            raise AlexNetError(f"{other.path}: has other classes than {models[0].path}")
+    return Model(models)
+
+
+def _sources(pictures: Any) -> list[prediction.Source | Rejected]:
+    many = pictures if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
+    found: list[prediction.Source | Rejected] = []
+    for picture in [pictures] if many is None else many:
+        if isinstance(picture, str | Path):
+            found += prediction.list_images([Path(picture)])
+        else:
+            found.append(images.from_memory(picture))
+    return found
+
+
+def _readable(pictures: Any) -> list[prediction.Source]:
+    """Return the sources of `pictures`; raises `AlexNetError` for a folder that can't be read."""
+    return [_require_read(source) for source in _sources(pictures)]
+
+
+def _require_read(outcome: Any) -> Any:
+    """Return `outcome`, or raise the `AlexNetError` that it stands for."""
+    if isinstance(outcome, Rejected):
+        raise AlexNetError(f"{outcome.path}: {outcome.reason}")
+    return outcome

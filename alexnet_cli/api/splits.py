@@ -1,0 +1,83 @@
+"""Split a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alexnet_cli.data import scan_cache, scanning, splitting
+from alexnet_cli.data.manifest import Manifest
+from alexnet_cli.data.split_plan import plan_split
+from alexnet_cli.errors import UsageError
+from alexnet_cli.system import tensorflow_startup
+
+StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def split(
+    source: str | Path,
+    out: str | Path = "data",
+    *,
+    val: float | None = None,
+    test: float | None = None,
+    seed: int | None = None,
+    link: str | None = None,
+    prepare: bool = False,
+    check: bool = True,
+    force: bool = False,
+    processes: bool = False,
+    progress: StageProgress = _ignore,
+) -> Manifest:
+    """Divide the images of a folder of class folders into training, validation and test images.
+
+    Args:
+        source: a folder that holds a folder for each class.
+        out: where the split is written: OUT/train/CLASS/…, OUT/val/CLASS/…, and a manifest.
+        val, test: fractions of each class; 0.1 and 0 by default.
+        seed: the same seed and images give the same split; 0 by default.
+        link: "copy" (default), "hard" or "symbolic" links to the images.
+        prepare: write squares of 256 pixels in TFRecord shards instead, which train fast at any
+            size; `source` may then be a split, whose parts are kept.
+        check: read every image first; without, images are selected by their file extensions.
+        force: replace an earlier split at `out`.
+        processes: read very many images with a process for each core; the calling script must then
+            guard its start with `if __name__ == "__main__"`.
+        progress: called with (stage, done, total).
+
+    Returns the manifest of the written split. Raises `AlexNetError` if the source holds no classes
+    of images, or `out` something else; nothing is written then.
+    """
+    source, out = Path(source), Path(out)
+    is_split = prepare and scanning.is_split(source)
+    for name, value in (("val", val), ("test", test), ("seed", seed)):
+        if is_split and value is not None:
+            reason = f"leave it out, as {source} is already split"
+            raise UsageError(reason, argument=name, value=value)
+    if prepare and link is not None:
+        raise UsageError("leave it out, as new images are written", argument="link", value=link)
+    splitting.check_target(out, scanning.require_folder(source), force)  # before the long wait
+    options = scanning.ScanOptions(
+        check,
+        scan_cache.cache_path(out),
+        lambda done, total: progress("checking images", done, total),
+        processes,
+    )
+    if is_split:
+        planned = splitting.open_data(source, options=options)
+    else:
+        fractions = {"val": 0.1 if val is None else val, "test": test or 0.0}
+        planned = plan_split(scanning.scan(source, options), seed=seed or 0, **fractions)
+
+    def writing(done: int, total: int) -> None:
+        progress("writing", done, total)
+
+    if not prepare:
+        return splitting.write(planned, out, link=link or "copy", force=force, progress=writing)
+    tensorflow_startup.load_tensorflow()
+    from alexnet_cli.data import tfrecords
+
+    return tfrecords.write(planned, out, force=force, processes=processes, progress=writing)

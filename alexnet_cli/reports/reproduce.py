@@ -1,0 +1,71 @@
+"""The commands that repeat a run and its evaluation."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from alexnet_cli.data.manifest import Manifest
+from alexnet_cli.inference.results import EvaluationReport
+from alexnet_cli.recipes.hyperparameters import (
+    differing_hyperparameters,
+    format_value,
+    hyperparameter_values,
+)
+from alexnet_cli.recipes.presets import RECIPES
+from alexnet_cli.recipes.variants import VARIANTS, build_recipe
+from alexnet_cli.runs.config import RunConfig
+
+
+def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iterator[str]:
+    """Yield the commands that split the images of `manifest` and train as `config`, to `n_epochs`."""
+    in_place = manifest.root == manifest.source
+    if manifest.seed is not None and not in_place:
+        parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
+        how = _as_read(manifest)
+        yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
+    name, *variants = config.recipe.name.split("+")
+    if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
+        return  # a recipe of one's own, or of another version
+    options: list[object] = ["--recipe", name]
+    for variant in variants:
+        options += ["--variant", variant]
+    ours = hyperparameter_values(config.recipe)
+    base = build_recipe(RECIPES[name], variants, ())
+    for changed in differing_hyperparameters(base, config.recipe):
+        options += ["--set", f"{changed}={format_value(ours[changed])}"]
+    if config.initial_weights:
+        options += ["--weights", config.initial_weights]
+    if in_place:
+        options += _as_read(manifest)
+    yield _command(
+        "train", Path(config.data), *options, "--seed", config.seed, "--precision", config.precision
+    )
+    if n_epochs > config.recipe.epochs:  # asked for when it was resumed
+        yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
+
+
+def _as_read(manifest: Manifest) -> list[str]:
+    """Return the options by which the images were read as they were."""
+    if any(file.record for file in manifest.files):
+        return ["--prepare"]
+    return [] if any(file.sha256 for file in manifest.files) else ["--no-check"]
+
+
+def evaluate_command(report: EvaluationReport) -> str:
+    """Return the command that evaluates as `report` and writes its page."""
+    split = ["--split", report.split] if report.split != "all" else []
+    models = [part for member in report.members for part in ("--model", member.path)]
+    ten = ["--ten-crop"] if report.ten_crop else []
+    return _command("evaluate", Path(report.data), *split, *models, *ten, "--report", "report.html")
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["alexnet", *(str(_near(w) if isinstance(w, Path) else w) for w in words)])
+
+
+def _near(path: Path) -> Path:
+    """Name a path as one types it: from here, if it is below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

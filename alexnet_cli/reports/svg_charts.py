@@ -1,0 +1,66 @@
+"""Line charts of a history as SVG coordinates, for the HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alexnet_cli.runs.records import EpochRow
+
+WIDTH, HEIGHT = 460, 230  # of a chart, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 28  # margins, in which the labels stand
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of a chart."""
+
+    name: str
+    points: str  # as SVG writes them: "x,y x,y"
+    last: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A quantity by epoch."""
+
+    title: str
+    lines: tuple[Line, ...]
+    across: tuple[tuple[float, str], ...]  # (x, label) of the epochs
+    up: tuple[tuple[float, str], ...]  # (y, label) of the values
+
+
+def charts_of(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
+    """Return charts of loss and top-1 accuracy by epoch; none for fewer than two epochs."""
+    if len(history) < 2:
+        return ()
+    losses = {"train": [r.train_loss for r in history], "validation": [r.val_loss for r in history]}
+    top1s = {"train": [r.train_top1 for r in history], "validation": [r.val_top1 for r in history]}
+    return (
+        _chart("cross-entropy loss", losses, max(map(max, losses.values()))),
+        _chart("top-1 accuracy", top1s, 1.0),
+    )
+
+
+def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
+    n = len(next(iter(curves.values())))
+    top = max(highest, 1e-9)
+
+    def across(epoch: float) -> float:
+        return round(LEFT + (epoch - 1) / (n - 1) * (WIDTH - LEFT - RIGHT), 1)
+
+    def up(value: float) -> float:
+        return round(HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM), 1)
+
+    epochs = sorted({round(1 + part * (n - 1)) for part in (0, 0.25, 0.5, 0.75, 1)})
+    return Chart(
+        title=title,
+        lines=tuple(
+            Line(
+                name, " ".join(f"{across(e)},{up(v)}" for e, v in enumerate(values, 1)), values[-1]
+            )
+            for name, values in curves.items()
+        ),
+        across=tuple((across(epoch), str(epoch)) for epoch in epochs),
+        up=tuple((up(top * part), f"{top * part:.2f}") for part in (0, 0.25, 0.5, 0.75, 1)),
+    )

@@ -1,0 +1,79 @@
+"""The configuration of a run, kept in config.json, and the versions of everything it depends on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+from alexnet_cli.recipes.hyperparameters import Recipe
+from alexnet_cli.recipes.structure import check_structure
+from alexnet_cli.system import strict_json
+from alexnet_cli.version import __version__
+
+FORMAT = 2
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run trains, apart from the weights; it never changes after the run has begun."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    seed: int
+    precision: str  # one of `PRECISIONS`
+    data: str  # the folder of the training images
+    versions: dict[str, str]  # as `current_versions` returns them
+    initial_weights: str | None  # the model whose weights the training started from
+
+    def check(self) -> None:
+        """Raise `ValueError` unless this configuration can be trained."""
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+        if not self.classes or len(set(self.classes)) < len(self.classes) or self.seed < 0:
+            raise ValueError("classes must be different names, and the seed not negative")
+        check_structure(self.recipe, len(self.classes))
+
+
+def parse_config(content: bytes) -> RunConfig:
+    """Return the configuration that a config.json from anyone holds.
+
+    Raises `ValueError` that names the first field that is missing or wrong.
+    """
+    data = strict_json.loads(content)
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ValueError("written by another version of alexnet; train again")
+    config = strict_json.parse(RunConfig, data)
+    config.check()
+    return config
+
+
+def current_versions() -> dict[str, str]:
+    """Return what the bits of a run depend on: software, platform and number of threads."""
+    packages = ("tensorflow", "keras", "numpy", "pillow")
+    return {
+        "alexnet": __version__,
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+        "platform": f"{sys.platform} {platform.machine()}",
+        "threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or str(_n_processors()),
+    }
+
+
+def _n_processors() -> int | None:
+    """Count the processors that this process may use; TensorFlow starts as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def changed_versions(before: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a text for every version that differs now from `before`: `keras 3.15.1, now 3.16.0`."""
+    now = current_versions()
+    return tuple(
+        f"{name} {before.get(name, '?')}, now {now[name]}"
+        for name in now
+        if before.get(name) != now[name]
+    )

@@ -1,0 +1,110 @@
+"""Scores of a network that is training or has finished: validation, dead units, final metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.store import ImageStore
+from alexnet_cli.network.classifier import Classifier
+from alexnet_cli.network.crop_batches import group_crops
+from alexnet_cli.network.keras_network import KerasNetwork
+from alexnet_cli.recipes.hyperparameters import Dense
+from alexnet_cli.runs import metrics
+from alexnet_cli.runs.metrics import Score
+from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
+from alexnet_cli.training.devices import Devices
+from alexnet_cli.training.training_data import TrainingData
+
+PROBED_IMAGES = 128  # of the validation images, to look for dead units
+
+
+def classify(
+    network: Classifier, store: ImageStore, indices: range, progress: Progress | None = None
+) -> tuple[npt.NDArray[np.int64], Float32Array]:
+    """Classify the center crops of the images `indices` of `store`.
+
+    Returns the numbers of the images that could be read, (n,), and their probabilities, float32
+    (n, classes). `progress` gets (done, images of the store).
+    """
+    crop, kept = Cropper(network.recipe, network.statistics), list[int]()
+
+    def load(index: int) -> Float32Array | None:
+        return None if (image := store.get(index)) is None else crop(image)
+
+    crops = skip_missing(kept, indices, map_in_order(indices, load))
+    parts: list[Float32Array] = []
+    done = 0
+    for batch in group_crops(crops, len):
+        parts.append(np.concatenate(network.probabilities(batch)))
+        for _ in batch:
+            done += 1
+            if progress:
+                progress(done, len(store))
+    return np.array(kept, np.int64), np.concatenate(parts)
+
+
+def validate(
+    network: Classifier, data: TrainingData, devices: Devices
+) -> tuple[Score, npt.NDArray[np.int64]]:
+    """Score all validation images, each worker its share.
+
+    Returns the score and the number of images by predicted class: (classes,).
+    """
+    n_classes = len(data.manifest.classes)
+    share = devices.share(len(data.val))
+    sums = np.zeros(4 + n_classes)
+    if share:
+        kept, probabilities = classify(network, data.val, share)
+        sums[:4] = metrics.sums(data.y_true["val"][kept], probabilities)
+        sums[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
+    sums = devices.total(sums)
+    return metrics.score_of(sums[:4], n_classes), sums[4:].astype(np.int64)
+
+
+def score_all(network: Classifier, data: TrainingData, progress: Progress) -> dict[str, Score]:
+    """Score every training and validation image, without augmentation or dropout."""
+    scores = {}
+    for split, store in data.stores.items():
+        kept, probabilities = classify(network, store, range(len(store)), progress)
+        scores[split] = metrics.score(data.y_true[split][kept], probabilities)
+    return scores
+
+
+def dead_units(network: KerasNetwork, store: ImageStore) -> Mapping[str, float]:
+    """Return for each layer with ReLU the share of units (channels) that are 0 for every image.
+
+    Up to `PROBED_IMAGES` of `store` are looked at, at equal distances.
+    """
+    crop = Cropper(network.recipe, network.statistics)
+    chosen = np.unique(np.linspace(0, len(store) - 1, PROBED_IMAGES).round().astype(int))
+    images = (store.get(int(index)) for index in chosen)
+    return dead_units_of(network, [crop(image) for image in images if image is not None])
+
+
+def dead_units_of(network: KerasNetwork, crops: Sequence[Float32Array]) -> dict[str, float]:
+    """Return for each layer with ReLU the share of units that are 0 for all of `crops`.
+
+    `crops`: float32, (1, size, size, 3) each, at least one.
+    """
+    relus = _relu_outputs(network)
+    if not relus:
+        return {}
+    outputs = keras.Model(network.model.input, relus)(np.concatenate(crops), training=False)
+    alive = {name: (x.numpy() > 0).any(tuple(range(x.ndim - 1))) for name, x in outputs.items()}
+    return {name: float(1 - units.mean()) for name, units in alive.items()}
+
+
+def _relu_outputs(network: KerasNetwork) -> dict[str, keras.KerasTensor]:
+    hidden = network.recipe.layers().items()
+    dense = {n for n, d in hidden if isinstance(d, Dense) and d.activation == "relu"}
+    return {
+        layer.name: layer.output
+        for layer in network.model.layers
+        if isinstance(layer, keras.layers.ReLU) or layer.name in dense
+    }

@@ -1,0 +1,59 @@
+"""The batches of an epoch: their order, and images and targets mixed by CutMix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import TINY
+from noise import image_files, noise_image, noise_statistics
+from PIL import Image
+
+from alexnet_cli.data.augment import Augmenter
+from alexnet_cli.data.store import ImageStore
+from alexnet_cli.training.batches import BatchLoader, epoch_order
+from alexnet_cli.training.devices import choose_devices
+
+
+def test_each_epoch_visits_every_image_once_in_another_order():
+    first, second = (epoch_order(500, 0, epoch) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(500))
+    assert (first == second).mean() < 0.05
+    np.testing.assert_array_equal(first, epoch_order(500, 0, 1))
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["all readable", "one unreadable"])
+def test_cutmix_mixes_images_and_targets_alike(tmp_path, bad):
+    """Oracle: both crops from the augmenter, pasted here; a target holds the areas.
+
+    An unreadable image has no target, and its neighbor is not mixed with it.
+    """
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(noise_image(seed=seed)).save(path)
+    recipe = replace(TINY, cutmix=1.0)
+    store = ImageStore(image_files(paths), recipe, tmp_path)
+    if bad:
+        paths[2].unlink()
+    augment, y_true = Augmenter(recipe, noise_statistics()), np.array([0, 1, 2, 0], np.int32)
+    devices = choose_devices(0, "float32")
+    batch_loader = BatchLoader(store, y_true, 3, augment, devices, seed=5, batch_size=4)
+    ((images, targets, count),) = batch_loader.epoch(2)
+    order = epoch_order(4, seed=5, epoch=2)
+    crops = np.zeros((4, 64, 64, 3), np.float32)
+    for position, index in enumerate(map(int, order)):
+        if (image := store.get(index)) is not None:
+            augment(image, (5, 2, index, position), crops[position])
+    for position, index in enumerate(map(int, order)):
+        expected, other = crops[position].copy(), (position + 1) % 4
+        target = np.eye(3)[y_true[index]] * crops[position].any()
+        rows, columns = augment.cutmix_window((5, 2, index))
+        if crops[position].any() and crops[other].any():
+            expected[rows, columns] = crops[other][rows, columns]
+            share = (rows.stop - rows.start) * (columns.stop - columns.start) / 64**2
+            target = (1 - share) * target + share * np.eye(3)[y_true[order[other]]]
+        np.testing.assert_array_equal(images[position], expected)
+        np.testing.assert_allclose(targets[position], target, atol=1e-6)
+    assert count == 4
+    assert np.sum(targets) == pytest.approx(4 - bad)
