@@ -1,11 +1,12 @@
-"""`make bench`: ratios of things timed in one run, on this machine.
+"""Run the quick benchmarks, as `make bench` does: ratios of times measured on this machine.
 
     [TORCH=PYTHON] python -m benchmarks [FOLDER]
 
-FOLDER holds class folders of photographs; the default is examples/flowers. Each benchmark also runs
-alone, as `python -m benchmarks.NAME`; `ablations`, `seeds`, `learning`, `none`, `million`, `scale`, `kills`,
-`endurance` and `fuzz`, which take longer or need more, run only so. `rivals` needs PyTorch: TORCH names
-a Python that has it.
+FOLDER holds a folder of images for each class; the default is examples/flowers. Every benchmark also
+runs by itself, as `python -m benchmarks.NAME`. `pytorch_comparison` runs here only if TORCH is the
+path of a Python that has PyTorch. The others take longer or need more, and only run by themselves:
+`ablations`, `held_out_accuracy`, `learning_curves`, `none_of_these`, `million_files`,
+`cluster_scaling`, `kill_and_resume`, `endurance`, `fuzz` and `equivalence`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ import os
 import subprocess
 import sys
 
-from benchmarks.common import folder_of_photographs
+from benchmarks.common import image_folder
 
-NAMES = ("starting", "pipeline", "efficiency", "inference", "memory", "forms")
+QUICK = (
+    "startup_time",
+    "data_loading",
+    "step_efficiency",
+    "inference",
+    "peak_memory",
+    "prepared_shards",
+)
 
 if __name__ == "__main__":
     torch = os.environ.get("TORCH")
-    for name in (*NAMES, "rivals") if torch else NAMES:
+    for name in (*QUICK, "pytorch_comparison") if torch else QUICK:
         print(f"\n{name}", flush=True)
-        command = [sys.executable, "-m", f"benchmarks.{name}", str(folder_of_photographs())]
-        command += ["--torch", torch] if name == "rivals" and torch else []
+        command = [sys.executable, "-m", f"benchmarks.{name}", str(image_folder())]
+        command += ["--torch", torch] if name == "pytorch_comparison" and torch else []
         subprocess.run(command, check=True)

@@ -1,7 +1,8 @@
-"""What the benchmarks share."""
+"""Helpers that the benchmarks share: the images, the command line, timing and output."""
 
 from __future__ import annotations
 
+import socket
 import statistics
 import subprocess
 import sys
@@ -11,35 +12,44 @@ from pathlib import Path
 FLOWERS = Path(__file__).parent.parent / "examples" / "flowers"
 
 
-def folder_of_photographs() -> Path:
-    """Take the class folders that the command line names, by default examples/flowers."""
+def image_folder() -> Path:
+    """Return the folder of class folders that the command line names, by default examples/flowers."""
     return Path(sys.argv[1]) if len(sys.argv) > 1 else FLOWERS
 
 
-def alexnet(*arguments: object) -> list[str]:
-    """Spell the command that runs `alexnet` with these arguments."""
+def alexnet_command(*arguments: object) -> list[str]:
+    """Return the command that runs `alexnet` with these arguments."""
     return [sys.executable, "-m", "alexnet_cli", *map(str, arguments)]
 
 
-def run(command: list[str]) -> str:
-    """Run a command to its good end; returns what it printed."""
+def run_command(command: list[str]) -> str:
+    """Run a command and return its standard output; exit with its standard error if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
     return done.stdout
 
 
-def seconds_of(command: list[str], repeats: int = 7) -> float:
-    """Return the median seconds of a whole process, the first run (cold files) left out."""
+def median_seconds(command: list[str], repeats: int = 7) -> float:
+    """Return the median run time of a command, in seconds, after a first run that is not counted."""
     seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        run(command)
+        run_command(command)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
 
 
-def line(what: str, value: str, ratio: float | None = None, goal: str = "") -> None:
-    """Print a measurement, and how it compares with the one above it."""
+def free_addresses(count: int) -> list[str]:
+    """Return so many addresses (host:port) of this machine whose ports are free."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    return addresses
+
+
+def print_row(what: str, value: str, ratio: float | None = None, goal: str = "") -> None:
+    """Print a measurement, its ratio to the measurement it is compared with, and the goal."""
     compared = "" if ratio is None else f"   {ratio:.2f} times"
     print(f"{what:<44} {value:>16}{compared}{f' (goal: {goal})' if goal else ''}", flush=True)

@@ -1,14 +1,13 @@
-"""Two versions of the program trained side by side: the same results, to the last bit?
+"""Check that two versions of the program give the same results, bit by bit.
 
     python -m benchmarks.equivalence OLD [NEW]
 
-OLD and NEW are commits, or folders that hold a checkout; the default of NEW is this folder as it
-is. Both versions run in this environment, one after the other, with the same seeds on the same
-images: a tiny network for two epochs in float32, and the recipe `modern` for one epoch, in the
-fastest precision of this machine. Compared are all arrays of the run folders (weights,
-velocities, state of the dropout, mean image), the rows of the history, and the predictions of
-NumPy (few images) and of TensorFlow (many), whatever the files and arrays are called. A difference
-ends with exit code 1.
+OLD and NEW are commits, or folders that hold a checkout; NEW is by default the working tree. Both
+versions run in this environment, one after the other, with the same seeds on the same images: a tiny
+network for two epochs in float32, and the recipe `modern` for one epoch in the fastest precision of
+this machine. The comparison covers all arrays of the run folders (weights, velocities, state of the
+dropout, mean image), the rows of the history, and the predictions of NumPy (few images) and of
+TensorFlow (many); names of files and arrays may differ. The exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ from benchmarks.common import FLOWERS
 
 ROOT = Path(__file__).parent.parent
 
-# A hyperparameter's name, or the names that versions gave to it, the newest first.
-_SIZES = {
+# Hyperparameters of the tiny network by name; several names are those of different versions, the
+# newest first.
+_SIZES: dict[tuple[str, ...], int] = {
     ("resize_size", "stored_size"): 72,
     ("crop_size",): 64,
     **{(f"conv{number}.filters",): width for number, width in enumerate((8, 12, 8, 8, 8), 1)},
@@ -60,7 +60,7 @@ class Version:
     """A checkout of the program, run in this environment."""
 
     def __init__(self, name: str, scratch: Path) -> None:
-        """Take a folder as it is; unpack a commit into `scratch`."""
+        """Use the folder `name` as it is, or unpack the commit `name` into `scratch`."""
         self.name, self.root = name, Path(name).resolve()
         if not self.root.is_dir():
             self.root = scratch / "checkout"
@@ -78,7 +78,7 @@ class Version:
         ]
 
     def run(self, *arguments: object) -> str:
-        """Run a command to its good end; returns what it printed."""
+        """Run a command of this version and return its output; exit if it fails."""
         command = [sys.executable, "-m", "alexnet_cli", *map(str, arguments)]
         environment = {**os.environ, "PYTHONPATH": str(self.root)}
         done = subprocess.run(
@@ -89,7 +89,7 @@ class Version:
         return done.stdout
 
     def train(self, name: str) -> Results:
-        """Train one of `_TRAININGS`, and predict with what came of it."""
+        """Run one of `_TRAININGS`, and predict with the trained model."""
         out = self.runs / name
         sizes = self.sizes if name == "tiny" else ()
         self.run("train", FLOWERS, *_TRAININGS[name], *_SAME, *sizes, "--out", out)
@@ -111,7 +111,7 @@ class Version:
 
 
 def _arrays(run: Path) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield file, name and array of every array in a run folder; notes are no arrays."""
+    """Yield file name, array name and array for every array in a run folder, except notes."""
     for path in sorted(run.iterdir()):
         if path.suffix == ".npz":
             with np.load(path) as archive:
@@ -128,14 +128,14 @@ def _content(array: np.ndarray) -> str:
 
 
 def _history(run: Path) -> list[list[float]]:
-    """Read the rows of history.csv, without what a clock says."""
+    """Return the rows of history.csv, without times and rates."""
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [[float(v or "nan") for k, v in row.items() if "second" not in k] for row in rows]
 
 
 def _predictions(text: str) -> list[tuple[str, float]]:
-    """Collect the (class, probability) pairs of a JSON text in its order, however it is nested."""
+    """Return the (class, probability) pairs of a JSON text in its order, at any depth."""
 
     def collect(value: Any) -> Iterator[tuple[str, float]]:
         if isinstance(value, dict) and value.keys() >= {"class", "probability"}:
@@ -155,11 +155,11 @@ def differences(one: Results, two: Results) -> list[str]:
             found.append(f"only {whose} has the array {mine.names[content]}")
     if not np.array_equal(one.history, two.history, equal_nan=True):
         found.append(f"history: {one.history} against {two.history}")
-    for engine, mine in one.predictions.items():
-        theirs = two.predictions[engine]
-        if mine != theirs:
-            n = sum(a != b for a, b in zip(mine, theirs))
-            found.append(f"predictions by {engine}: {n} of {len(mine)} ({len(theirs)}) differ")
+    for engine, old in one.predictions.items():
+        new = two.predictions[engine]
+        if old != new:
+            n = sum(a != b for a, b in zip(old, new))
+            found.append(f"predictions by {engine}: {n} of {len(old)} ({len(new)}) differ")
     return found
 
 

@@ -1,11 +1,11 @@
-"""Damaged files of every format through the path that all commands load images by.
+"""Load damaged files of every image format with the function by which all commands load images.
 
     python -m benchmarks.fuzz [--mutations 100000] [--seed 0] [--out fuzz]
 
-Each input is drawn by (seed, number) alone. Workers load them in processes of their own, so that a
-crash of a decoder ends a worker and not the search. An image of the right shape, an `ImageError` or
-an `OSError` is what a caller is prepared for; anything else, a crash, and an input that takes longer
-than `LIMIT` is a finding, and the input is kept in OUT.
+Seed and number determine each input. Workers load the inputs in processes of their own, so that a
+crash of a decoder ends only a worker. Callers expect an image of the right shape, an `ImageError` or
+an `OSError`. Anything else, a crash, and an input that takes longer than `LIMIT` are findings; their
+inputs are kept in OUT.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from PIL import Image, features
@@ -41,7 +42,7 @@ FINDINGS = ("crash", "hang", "unexpected")
 
 
 def seeds() -> dict[str, bytes]:
-    """Make a small file of every kind that is accepted."""
+    """Return a small file of every kind that is accepted, by the name of the kind."""
     y, x = np.mgrid[:80, :112]
     noise = np.random.default_rng(0).integers(0, 60, (80, 112, 4))
     pixels = np.stack([x * 2, y * 3, x + y, x * 2], axis=-1) + noise
@@ -51,7 +52,7 @@ def seeds() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "maker"
     frames = {"save_all": True, "append_images": [rgb.rotate(90), rgb.rotate(180)]}
-    kinds: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+    kinds: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
         "JPEG": (rgb, "JPEG", {"exif": exif, "icc_profile": bytes(400)}),
         "JPEG gray": (gray, "JPEG", {}),
         "JPEG progressive": (rgb, "JPEG", {"progressive": True}),
@@ -88,17 +89,18 @@ def seeds() -> dict[str, bytes]:
     if features.check("jpg_2000"):
         kinds["JPEG 2000"] = (rgb, "JPEG2000", {})
         kinds["JPEG 2000 tiles"] = (rgb, "JPEG2000", {"tile_size": (64, 64), "no_jp2": True})
-    files = {}
+    files: dict[str, bytes] = {}
     for name, (image, file_format, options) in kinds.items():
         stream = BytesIO()
         image.save(stream, file_format, **options)
-        images.load(BytesIO(stream.getvalue()), SIZE) if name != "TIFF float" else None
+        if name != "TIFF float":  # the only one that is always refused
+            images.load(BytesIO(stream.getvalue()), SIZE)
         files[name] = stream.getvalue()
     return files
 
 
 def mutate(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes]:
-    """Draw input `number`: the kind of file that it was, and the damaged bytes."""
+    """Return input `number`: the kind of the undamaged file, and the damaged bytes."""
     draw = random.Random(f"{seed}:{number}")
     kind = draw.choice(list(files))
     content = bytearray(files[kind])
@@ -106,22 +108,22 @@ def mutate(number: int, seed: int, files: dict[str, bytes]) -> tuple[str, bytes]
         damage = draw.choice((_flip, _set, _set, _splice, _cut, _insert, _remove, _repeat))
         content = damage(content, draw, files) or bytearray(1)
     if content.startswith(b"\x89PNG") and draw.random() < 0.8:
-        content = _with_checksums(content)  # else nothing behind them would ever be reached
+        content = _with_checksums(content)  # else decoders would stop at the first chunk
     return kind, bytes(content)
 
 
 def _place(content: bytearray, draw: random.Random) -> int:
-    """Half of the time among the headers."""
+    """Return a random position, half of the time among the headers."""
     return draw.randrange(min(len(content), draw.choice((256, len(content)))))
 
 
-def _flip(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _flip(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     for _ in range(draw.choice((1, 2, 16))):
         content[_place(content, draw)] ^= 1 << draw.randrange(8)
     return content
 
 
-def _set(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _set(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     width = draw.choice((1, 2, 4))
     value = draw.choice(EXTREMES) & (256**width - 1)
     place = _place(content, draw)
@@ -136,21 +138,21 @@ def _splice(content: bytearray, draw: random.Random, files: dict[str, bytes]) ->
     return content[:place] + other[start:end] + content[place + draw.choice((0, end - start)) :]
 
 
-def _cut(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _cut(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     return content[: draw.randrange(len(content))]
 
 
-def _insert(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _insert(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     place = _place(content, draw)
     return content[:place] + draw.randbytes(draw.choice((1, 4, 300))) + content[place:]
 
 
-def _remove(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _remove(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     place = _place(content, draw)
     return content[:place] + content[place + draw.choice((1, 4, 300)) :]
 
 
-def _repeat(content: bytearray, draw: random.Random, _: dict[str, bytes]) -> bytearray:
+def _repeat(content: bytearray, draw: random.Random, _files: dict[str, bytes]) -> bytearray:
     start, end = sorted(draw.randrange(len(content)) for _ in range(2))
     return content[:end] + content[start:end] * draw.choice((1, 1, 40)) + content[end:]
 
@@ -168,7 +170,7 @@ def _with_checksums(png: bytearray) -> bytearray:
 
 
 def outcome_of(content: bytes) -> str:
-    """Load one input as the product does, and say what came of it."""
+    """Load one input and return the outcome in words; those of `FINDINGS` start with the finding."""
     try:
         square = images.load(BytesIO(content), SIZE)
     except (ImageError, OSError) as error:
@@ -182,7 +184,7 @@ def outcome_of(content: bytes) -> str:
 
 
 def _work(numbers: range, seed: int, results: Connection, chatter: Path) -> None:
-    """Load the inputs of `numbers`, telling of each outcome, seconds and peak memory in kB."""
+    """Load the inputs of `numbers`; send kind, outcome, seconds and peak memory in kB of each."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(chatter, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
@@ -198,7 +200,7 @@ def _work(numbers: range, seed: int, results: Connection, chatter: Path) -> None
 
 @dataclass
 class Tally:
-    """What came of the inputs so far."""
+    """Counts of the outcomes so far, the slowest input and the one that took most memory."""
 
     seed: int
     out: Path
@@ -209,7 +211,7 @@ class Tally:
     lock: Lock = field(default_factory=Lock)
 
     def add(self, number: int, kind: str, outcome: str, seconds: float, memory: int) -> None:
-        """Count one outcome; a finding is told and kept."""
+        """Count one outcome; print a finding and keep its input."""
         with self.lock:
             self.counts[kind, outcome] += 1
             self.slowest = max(self.slowest, (seconds, number))
@@ -222,7 +224,7 @@ class Tally:
 
 
 def drive(numbers: range, tally: Tally, chatter: Path) -> None:
-    """Have `numbers` loaded by a worker, and by another after each that dies."""
+    """Load the inputs of `numbers` in a worker, and start another one after each that dies."""
     context = multiprocessing.get_context("fork")
     while numbers:
         results, other = context.Pipe(duplex=False)
@@ -251,7 +253,7 @@ def drive(numbers: range, tally: Tally, chatter: Path) -> None:
 
 
 def report(tally: Tally, seconds: float, chatter: Path) -> None:
-    """Print a line per kind of file, and the extremes."""
+    """Print a row for each kind of file, and the extremes."""
     outcomes = sorted({outcome for _, outcome in tally.counts})
     print(f"{'':<20}" + "".join(f"{outcome:>26}" for outcome in outcomes))
     for kind in (*tally.files, "all"):
@@ -266,13 +268,13 @@ def report(tally: Tally, seconds: float, chatter: Path) -> None:
     )
     lines = chatter.read_text(errors="replace").splitlines() if chatter.exists() else []
     print(f"lines that libraries wrote to standard error: {len(lines):,}")
-    for line, n in Counter(lines).most_common(10):
-        print(f"  {n:,} times {line!r}")
-    print(f"{seconds:.0f} s in all")
+    for text, n in Counter(lines).most_common(10):
+        print(f"  {n:,} times {text!r}")
+    print(f"{seconds:.0f} s in total")
 
 
 def main() -> None:
-    """Draw, load, count."""
+    """Load all inputs, and report the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

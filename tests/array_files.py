@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.runs.weights_file import read_notes
 
 
@@ -36,9 +38,12 @@ def write_raw(path: Path, header: str | bytes, data: bytes = b"") -> None:
 def write_file(path: Path, entries: dict, data: bytes = b"", sums: dict | None = None) -> None:
     """Write a file with any entries; without `sums` each array's are those of its bytes.
 
-    A file that is there keeps its notes.
+    A valid file that is there keeps its notes.
     """
-    notes = json.dumps(read_notes(path)) if path.exists() else "{}"
+    notes = "{}"
+    if path.exists():
+        with suppress(AlexNetError):
+            notes = json.dumps(read_notes(path))
     if sums is None:
         sums = {
             name: zlib.crc32(data[slice(*item["data_offsets"])]) for name, item in entries.items()

@@ -1,4 +1,4 @@
-"""What pytest sets up for all tests: images, one trained run, and the machine that they see."""
+"""Shared fixtures: a folder of images, a trained run, and devices and processors for all tests."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ CPUS = "ALEXNET_TEST_CPUS"  # a number of processors to claim, in place of those
 
 
 def pytest_configure() -> None:
-    """Before any test module is imported: claim processors, and import TensorFlow quietly."""
+    """Set up processors and import TensorFlow quietly, before any test module is imported."""
     if CPUS in os.environ:
         count = int(os.environ[CPUS])
         os.cpu_count = lambda: count
         os.sched_getaffinity = lambda pid: set(range(count))
     tensorflow_startup.load_tensorflow()
-    logging.getLogger("tensorflow").addFilter(_is_of_one_test)
+    logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
 
 
-def _is_of_one_test(record) -> bool:
-    """Drop a warning that counts what all tests have traced: who trains once never sees it."""
+def _is_not_about_retracing(record) -> bool:
+    """Drop the warning about repeated tracing, which many trainings in one process cause."""
     return "triggered tf.function retracing" not in record.getMessage()
 
 
 def pytest_sessionstart(session) -> None:
-    """Say what repeats this order, as pytest leaves out its header under -q."""
+    """Print the option that repeats this order, as pytest omits its header with -q."""
     if session.config.getoption("randomly_reorganize", False):
         seed = session.config.getoption("randomly_seed")
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -40,8 +40,8 @@ def pytest_sessionstart(session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def draws_of_its_own(request, monkeypatch):
-    """Let each test draw from its module's RANDOM as if it were the first."""
+def reset_random(request, monkeypatch):
+    """Give each test the RANDOM of its module in its initial state."""
     if generator := getattr(request.module, "RANDOM", None):
         monkeypatch.setattr(request.module, "RANDOM", copy.deepcopy(generator))
 
@@ -54,7 +54,7 @@ def image_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_report(image_folder, tmp_path_factory):
-    """The report of the one run that the tests share: QUICK, in float32, on `image_folder`."""
+    """The report of the shared run: QUICK, in float32, on `image_folder`."""
     report = run(image_folder, tmp_path_factory.mktemp("trained"))
     before = _dates(report.run)
     yield report
@@ -67,13 +67,13 @@ def _dates(folder: Path) -> dict[Path, int]:
 
 @pytest.fixture(scope="session")
 def trained(training_report) -> Path:
-    """The folder of that run; do not write into it."""
+    """The folder of the shared run; do not write into it."""
     return training_report.run
 
 
 @pytest.fixture
 def run_copy(trained, tmp_path) -> Path:
-    """A copy of that run which a test may change, the newest of `runs/` in its `tmp_path`."""
+    """A copy of the shared run that a test may change, the newest in `runs/` of its `tmp_path`."""
     runs = tmp_path / "runs"
     path = Path(shutil.copytree(trained, runs / trained.name))
     (runs / "latest").symlink_to(trained.name)

@@ -8,9 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from alexnet_cli.data import scanning
-from alexnet_cli.data.manifest import (
-    Manifest,
-)
+from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split
 
 

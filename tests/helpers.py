@@ -1,4 +1,4 @@
-"""What several test modules share: a tiny network, images that it can learn, and comparisons."""
+"""Helpers of several test modules: a tiny network, images that it can learn, and comparisons."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ QUICK = replace(
     batch_size=4,
     epochs=4,
 )
+PLAIN = replace(  # compiles sooner
+    QUICK,
+    convs=tuple(replace(c, post_ops=("relu", "pool")) for c in (*QUICK.convs[:2], QUICK.convs[4])),
+    learning_rate=3e-4,
+    epochs=3,
+)
 COLORS = {"blue": (40, 60, 190), "green": (50, 170, 60), "red": (200, 50, 40)}
 
 
@@ -61,7 +67,7 @@ def paint(folder: Path, per_class: int, seed: int = 0) -> Path:
 def run(data, out, recipe=QUICK, **options):
     """Train on the CPU in float32; returns the folder, as `run`, and the final metrics of the run."""
     from alexnet_cli.api.runs import draw_curves
-    from alexnet_cli.training import start_and_resume  # as only conftest.py imports it quietly
+    from alexnet_cli.training import start_and_resume
     from alexnet_cli.training.devices import choose_devices
 
     devices = choose_devices(0, "float32")
@@ -84,7 +90,7 @@ def predict(paths, models, **options):
 
 
 def assert_same_run(one: Path, two: Path):
-    """Every array of the last state bit for bit, and the same history but for its timings."""
+    """Assert that the last checkpoints are equal bit for bit, and the histories except for timings."""
     a, b = load_arrays(one / LAST), load_arrays(two / LAST)
     notes = [read_notes(path / LAST) for path in (one, two)]
     assert a.keys() == b.keys()

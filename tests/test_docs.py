@@ -1,13 +1,16 @@
-"""The README against the program: neither may know an option that the other lacks."""
+"""The README and docs/ against the program: neither has a name that the other lacks."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
+import alexnet_cli
 from alexnet_cli.cli.app import app
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes import presets
@@ -15,6 +18,9 @@ from alexnet_cli.recipes import presets
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = typer.main.get_command(app).commands
+API = (ROOT / "docs" / "python.md").read_text()
+PUBLIC = [name for name in alexnet_cli.__all__ if name != "__version__"]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -28,6 +34,7 @@ def test_the_readme_has_every_option_and_no_other(name):
 
 
 def test_the_readme_has_every_recipe_and_every_package():
+    """Oracle: `presets.RECIPES`, and the folders of `alexnet_cli`."""
     for name in presets.RECIPES:
         assert f"`{name}` is " in README
     tree = README[README.index("## The code") :]
@@ -35,11 +42,23 @@ def test_the_readme_has_every_recipe_and_every_package():
     assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == packages
 
 
-def test_what_the_readme_points_at_is_there():
+def test_the_links_of_the_readme_lead_somewhere():
+    """Oracle: the files on disk."""
     targets = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", README)
     assert "docs/curves.png" in {"".join(target) for target in targets}
     for target in targets:
         assert (ROOT / "".join(target)).exists(), target
+
+
+def test_files_and_modules_that_pages_name_exist():
+    """Oracle: the files on disk."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]
+    for page in pages:
+        text = page.read_text()
+        named = re.findall(r"\b(?:alexnet_cli|benchmarks|docs|tests)/[\w/-]+\.\w+", text)
+        named += [f"benchmarks/{name}.py" for name in re.findall(r"-m benchmarks\.(\w+)", text)]
+        missing = [name for name in named if not (ROOT / name).exists()]
+        assert not missing, page
 
 
 def test_make_targets_are_real():
@@ -65,7 +84,7 @@ def test_the_scale_on_paper_is_what_its_formulas_give():
     assert f"{parameters:,} parameters" in text
     assert f"{flop / 1e9:.2f} GFLOP" in text
 
-    def wire(n, bandwidth):
+    def traffic(n, bandwidth):
         return 2 * (n - 1) / n * 4 * parameters / (bandwidth * 1e9)
 
     batches = re.findall(r"^\| ([\d.]+) GB/s [^|]*\| (.*) \|$", text, re.MULTILINE)
@@ -73,11 +92,87 @@ def test_the_scale_on_paper_is_what_its_formulas_give():
     assert len(batches) == len(hours) == 3
     for bandwidth, row in batches:
         for n, cell in zip((2, 8, 64), row.split(" | ")):
-            equal = n * speed * wire(n, float(bandwidth)) / flop
+            equal = n * speed * traffic(n, float(bandwidth)) / flop
             assert float(cell.replace(",", "")) == pytest.approx(equal, rel=0.01)
     columns = ((128, 300), (1024, 300), (1024, 25), (1024, 1.25))
     for n, row in hours:
         for (batch, bandwidth), cell in zip(columns, row.split(" | ")):
-            seconds = batch / int(n) * flop / speed + wire(int(n), bandwidth)
+            seconds = batch / int(n) * flop / speed + traffic(int(n), bandwidth)
             expected = 1_281_167 * 90 / batch * seconds / 3600
             assert float(cell) == pytest.approx(expected, abs=0.011)
+
+
+def sections(text):
+    """Return the text below each `## ` heading by its title."""
+    return dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def rows(section):
+    """Return the names in the first column of a section's table."""
+    first_cells = "".join(re.findall(r"^\|([^|]*)\|", section, re.MULTILINE))
+    return re.findall(r"`(.+?)`", first_cells)
+
+
+def written(arguments):
+    """Return name, kind and default of every parameter of a documented call; `...` is any function."""
+    return parameters(eval(f"(lambda {arguments}: None)"))
+
+
+def parameters(function):
+    """Return name, kind and default of every parameter but self; a default function is `...`."""
+    found = inspect.signature(function).parameters.values()
+    found = [(p.name, p.kind, p.default) for p in found if p.name != "self"]
+    return [(*rest, ... if inspect.isfunction(default) else default) for *rest, default in found]
+
+
+def members(cls):
+    """Return the public attributes of a class: its methods, properties, fields, and what it sets."""
+    set_by_itself = re.findall(r"self\.(\w+)", inspect.getsource(cls))
+    names = {*vars(cls), *inspect.get_annotations(cls), *set_by_itself}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_the_python_page_has_every_public_name_and_no_other():
+    """Oracle: `alexnet_cli.__all__`."""
+    titles = [title.replace("\\", "") for title in sections(API)]
+    assert sorted(titles) == sorted(alexnet_cli.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.islower()])
+def test_the_python_page_has_every_parameter_of_a_function(name):
+    """Oracle: the function's own signature; the table has a row for each parameter and no other."""
+    section = sections(API)[name]
+    (arguments,) = re.findall(
+        rf"^```python\n{name}\((.*?)\)\n```", section, re.MULTILINE | re.DOTALL
+    )
+    expected = parameters(getattr(alexnet_cli, name))
+    assert written(arguments) == expected
+    assert sorted(rows(section)) == sorted(parameter for parameter, *_ in expected)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if not name.islower()])
+def test_the_python_page_has_every_member_of_a_class(name):
+    """Oracle: the class itself, and the signature of each of its methods."""
+    cls = getattr(alexnet_cli, name)
+    calls = {row.partition("(")[0]: row for row in rows(sections(API)[name])}
+    assert set(calls) == members(cls)
+    for member, row in calls.items():
+        method = inspect.isfunction(vars(cls).get(member))
+        assert row.endswith(")") == method, member
+        if method:
+            arguments = row.partition("(")[2][:-1]
+            assert written(arguments) == parameters(getattr(cls, member)), member
+
+
+def test_the_architecture_page_has_every_module_and_the_import_order():
+    """Oracle: the files of the packages, and the contract that import-linter enforces."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    (order,) = re.findall(r"^```\n(.*?)^```", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    assert order.splitlines() == contract["layers"]
+    described = sections(ARCHITECTURE)
+    assert list(described) == re.findall(r"\w+", order)
+    for package, section in described.items():
+        modules = {path.stem for path in (ROOT / "alexnet_cli" / package).glob("*.py")}
+        listed = re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)
+        assert listed == sorted(modules - {"__init__"}), package

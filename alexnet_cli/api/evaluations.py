@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Scores, classes and confusions of a model on a set of images."""
+    """Scores, scores by class and confusion matrix of a model on a set of images."""
 
     def __init__(self, details: EvaluationReport, models: Sequence[LoadedModel]) -> None:
         """Take the result of an evaluation of `models`."""
@@ -36,14 +36,14 @@ class Report:
         return self.details.score
 
     def save_html(self, path: str | Path) -> Path:
-        """Write the report as one HTML file, which needs no network; returns its path."""
+        """Write the report as one HTML file, which works offline; returns its path."""
         from alexnet_cli.reports import html_report
 
         html_report.write(self.details, self._models, Path(path))
         return Path(path)
 
     def save_json(self, path: str | Path) -> Path:
-        """Write the figures of the report as JSON; returns its path."""
+        """Write the report as JSON; returns its path."""
         write_json(Path(path), self.details.as_json())
         return Path(path)
 

@@ -1,4 +1,4 @@
-"""Load trained models, and use them: predict, evaluate, export."""
+"""Load trained models; predict, evaluate and export with them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_cli.api.evaluations import Report
-from alexnet_cli.data import images
-from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.images import Float32Array, from_memory
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import prediction
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
     import keras
 
 # A file, a folder of images, a PIL image, or uint8 pixels (height, width, 3) or (height, width).
-Picture = str | Path | Image.Image | np.ndarray
+ImageInput = str | Path | Image.Image | np.ndarray
 
 
 class Model:
-    """A trained model, or the mean of several, ready for use; loaded once."""
+    """A trained model, or several whose probabilities are averaged; loaded once."""
 
     def __init__(self, models: Sequence[LoadedModel]) -> None:
-        """Take loaded models; use `load` to get them from disk."""
+        """Take loaded models; use `load` to read them from disk."""
         self._models = list(models)
 
     def __repr__(self) -> str:
@@ -56,7 +55,7 @@ class Model:
 
     def predict(
         self,
-        pictures: Picture | Sequence[Picture],
+        images: ImageInput | Sequence[ImageInput],
         *,
         top: int = 5,
         ten_crop: bool = False,
@@ -66,17 +65,17 @@ class Model:
         """Return a prediction for each image, in order.
 
         Args:
-            pictures: a file, a folder, a PIL image, uint8 pixels (height, width, 3), or a list.
-            top: the number of classes in each prediction, the likeliest first.
+            images: a file, a folder, a PIL image, uint8 pixels (height, width, 3), or a list.
+            top: the number of classes in each prediction, the most likely first.
             ten_crop: average ten crops of each image, as the paper does.
-            threshold: predictions with a lower probability, 0 to 1, are marked as refused.
+            threshold: predictions with a lower top probability, 0 to 1, are `below_threshold`.
             neighbors: the number of nearest training images in each prediction; one model only.
 
         Raises `AlexNetError` for an image that can't be read.
         """
         found = prediction.predict(
             self._models,
-            _sources(pictures),
+            _sources(images),
             top=top,
             ten_crop=ten_crop,
             threshold=threshold,
@@ -94,10 +93,10 @@ class Model:
         neighbors: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[Prediction | Rejected]:
-        """Yield a prediction for each file of `paths`, folders included, as soon as it is known.
+        """Yield a prediction for each image file in `paths`, files or folders, when it is ready.
 
-        A file that can't be read is yielded as `Rejected`, with the reason. `progress` tells how many
-        training images have been looked at for `neighbors`. The arguments are those of `predict`.
+        A file that can't be read is yielded as `Rejected`, with the reason. `progress` is called
+        with (done, total) training images for `neighbors`. The other arguments are those of `predict`.
         """
         return prediction.predict(
             self._models,
@@ -110,14 +109,14 @@ class Model:
         )
 
     def probabilities(
-        self, pictures: Picture | Sequence[Picture], *, ten_crop: bool = False
+        self, images: ImageInput | Sequence[ImageInput], *, ten_crop: bool = False
     ) -> Float32Array:
         """Return the probability of every class: float32, (images, classes), rows sum to 1."""
-        return prediction.probabilities(self._models, _readable(pictures), ten_crop=ten_crop)
+        return prediction.probabilities(self._models, _readable(images), ten_crop=ten_crop)
 
-    def features(self, pictures: Picture | Sequence[Picture]) -> Float32Array:
+    def features(self, images: ImageInput | Sequence[ImageInput]) -> Float32Array:
         """Return the outputs of fc7 for the center crops: float32, (images, units); one model only."""
-        return prediction.features(self._only("features"), _readable(pictures))
+        return prediction.features(self._only("features"), _readable(images))
 
     def evaluate(
         self,
@@ -128,13 +127,13 @@ class Model:
         threshold: float | None = None,
         progress: Progress | None = None,
     ) -> Report:
-        """Return scores, classes and confusions on a folder of images.
+        """Return scores, scores by class and the confusion matrix on a folder of images.
 
         Args:
-            data: a split, or a folder of class folders; by default the images it was trained with.
+            data: a split, or a folder of class folders; by default the data of the training.
             split: "train", "val" or "test"; by default "test" where there is one, else "val".
             ten_crop: also score the mean of ten crops, as the paper does.
-            threshold: also report what refusing predictions below this probability costs.
+            threshold: also report the accuracy without predictions below this probability.
             progress: called with (done, total) images.
         """
         from alexnet_cli.inference import evaluation
@@ -158,16 +157,16 @@ class Model:
         license: str = "not stated",
         force: bool = False,
     ) -> ExportReport:
-        """Write the network for other programs, and compare its predictions with this model's.
+        """Export the network for other programs, and check its predictions.
 
         Args:
             format: "litert", "onnx" or "savedmodel".
             out: the file or folder to write; by default in the run folder.
-            quantize: "float16" or "int8" weights; litert only.
-            license: the terms under which others may use it, written into it.
+            quantize: "float16" or "int8" for smaller weights; litert only.
+            license: the terms of use, written into the export.
             force: replace an earlier export.
 
-        Raises `AlexNetError` if the predictions differ; nothing is written then. One model only.
+        Raises `AlexNetError` and writes nothing if the predictions differ. One model only.
         """
         model = self._only("export")
         tensorflow_startup.load_tensorflow()
@@ -183,7 +182,7 @@ class Model:
         )
 
     def draw_neighbors(self, predictions: Sequence[Prediction]) -> Path:
-        """Draw images beside the training images nearest to them; returns the path of the picture."""
+        """Draw images with their nearest training images; returns the path of the figure."""
         from alexnet_cli.reports import paper_figures
 
         return paper_figures.draw_nearest(predictions, self._only("draw_neighbors"))
@@ -191,7 +190,7 @@ class Model:
     def _only(self, what: str) -> LoadedModel:
         if len(self._models) > 1:
             raise UsageError(
-                f"{what}: needs one model, and this is the mean of {len(self._models)}"
+                f"{what}: works with a single model only, not with {len(self._models)}"
             )
         return self._models[0]
 
@@ -199,8 +198,8 @@ class Model:
 def load(path: str | Path | Sequence[str | Path] | None = None) -> Model:
     """Load a trained model: a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    For a list of several, predictions are the mean of theirs. Raises `AlexNetError` if a model can't
-    be used, or if their classes differ.
+    For a list of several, probabilities are averaged. Raises `AlexNetError` if a model can't be
+    loaded, or if the classes of the models differ.
     """
     paths = [path] if path is None or isinstance(path, str | Path) else list(path)
     if not paths:
@@ -212,24 +211,24 @@ def load(path: str | Path | Sequence[str | Path] | None = None) -> Model:
     return Model(models)
 
 
-def _sources(pictures: Any) -> list[prediction.Source | Rejected]:
-    many = pictures if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
+def _sources(images: Any) -> list[prediction.Source | Rejected]:
+    many = images if isinstance(images, Sequence) and not isinstance(images, str) else None
     found: list[prediction.Source | Rejected] = []
-    for picture in [pictures] if many is None else many:
-        if isinstance(picture, str | Path):
-            found += prediction.list_images([Path(picture)])
+    for image in [images] if many is None else many:
+        if isinstance(image, str | Path):
+            found += prediction.list_images([Path(image)])
         else:
-            found.append(images.from_memory(picture))
+            found.append(from_memory(image))
     return found
 
 
-def _readable(pictures: Any) -> list[prediction.Source]:
-    """Return the sources of `pictures`; raises `AlexNetError` for a folder that can't be read."""
-    return [_require_read(source) for source in _sources(pictures)]
+def _readable(images: Any) -> list[prediction.Source]:
+    """Return the sources of `images`; raises `AlexNetError` for a subfolder that can't be read."""
+    return [_require_read(source) for source in _sources(images)]
 
 
 def _require_read(outcome: Any) -> Any:
-    """Return `outcome`, or raise the `AlexNetError` that it stands for."""
+    """Return `outcome`, or raise `AlexNetError` if it is `Rejected`."""
     if isinstance(outcome, Rejected):
         raise AlexNetError(f"{outcome.path}: {outcome.reason}")
     return outcome

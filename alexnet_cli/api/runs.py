@@ -1,4 +1,4 @@
-"""Train, resume, and look at what a training left behind."""
+"""Train, resume, and read the results of a training."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A training on disk: its configuration, history and metrics, and the model that it trained."""
+    """A run on disk: its configuration, history, metrics and trained model."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         """Open the run folder `path`, by default the newest in runs/.
 
-        Raises `AlexNetError` if there is none, or if it holds no weights of a finished epoch.
+        Raises `AlexNetError` if there is none, or if no epoch is finished.
         """
         self._folder = RunFolder.find(None if path is None else Path(path))
 
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, with the number of epochs that were asked for last."""
+        """The recipe, with the number of epochs that was requested last."""
         return self._folder.recipe()
 
     @property
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The problems that the diagnostics found while it trained."""
+        """The problems that the diagnostics found during training."""
         return self._folder.checkpoint().findings
 
     @property
@@ -116,33 +116,36 @@ def train(
     Args:
         data: a folder that `split` wrote, or a folder of class folders, which is split in place.
         recipe: the name of a recipe, or a recipe; by default that of `weights`, or `modern`.
-        variants: names of changes that the paper compared itself with, such as "no-lrn".
+        variants: names of changes to the recipe, such as "no-lrn".
         overrides: hyperparameters by name: `{"cutmix": 0.0, "conv2.bias": 1}`.
-        settings: the same as texts, `["cutmix=0", "conv2.bias=1"]`, as they are typed after --set.
-        epochs, batch_size, learning_rate: shorthands for overrides; the batch size is that over all
-            devices, the learning rate the highest of the run.
-        gpus: the number of GPUs; 0 is the CPU, None all there are.
-        precision: "float32", "bfloat16", "float16", or "auto", the fastest that the devices have.
-        weights: a run folder or Caffe's .npy, whose weights all layers but the last start with.
+        settings: the same as text, `["cutmix=0", "conv2.bias=1"]`, as after --set.
+        epochs, batch_size, learning_rate: shorthands for overrides; the batch size is the total over
+            all devices, the learning rate is the peak.
+        gpus: the number of GPUs; 0 for the CPU, None for all GPUs.
+        precision: "float32", "bfloat16", "float16", or "auto", the fastest natively supported.
+        weights: a run folder or Caffe's .npy with the initial weights of all layers but the last.
         hosts, rank: the addresses (host:port) of all machines that train together, and which of
             them this process is; by default those of TF_CONFIG or Slurm.
-        check: read images that are not split yet before training; else trust their names.
-        seed: seeds initial weights, order, augmentation and dropout, and the split if there is none.
-        out: the folder in which the run folder is made.
+        check: for unsplit data, read every image first; else select images by file extension.
+        seed: seeds initialization, shuffling, augmentation, dropout, and the split of unsplit data.
+        out: the folder in which the run folder is created.
         processes: as for `split`.
-        callback: receives what the training reports while it runs.
+        callback: is notified of the progress of the training.
 
-    Returns the run; on other machines than the first, None. Raises `AlexNetError` with one line that
-    says what is wrong, what was saved and how to continue.
+    Returns the run, or None on machines other than the first. Raises `AlexNetError` with one line:
+    what is wrong, what was saved and how to continue.
     """
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
-    settings = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
+    texts = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
     initial = load_model(Path(weights)) if weights else None
     base = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or DEFAULT)
     if initial and recipe is None:
         base = initial.recipe
-    chosen = build_recipe(base, variants, settings)  # complains before the long wait
+    try:
+        chosen = build_recipe(base, variants, texts)  # an error comes before the long wait
+    except UsageError as error:
+        raise _in_terms_of_arguments(error, values, overrides or {}) from None
     devices = _start_devices(gpus, precision, hosts, rank)
     from alexnet_cli.training import start_and_resume
 
@@ -172,7 +175,7 @@ def resume(
 ) -> Run | None:
     """Continue the training in the run folder `path` from its last checkpoint.
 
-    `epochs` is the number of epochs in all, by default as planned; the other arguments, the result
+    `epochs` is the total number of epochs, by default as planned; the other arguments, the result
     and the errors are those of `train`.
     """
     devices = _start_devices(gpus, "auto", hosts, rank)
@@ -192,8 +195,8 @@ def draw_figures(
 ) -> list[Path]:
     """Draw the figures of the paper from the first of `runs` (default: the newest run).
 
-    Several are compared by their training errors. The pictures go to `out`, by default RUN/figures;
-    `progress` tells how many training images have been looked at. Returns their paths.
+    Several runs are compared by their training errors. The figures are written to `out`, by default
+    RUN/figures. `progress` is called with (done, total) training images. Returns the paths.
     """
     from alexnet_cli.reports import paper_figures
 
@@ -204,7 +207,7 @@ def draw_figures(
 def _start_devices(
     gpus: int | None, precision: str, hosts: Sequence[str] | None, rank: int | None
 ) -> Any:
-    """Find the other machines, wait for them, and start TensorFlow on the devices of this one."""
+    """Connect to the other machines, if any, and start TensorFlow on this machine."""
     from alexnet_cli.training.cluster import find_cluster, wait_for_workers
 
     if isinstance(hosts, str):
@@ -218,8 +221,20 @@ def _start_devices(
     return choose_devices(gpus, precision, cluster)
 
 
+def _in_terms_of_arguments(
+    error: UsageError, values: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> UsageError:
+    """Return the error of a hyperparameter with the argument of `train` that set it."""
+    name = str(error.value).partition("=")[0] if error.argument == "set" else ""
+    if name not in values:
+        return error
+    if name in overrides:
+        return UsageError(error.reason, argument="overrides", value={name: overrides[name]})
+    return UsageError(error.reason, argument=name, value=values[name])
+
+
 def _as_text(value: Any) -> str:
-    """Write a value as it is typed after `--set NAME=`."""
+    """Return a value as text for `--set NAME=`."""
     if isinstance(value, list):
         value = tuple(value)
     return value if isinstance(value, str) else format_value(value)

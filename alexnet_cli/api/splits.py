@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_cli.data import scan_cache, scanning, splitting
+from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import UsageError
@@ -37,19 +37,19 @@ def split(
     Args:
         source: a folder that holds a folder for each class.
         out: where the split is written: OUT/train/CLASS/…, OUT/val/CLASS/…, and a manifest.
-        val, test: fractions of each class; 0.1 and 0 by default.
+        val, test: fractions of each class; by default 0.1 and 0.
         seed: the same seed and images give the same split; 0 by default.
         link: "copy" (default), "hard" or "symbolic" links to the images.
-        prepare: write squares of 256 pixels in TFRecord shards instead, which train fast at any
-            size; `source` may then be a split, whose parts are kept.
-        check: read every image first; without, images are selected by their file extensions.
+        prepare: write images of 256×256 pixels in TFRecord shards instead, which load fast from any
+            storage; `source` may then be a split, whose division is kept.
+        check: read every image first; else select images by file extension.
         force: replace an earlier split at `out`.
-        processes: read very many images with a process for each core; the calling script must then
-            guard its start with `if __name__ == "__main__"`.
+        processes: read many thousands of images with one process per core; the calling script then
+            needs the guard `if __name__ == "__main__"`.
         progress: called with (stage, done, total).
 
-    Returns the manifest of the written split. Raises `AlexNetError` if the source holds no classes
-    of images, or `out` something else; nothing is written then.
+    Returns the manifest of the written split. Raises `AlexNetError` and writes nothing if `source` has
+    no folders of images, or if `out` contains anything but a split.
     """
     source, out = Path(source), Path(out)
     is_split = prepare and scanning.is_split(source)
@@ -59,7 +59,9 @@ def split(
             raise UsageError(reason, argument=name, value=value)
     if prepare and link is not None:
         raise UsageError("leave it out, as new images are written", argument="link", value=link)
-    splitting.check_target(out, scanning.require_folder(source), force)  # before the long wait
+    split_folders.check_target(
+        out, scanning.require_folder(source), force
+    )  # before the scan, which takes long
     options = scanning.ScanOptions(
         check,
         scan_cache.cache_path(out),
@@ -67,7 +69,7 @@ def split(
         processes,
     )
     if is_split:
-        planned = splitting.open_data(source, options=options)
+        planned = split_folders.open_data(source, options=options)
     else:
         fractions = {"val": 0.1 if val is None else val, "test": test or 0.0}
         planned = plan_split(scanning.scan(source, options), seed=seed or 0, **fractions)
@@ -76,7 +78,7 @@ def split(
         progress("writing", done, total)
 
     if not prepare:
-        return splitting.write(planned, out, link=link or "copy", force=force, progress=writing)
+        return split_folders.write(planned, out, link=link or "copy", force=force, progress=writing)
     tensorflow_startup.load_tensorflow()
     from alexnet_cli.data import tfrecords
 

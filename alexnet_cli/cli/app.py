@@ -13,10 +13,10 @@ import typer
 from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
+from alexnet_cli.cli.old_option_names import hint
 from alexnet_cli.cli.options import Command, describe_error, print_error
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
-from alexnet_cli.cli.renamed import hint
 from alexnet_cli.cli.split import split
 from alexnet_cli.cli.train import train
 from alexnet_cli.errors import AlexNetError

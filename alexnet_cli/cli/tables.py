@@ -1,4 +1,4 @@
-"""Tables and lines on the screen. Class and file names come from outside and are never markup."""
+"""Tables and lines on the screen. Class and file names are never interpreted as markup."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
 from alexnet_cli.runs.records import Finding
 from alexnet_cli.system.safe_names import csv_safe, printable
 
-NAMED = 8  # items of a list that are named before "and N more"
+MAX_LISTED = 8  # items of a list that are shown before "and N more"
 MATRIX_COLUMNS = 10  # with more classes the confusion matrix is drawn only
 BAR_WIDTH = 30
 
 
-def some(names: Sequence[object], most: int = NAMED) -> str:
-    """Return the first few of `names` in a line."""
+def list_first(names: Sequence[object], most: int = MAX_LISTED) -> str:
+    """Return the first `most` of `names` in a line, and how many more there are."""
     shown = ", ".join(printable(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
@@ -88,13 +88,13 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
     show_skipped(console, manifest.rejected)
-    for group in manifest.duplicates()[:NAMED]:
+    for group in manifest.duplicates()[:MAX_LISTED]:
         labels = {file.label for file in group}
         note = "under different classes, " if len(labels) > 1 else ""
         # The path of an image in a shard is a name without a file.
         names = [file.path.relative_to(manifest.root) for file in group]
-        print_line(console, f"same content, {note}kept in one split: {some(names)}")
-    more = len(manifest.duplicates()) - NAMED
+        print_line(console, f"same content, {note}kept in one split: {list_first(names)}")
+    more = len(manifest.duplicates()) - MAX_LISTED
     if more > 0:
         print_line(console, f"and {more} more groups of files with the same content")
     prepared = any(file.record for file in manifest.files)  # squares, as `paper` crops them
@@ -105,11 +105,11 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
 
 
 def show_skipped(console: Console, rejected: Sequence[Rejected]) -> None:
-    """Print the files that are no readable image, with the reason."""
-    for item in rejected[:NAMED]:
+    """Print the files that are not readable images, with the reason."""
+    for item in rejected[:MAX_LISTED]:
         print_line(console, f"skipped: {rejection(item)}", "yellow")
-    if len(rejected) > NAMED:
-        more = f"and {len(rejected) - NAMED:,} more skipped"
+    if len(rejected) > MAX_LISTED:
+        more = f"and {len(rejected) - MAX_LISTED:,} more skipped"
         print_line(console, f"{more}; the manifest of the split lists all")
 
 
@@ -131,12 +131,12 @@ def show(console: Console, table: Table) -> None:
 
 def print_line(console: Console, line: str, style: str = "") -> None:
     """Print a line, with control characters escaped."""
-    # soft_wrap: a path is data, and must not be broken or cut where the screen ends
+    # soft_wrap, as a path must not be broken or cut at the edge of the screen
     console.print(Text(printable(line), style=style), soft_wrap=True)
 
 
 def cell(name: object) -> Text:
-    """Return the cell of a table for a name from outside."""
+    """Return a table cell for the name of a class or file."""
     return Text(printable(name))
 
 
@@ -160,7 +160,7 @@ def show_recipes(console: Console) -> None:
 
 
 def show_paper_comparison(console: Console, recipe: Recipe) -> None:
-    """Print every hyperparameter of the paper and below it, where the recipe differs, the recipe's."""
+    """Print every hyperparameter of the paper, and below it that of the recipe if it differs."""
     points = paper_comparison.compare(recipe)
     width = max(len(point.name) for point in points)
     for point in points:
@@ -199,7 +199,7 @@ def score_cells(score: Score) -> list[str]:
 def show_evaluation(
     console: Console, report: EvaluationReport, threshold: float | None = None
 ) -> None:
-    """Print the scores, then classes and confusions of the report's split."""
+    """Print the scores, then scores by class and confusions of the reported split."""
     for member in report.members:
         epoch = f" (epoch {member.epoch})" if member.epoch else ""
         print_line(console, f"model {member.path}{epoch}")
@@ -214,10 +214,10 @@ def show_evaluation(
     for split in scores:
         _show_accuracy(console, split)
     if report.validation:
-        print_line(console, f"all below is of {report.split}")
-    for cost in report.refusals if threshold is not None else ():
-        if cost.below == threshold:
-            print_line(console, _cost_of_refusing(cost))
+        print_line(console, f"everything below is for {report.split}")
+    for accuracy in report.selective_accuracy if threshold is not None else ():
+        if accuracy.threshold == threshold:
+            print_line(console, _selective_accuracy(accuracy))
     _show_classes(console, report)
     if len(report.classes) <= MATRIX_COLUMNS:
         _show_matrix(console, report)
@@ -252,16 +252,16 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
     if split.chose_epoch:
         line = f"{split.split} chose the epoch of the weights: its scores are optimistic"
         print_line(console, line, "yellow")
-    if split.n_seen:
-        seen = f"{split.n_seen} images of {split.split} were trained on"
-        print_line(console, f"{seen}: its scores are optimistic", "yellow")
+    if split.n_trained_on:
+        line = f"{split.n_trained_on:,} images of {split.split} were trained on"
+        print_line(console, f"{line}: its scores are optimistic", "yellow")
 
 
-def _cost_of_refusing(cost: SelectiveAccuracy) -> str:
-    rest = "" if cost.top1 is None else f"; top-1 of the others {cost.top1:.4f}"
+def _selective_accuracy(accuracy: SelectiveAccuracy) -> str:
+    others = "" if accuracy.top1 is None else f"; top-1 of the others {accuracy.top1:.4f}"
     return (
-        f'"none of these" below {cost.below:g}: {cost.n_refused:,} of {cost.n:,} images, '
-        f"{cost.n_refused_right:,} of them predicted correctly{rest}"
+        f'"none of these" below {accuracy.threshold:g}: {accuracy.n_below:,} of {accuracy.n:,} '
+        f"images, {accuracy.n_below_correct:,} of them predicted correctly{others}"
     )
 
 
@@ -292,9 +292,9 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
 
 
 def show_export(console: Console, report: ExportReport) -> None:
-    """Print the path of an export, and how its predictions differ from those of the run."""
+    """Print the path of an export and how its predictions differ from those of the run."""
     print_line(console, f"same class for {report.n_same} of {report.n_images} validation images")
-    print_line(console, f"largest difference of a probability {report.largest_difference:.1e}")
+    print_line(console, f"largest difference between probabilities {report.largest_difference:.1e}")
     print_line(console, f"top-1 {report.top1_exported:.4f}, top-1 of the run {report.top1:.4f}")
     print_line(console, f"written to {report.path}")
 
@@ -305,7 +305,7 @@ def show_export(console: Console, report: ExportReport) -> None:
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """Print the path of an image and a bar for each class."""
     print_line(console, str(prediction.path), "bold")
-    if prediction.refused:
+    if prediction.below_threshold:
         print_line(console, "  none of these", "yellow")
     width = max(len(printable(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
@@ -319,7 +319,7 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
 
 
 def rejection(rejected: Rejected) -> str:
-    """Return the file and the reason in a line."""
+    """Return the file and the reason as one line."""
     return f"{rejected.path}: {rejected.reason}"
 
 
@@ -333,7 +333,7 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
             pairs = zip(outcome.classes, outcome.probabilities)
             classes = [{"class": name, "probability": p} for name, p in pairs]
             rows.append({"image": str(outcome.path), "predictions": classes})
-            if outcome.refused:
+            if outcome.below_threshold:
                 rows[-1]["none_of_these"] = True
             if outcome.neighbors:
                 rows[-1]["neighbors"] = [
@@ -350,14 +350,14 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
 def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability.
 
-    An image that is none of the classes has one row without a class. A name that a spreadsheet
-    would take for a formula has an apostrophe in front; JSON has every name unchanged.
+    An image below the threshold has one row without a class. A name that a spreadsheet would read
+    as a formula gets a leading apostrophe; JSON has every name unchanged.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for outcome in outcomes:
         if isinstance(outcome, Prediction):
-            classes = ("",) if outcome.refused else outcome.classes
+            classes = ("",) if outcome.below_threshold else outcome.classes
             pairs = zip(classes, outcome.probabilities)
             for rank, (name, probability) in enumerate(pairs, start=1):
                 image, label = csv_safe(outcome.path), csv_safe(name)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.cli.old_option_names import reject_old_names
 from alexnet_cli.cli.options import MOST_SEED, NoCheck, is_typed, option_name
-from alexnet_cli.cli.renamed import reject_old_names
 from alexnet_cli.errors import UsageError
 
 # What a run is made of, which resuming can't change.

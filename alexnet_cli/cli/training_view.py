@@ -10,14 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from alexnet_cli.cli.tables import (
-    NAMED,
+    MAX_LISTED,
+    list_first,
     new_table,
     print_line,
     score_cells,
     show,
     show_findings,
     show_skipped,
-    some,
 )
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.runs.metrics import TOP5_FROM
@@ -25,20 +25,20 @@ from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
 from alexnet_cli.system.safe_names import printable
 from alexnet_cli.training.callbacks import Callback, TrainPlan
 
-# What the same seed reproduces.
+# What a second run with the same seed reproduces.
 _CPU_SAME = (
     "reproducible bit for bit on this machine, with these versions and this number of threads"
 )
-_GPU_SAME = "reproducible up to rounding, as GPUs add in any order"
+_GPU_SAME = "reproducible up to rounding, as the order of additions on GPUs varies"
 
 
 class TrainingView(Callback):
     """Print the plan of a training run, a progress bar and a row for each epoch."""
 
-    SILENCE_SECONDS = 30  # without a terminal, the longest time without a line
+    SILENCE_SECONDS = 30  # without a terminal, a progress line is printed this often
 
     def __init__(self, console: Console) -> None:
-        """Create the bar, not shown yet."""
+        """Create the progress bar, which is not shown yet."""
         self.console = console
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -50,27 +50,27 @@ class TrainingView(Callback):
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task("reading images", total=None, note="")
-        self.spoke = time.monotonic()
+        self.last_printed = time.monotonic()
         self.n_skipped = 0
-        self.is_silent = False  # on other workers than the chief
+        self.is_silent = False  # on workers other than the chief
 
     def __enter__(self) -> TrainingView:
-        """Start the bar."""
+        """Show the progress bar."""
         self.progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Remove the bar."""
+        """Remove the progress bar."""
         self.progress.stop()
 
     def on_read_progress(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self._advance("reading images", done, total)
 
     def on_image_rejected(self, rejected: Rejected) -> None:
-        """Print the first few files that are no readable image."""
+        """Print the first few files that are not readable images."""
         self.n_skipped += 1
-        if self.n_skipped <= NAMED:
+        if self.n_skipped <= MAX_LISTED:
             show_skipped(self.console, [rejected])
 
     def on_train_begin(self, plan: TrainPlan) -> None:
@@ -100,11 +100,11 @@ class TrainingView(Callback):
         machines = f" on each of {n_workers} workers" if n_workers > 1 else ""
         facts = {
             "recipe": f"{recipe.name}: {recipe.summary}",
-            "classes": f"{len(config.classes):,}: {some(config.classes)}",
+            "classes": f"{len(config.classes):,}: {list_first(config.classes)}",
             "images": f"{images} ({kept})",
             "network": f"{plan.n_parameters:,} parameters",
             **_origin(plan),
-            "devices": f"{some(plan.devices)}{machines}, computing in {config.precision}",
+            "devices": f"{list_first(plan.devices)}{machines}, computing in {config.precision}",
             "training": f"{epochs}, {rate}",
             "seed": f"{config.seed}: {_CPU_SAME if plan.devices == ('CPU',) else _GPU_SAME}",
             "run": str(plan.run),
@@ -117,7 +117,7 @@ class TrainingView(Callback):
         for change in plan.changed:
             print_line(
                 self.console,
-                f"the run began with {change}: results may differ in the last bits",
+                f"the run started with {change}: results may differ in the last bits",
                 "yellow",
             )
         self.console.print()
@@ -127,27 +127,27 @@ class TrainingView(Callback):
         self.done_before = plan.n_done
         what = f"epoch {plan.first_epoch}/{recipe.epochs}"
         self._advance(what, plan.n_done, plan.n_images["train"])
-        self.began = time.monotonic()
+        self.started = time.monotonic()
 
     def on_init_progress(self, done: int, total: int) -> None:
-        """Move the bar of k-means initialization, which comes before the first step."""
+        """Update the progress bar of k-means initialization, which runs before the first step."""
         if self.is_silent:
             return
         self._advance("initializing kernels by k-means", done, total)
-        self.began = time.monotonic()
+        self.started = time.monotonic()
 
     def on_batch_end(self, epoch: int, done: int, total: int) -> None:
-        """Move the bar, with images per second and the time left for the whole run."""
+        """Update the progress bar, with images per second and the remaining time of the run."""
         if self.is_silent:
             return
         before = (epoch - self.first_epoch) * total - self.done_before
-        rate = (before + done) / (time.monotonic() - self.began)
+        rate = (before + done) / (time.monotonic() - self.started)
         left = (total * (self.epochs - epoch + 1) - done) / rate
         note = f"{rate:.0f} images/s, {duration(left)} left"
         self._advance(f"epoch {epoch}/{self.epochs}", done, total, note)
 
     def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
-        """Print the row of an epoch; the best so far is highlighted."""
+        """Print the row of an epoch, in green if it is the best so far."""
         if self.is_silent:
             return
         line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"
@@ -155,7 +155,7 @@ class TrainingView(Callback):
         line += f"  {row.val_top5:9.4f}" if row.val_top5 is not None else ""
         line += f"  {row.learning_rate:7.2g}  {row.images_per_second:8.1f}"
         print_line(self.console, line + ("  best" if best else ""), "green" if best else "")
-        self.spoke = time.monotonic()
+        self.last_printed = time.monotonic()
 
     def on_finding(self, finding: Finding) -> None:
         """Print a problem and its remedy."""
@@ -163,15 +163,15 @@ class TrainingView(Callback):
             show_findings(self.console, [finding])
 
     def on_score_progress(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self._advance("computing final metrics", done, total)
 
     def _advance(self, what: str, done: int, total: int, note: str = "") -> None:
         self.progress.update(self.task, description=what, completed=done, total=total, note=note)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self.spoke > self.SILENCE_SECONDS:
+        if not self.console.is_terminal and now - self.last_printed > self.SILENCE_SECONDS:
             print_line(self.console, f"{what}: {done} of {total}{', ' if note else ''}{note}")
-            self.spoke = now
+            self.last_printed = now
 
 
 def _origin(plan: TrainPlan) -> dict[str, str]:

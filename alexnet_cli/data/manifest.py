@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from alexnet_cli.data.records import Record
+from alexnet_cli.data.shard_records import Record
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import atomic_write, open_file

@@ -18,7 +18,7 @@ import numpy as np
 from alexnet_cli.data import images
 from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.manifest import ImageFile, Rejected
-from alexnet_cli.data.records import RECORD_SIZE, read_record
+from alexnet_cli.data.shard_records import RECORD_SIZE, read_record
 from alexnet_cli.errors import AlexNetError, ImageError
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.system import memory

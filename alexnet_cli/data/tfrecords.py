@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data import images, scan_cache, splitting
+from alexnet_cli.data import images, scan_cache, split_folders
 from alexnet_cli.data.manifest import (
     MANIFEST,
     SPLITS,
@@ -32,10 +32,11 @@ from alexnet_cli.data.manifest import (
     Rejected,
     write_manifest,
 )
-from alexnet_cli.data.records import RECORD_SIZE, Record
 from alexnet_cli.data.scanning import require_images
+from alexnet_cli.data.shard_records import RECORD_SIZE, Record
 from alexnet_cli.errors import AlexNetError, ImageError
-from alexnet_cli.system.atomic_files import lock_folder, write_json
+from alexnet_cli.system.atomic_files import write_json
+from alexnet_cli.system.locks import lock_folder
 from alexnet_cli.system.workers import Progress, map_in_order, map_in_processes
 
 QUALITY = 90  # without chroma subsampling: on average at most 3 levels of 255 from the original
@@ -76,17 +77,17 @@ def write(
             _check_target(out, planned, force)  # it may have changed during encoding
             for index in partial.glob("*.json"):
                 index.unlink()
-            splitting.replace_folder(partial, out)
+            split_folders.replace_folder(partial, out)
             scan_cache.delete_cache(out)
     except OSError as error:
-        raise AlexNetError(splitting.write_error(error, out)) from error
+        raise AlexNetError(split_folders.write_error(error, out)) from error
     return written
 
 
 def _check_target(out: Path, planned: Manifest, force: bool) -> None:
     # Both, as the source of a split may have been deleted since.
     for folder in (planned.source, planned.root):
-        splitting.check_target(out, folder, force)
+        split_folders.check_target(out, folder, force)
 
 
 def _digest(planned: Manifest) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
@@ -19,8 +19,8 @@ from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import Ensemble, LoadedModel
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
-SHOWN = 12  # of the worst and of the most doubtful images
-THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # probabilities below which an image may be refused
+SHOWN = 12  # confident errors and least certain images in a report
+THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # probabilities for the selective accuracy
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def evaluate(
 ) -> EvaluationReport:
     """Evaluate `models`, their softmax outputs averaged, on `data`.
 
-    `data` is by default what the first model was trained on; of a folder that is not split all
-    images are taken. Without `split` the report is of `test` with the scores of `val` beside it, or
-    of `val` where there is no `test`. The cost of refusing images is given for `THRESHOLDS` and for
-    `threshold`, a probability.
+    `data` is by default the split that the first model was trained on; a folder that is not split
+    is evaluated as a whole. Without `split`, the report covers `test` and adds the scores of `val`;
+    if there is no `test`, it covers `val`. The selective accuracy is computed for `THRESHOLDS` and
+    for `threshold`, a probability.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"choose from {', '.join(SPLITS)}", argument="split", value=split)
@@ -57,7 +57,7 @@ def evaluate(
     _require_same_classes(manifest, ensemble.classes)
     n_images = sum(len(_files(manifest, name)) for name in splits)
     if not n_images:
-        raise AlexNetError(f"{manifest.root}: no image in the {splits[0]} split")
+        raise AlexNetError(f"{manifest.root}: no images in the {splits[0]} split")
     done = 0
 
     def advance() -> None:
@@ -81,18 +81,20 @@ def evaluate(
 
 
 def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
-    """Return the images, the split to report on, and behind it `val` if only its scores are due."""
+    """Return the images and the splits to evaluate: first the one to report in detail."""
     own = model.config and (data is None or data.resolve() == Path(model.config.data))
     if own and model.trained_on:
         manifest = model.trained_on
     elif data is None:
-        raise UsageError(f"is missing, as {model.path} names no images", argument="data")
+        raise UsageError(
+            f"is required, as {model.path} does not record its images", argument="data"
+        )
     elif scanning.is_split(data):
-        manifest = splitting.open_data(data)
+        manifest = split_folders.open_data(data)
     elif split is None:
-        return splitting.open_data(data), ["all"]
+        return split_folders.open_data(data), ["all"]
     else:
-        raise AlexNetError(f"{data}: is not split; leave out --split to evaluate all its images")
+        raise AlexNetError(f"{data}: not split. Leave out --split to evaluate all its images")
     if split is not None:
         return manifest, [split]
     used = {file.split for file in manifest.files}
@@ -106,7 +108,7 @@ def _files(manifest: Manifest, split: str) -> Sequence[ImageFile]:
 def _run(
     ensemble: Ensemble, files: Sequence[ImageFile], ten_crop: bool, advance: Callable[[], None]
 ) -> _Outputs:
-    """Compute the outputs for all files that can be read."""
+    """Return the outputs for all files that can be read."""
     shape = (len(files), len(ensemble.models), len(ensemble.classes))
     one = np.empty(shape, np.float32)
     ten = np.empty(shape, np.float32) if ten_crop else None
@@ -134,7 +136,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
     own = any(m.config and Path(m.config.data) == manifest.root for m in ensemble.models)
-    seen = _trained_on(ensemble) if split != "train" else set()
+    trained_on = _trained_on(ensemble) if split != "train" else set()
     return SplitScore(
         split=split,
         members=tuple(
@@ -145,7 +147,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
         ten_crop=ten_crop,
         top1_interval=metrics.wilson_interval(round(score.top1 * n), n),
         rejected=(*(manifest.rejected if split == "all" else ()), *outputs.rejected),
-        n_seen=sum(file.sha256 in seen for file in outputs.files),
+        n_trained_on=sum(file.sha256 in trained_on for file in outputs.files),
         chose_epoch=own and split == "val",
     )
 
@@ -185,14 +187,16 @@ def _details(
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),
-        worst=shown(metrics.surest_mistakes(y_true, y_score)),
-        doubtful=shown(metrics.most_doubtful(y_score)),
-        refusals=tuple(metrics.refuse(y_true, y_score, below) for below in thresholds),
+        confident_errors=shown(metrics.most_confident_errors(y_true, y_score)),
+        least_certain=shown(metrics.least_certain(y_score)),
+        selective_accuracy=tuple(
+            metrics.selective_accuracy(y_true, y_score, threshold) for threshold in thresholds
+        ),
     )
 
 
 def _trained_on(ensemble: Ensemble) -> set[str]:
-    """Return the content of every image that a member was trained on."""
+    """Return the SHA-256 of every image that any of the models was trained on."""
     manifests = (member.trained_on for member in ensemble.models)
     return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
 

@@ -1,4 +1,4 @@
-"""Exports of a trained network for other programs: pixels in, probabilities out, checked first."""
+"""Export a trained network for other programs, from pixels to probabilities, and check it."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from alexnet_cli.system.safe_names import printable
 from alexnet_cli.system.tensorflow_startup import quiet_stderr
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
-QUANTIZED = ("float16", "int8")  # weights of LiteRT; all else is float32
+QUANTIZED = ("float16", "int8")  # precisions of LiteRT weights; everything else is float32
 _SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
-_EXTRA = "assets.extra"  # a folder that loaders of a SavedModel leave alone
+_EXTRA = "assets.extra"  # a folder that loaders of a SavedModel ignore
 _CARD, _LABELS = "model_card.json", "labels.txt"
 
-CHECKED = 400  # validation images
-# How far probabilities may differ; those of 8-bit weights may differ more.
-_MOST_DIFFERENCE = {None: 1e-4, "float16": 0.02}
-_LEAST_SAME = 0.9  # share of the images that must keep their class
+MAX_IMAGES = 400  # validation images
+# The largest difference of a probability, by `quantize`; int8 has no limit.
+_MAX_DIFFERENCE = {None: 1e-4, "float16": 0.02}
+_MIN_SAME = 0.9  # minimum share of images with the same predicted class
 
 Run = Callable[[Float32Array], Float32Array]  # (1, size, size, 3) → probabilities (1, classes)
 
@@ -53,18 +53,18 @@ def export(
 ) -> ExportReport:
     """Write the network of a run as `format`: "litert", "onnx" or "savedmodel".
 
-    The exported network takes float32 (batch, crop_size, crop_size, 3), RGB, 0–255: the center crop
-    as the run cuts it; it subtracts the mean itself and returns probabilities. `quantize`, "float16"
-    or "int8", makes the weights of LiteRT smaller. `out` is by default in the run folder; `force`
-    replaces an earlier export. The export is compared with the run on up to `CHECKED` validation
-    images and discarded, with an `AlexNetError`, if its predictions differ.
+    The exported network takes center crops, float32 (batch, crop_size, crop_size, 3), RGB, 0–255.
+    It subtracts the mean and returns probabilities. `quantize`, "float16" or "int8", reduces the size
+    of LiteRT weights. `out` is by default in the run folder; `force` replaces an earlier export. The
+    export is compared with the run on up to `MAX_IMAGES` validation images; if its predictions
+    differ, it is discarded and `AlexNetError` is raised.
     """
     _check_arguments(model, format, quantize, out)
     name = format if quantize is None else f"{format}-{quantize}"
     out = out or model.path / f"{name}{_SUFFIXES[format]}"
     _check_target(out, force)
     assert model.trained_on is not None  # checked above
-    images = evenly_spaced(model.trained_on.of("val"), CHECKED)
+    images = evenly_spaced(model.trained_on.of("val"), MAX_IMAGES)
     card = {
         "classes": model.classes,
         "license": license,
@@ -75,7 +75,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         written = Path(folder, f"model{_SUFFIXES[format]}")
         with quiet_stderr():
-            run = _WRITERS[format](_from_pixels(model), written, quantize, card)
+            run = _WRITERS[format](_add_preprocessing(model), written, quantize, card)
         report = _compare(run, model, images, out, quantize)
         if out.is_dir():
             shutil.rmtree(out)
@@ -98,7 +98,9 @@ def _check_arguments(
     if out and not out.parent.is_dir():
         raise UsageError(f"folder {out.parent} not found", argument="out", value=str(out))
     if model.trained_on is None:
-        raise AlexNetError(f"{model.path}: has no images to check an export with; export a run")
+        raise AlexNetError(
+            f"{model.path}: has no images to check an export with. Export a run instead"
+        )
 
 
 def _check_target(out: Path, force: bool) -> None:
@@ -110,34 +112,36 @@ def _check_target(out: Path, force: bool) -> None:
         raise AlexNetError(f"{out}: is a folder, but not an export; choose another --out")
 
 
-def _from_pixels(model: LoadedModel) -> keras.Model:
-    """Build the network anew, with the subtraction of the mean in front and the softmax behind."""
+def _add_preprocessing(model: LoadedModel) -> keras.Model:
+    """Return the network with a first layer that subtracts the mean and a softmax at the end."""
     recipe, size = model.recipe, model.recipe.crop_size
     network = KerasNetwork.from_arrays(recipe, len(model.classes), model.weights, model.statistics)
     for layer in network.model.layers:
         if isinstance(layer, LocalResponseNormalization):
-            layer.fused = False  # other programs do not know XLA
+            layer.fused = False  # other programs do not have XLA
     mean = Cropper(recipe, model.statistics).center_mean()
     pixels = keras.Input((size, size, 3), name="pixels")
     logits = network.model(Center(mean, recipe.scale)(pixels))
-    whole = keras.Model(pixels, keras.layers.Softmax(name="probabilities")(logits))
-    whole(np.zeros((1, size, size, 3), np.float32))
-    return whole
+    model_of_pixels = keras.Model(pixels, keras.layers.Softmax(name="probabilities")(logits))
+    model_of_pixels(np.zeros((1, size, size, 3), np.float32))
+    return model_of_pixels
 
 
 def _write_savedmodel(
-    whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
+    network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
 ) -> Run:
-    whole.export(path, format="tf_saved_model", verbose=False)
+    network.export(path, format="tf_saved_model", verbose=False)
     extra = path / _EXTRA
     extra.mkdir()
-    for name, text in _texts(card).items():
+    for name, text in _metadata_files(card).items():
         (extra / name).write_text(text, encoding="utf-8")
     loaded = tf.saved_model.load(path)
     return lambda pixels: loaded.serve(tf.constant(pixels)).numpy()
 
 
-def _write_onnx(whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]) -> Run:
+def _write_onnx(
+    network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
+) -> Run:
     try:
         import onnx
         import onnxruntime
@@ -148,37 +152,37 @@ def _write_onnx(whole: keras.Model, path: Path, quantize: str | None, card: dict
             argument="format",
             value="onnx",
         ) from None
-    whole.export(path, format="onnx", verbose=False)
+    network.export(path, format="onnx", verbose=False)
     proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, {**_texts(card), "license": card["license"]})
+    onnx.helper.set_model_props(proto, {**_metadata_files(card), "license": card["license"]})
     onnx.save(proto, path)
     session = onnxruntime.InferenceSession(path)
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
 def _write_litert(
-    whole: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
+    network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
 ) -> Run:
-    # As Keras' own exporter to LiteRT does it, which does not quantize.
+    # Like the LiteRT exporter of Keras, which can't quantize.
     saved = str(path.with_name("saved"))
-    whole.export(saved, format="tf_saved_model", verbose=False)
+    network.export(saved, format="tf_saved_model", verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-    if quantize:  # without a choice of types, weights become 8 bits wide
+    if quantize:  # without supported_types, weights become int8
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
-    with zipfile.ZipFile(path, "a") as archive:  # behind the network, as is usual for such files
-        for name, text in _texts(card).items():
+    with zipfile.ZipFile(path, "a") as archive:  # appended, as is the convention for such files
+        for name, text in _metadata_files(card).items():
             archive.writestr(name, text)
     interpreter = _interpreter(path)
     interpreter.allocate_tensors()
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(pixels: Float32Array) -> Float32Array:
-        interpreter.set_tensor(taken["index"], pixels)
+        interpreter.set_tensor(inputs["index"], pixels)
         interpreter.invoke()
-        return interpreter.get_tensor(given["index"])
+        return interpreter.get_tensor(outputs["index"])
 
     return run
 
@@ -188,7 +192,7 @@ def _interpreter(path: Path) -> Any:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is about to move there
+            warnings.simplefilter("ignore")  # the warning that it moves to ai_edge_litert
             return tf.lite.Interpreter(str(path))
     return Interpreter(str(path))
 
@@ -197,8 +201,8 @@ _WRITERS = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _wri
 FORMATS = tuple(_WRITERS)
 
 
-def _texts(card: dict[str, Any]) -> dict[str, str]:
-    """Return what stands beside the network: the file names and their texts."""
+def _metadata_files(card: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of the metadata files by file name."""
     labels = "".join(f"{printable(name)}\n" for name in card["classes"])
     return {_LABELS: labels, _CARD: json.dumps(card)}
 
@@ -206,7 +210,7 @@ def _texts(card: dict[str, Any]) -> dict[str, str]:
 def _compare(
     run: Run, model: LoadedModel, files: Sequence[ImageFile], out: Path, quantize: str | None
 ) -> ExportReport:
-    """Compare an export with its model, image by image; raises `AlexNetError` if they differ."""
+    """Compare the predictions of an export and its model; raises `AlexNetError` if they differ."""
     network, recipe = model.keras_network, model.recipe
     crop = Cropper(recipe, model.statistics)
     margin = (recipe.resize_size - recipe.crop_size) // 2
@@ -221,8 +225,8 @@ def _compare(
     y_true = np.array([model.classes.index(file.label) for file in kept])
     difference = float(np.abs(expected - found).max())
     n_same = int((expected.argmax(axis=1) == found.argmax(axis=1)).sum())
-    most = _MOST_DIFFERENCE.get(quantize, np.inf)
-    if not difference <= most or n_same < _LEAST_SAME * len(kept):
+    most = _MAX_DIFFERENCE.get(quantize, np.inf)
+    if not difference <= most or n_same < _MIN_SAME * len(kept):
         raise AlexNetError(
             f"{out}: discarded, as its predictions differ from those of {model.path}: "
             f"probabilities by up to {difference:.2g}, {len(kept) - n_same} of {len(kept)} classes"

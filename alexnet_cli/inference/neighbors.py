@@ -20,16 +20,16 @@ from alexnet_cli.runs.run_folder import FC7
 from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
 from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
 
-MOST_IMAGES = 50_000  # training images to compare with: 0.8 GB of features; of more, every so many
+MOST_IMAGES = 50_000  # training images in the index (0.8 GB of features); of more, a regular sample
 
 
 class FeatureIndex:
-    """The outputs of fc7 for the training images of a run, kept in the run folder."""
+    """The fc7 features of the training images of a run, stored in the run folder."""
 
     def __init__(self, model: LoadedModel, progress: Progress | None = None) -> None:
-        """Read the features from the run, or compute them and keep them there.
+        """Read the features from the run folder, or compute and save them.
 
-        Raises `UsageError` for a model that does not know its training images.
+        Raises `UsageError` for a model without a list of its training images.
         """
         if model.trained_on is None:
             reason = "has no training images to search"
@@ -43,7 +43,7 @@ class FeatureIndex:
         self.features = self._compute(model.network(), progress) if found is None else found
 
     def _read(self, n_units: int) -> Float32Array | None:
-        """Read the features if they are those of this model."""
+        """Return the saved features if they are of this model, else None."""
         if read_notes(self._path) != self._notes:
             return None
         shape = (len(self.files), n_units)
@@ -67,25 +67,25 @@ class FeatureIndex:
                 rows.append(row)
                 if progress:
                     progress(len(rows), n)
-        features = np.full((n, len(rows[0])), np.inf, np.float32)  # skipped images are far away
+        features = np.full((n, len(rows[0])), np.inf, np.float32)  # skipped images are never near
         features[kept] = rows
-        with suppress(OSError):  # in a run that may only be read, they are computed each time
+        with suppress(OSError):  # in a read-only run, they are computed every time
             save_arrays(self._path, {"features": features.astype(np.float16)}, self._notes)
         return features
 
     def nearest(self, features: Float32Array, count: int) -> tuple[Neighbor, ...]:
         """Return the `count` training images nearest to `features` (units,), the nearest first.
 
-        Images that could not be read, or whose file is gone, are passed over.
+        Images that could not be read and images whose file is missing are skipped.
         """
         distances = euclidean(features, self.features)
         order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]
-        there = (index for index in order if self.files[index].stored_in.exists())
-        nearest = islice(there, count)
+        existing = (index for index in order if self.files[index].stored_in.exists())
+        nearest = islice(existing, count)
         return tuple(Neighbor(self.files[index], float(distances[index])) for index in nearest)
 
 
 def euclidean(one: Float32Array, many: Float32Array) -> npt.NDArray[np.float64]:
-    """Return the distances of `one` (units,) to each row of `many` (n, units)."""
+    """Return the Euclidean distances of `one` (units,) to each row of `many` (n, units)."""
     distances: npt.NDArray[np.float64] = np.linalg.norm(many.astype(np.float64) - one, axis=1)
     return distances

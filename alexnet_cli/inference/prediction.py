@@ -1,4 +1,4 @@
-"""Predictions: the likeliest classes of images, from files or from memory."""
+"""Predictions: the most likely classes of images from files or from memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from PIL import Image
 
 from alexnet_cli.data import images, scanning
 from alexnet_cli.data.images import Float32Array
-from alexnet_cli.data.manifest import (
-    MANIFEST,
-    ImageFile,
-    Rejected,
-    is_alexnet_split,
-    read_manifest,
-)
+from alexnet_cli.data.manifest import MANIFEST, ImageFile, Rejected, is_alexnet_split, read_manifest
 from alexnet_cli.errors import AlexNetError, ImageError, UsageError
 from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.inference.results import Neighbor, Prediction
@@ -41,17 +35,19 @@ def predict(
     """Yield the prediction for each of `sources`, in order; a file that can't be read is `Rejected`.
 
     The probabilities of several models are averaged. `top` is the number of classes to return, at
-    most all; `neighbors` the number of nearest training images, for which `progress` tells how many
-    training images have been looked at; a prediction whose likeliest class has a probability below
-    `threshold`, 0 to 1, is marked as refused. Arguments are checked at the call: raises
-    `UsageError` for what can't be right, or if several models are asked for neighbors.
+    most all of them. `neighbors` is the number of nearest training images to return; `progress` is
+    called with (done, total) training images while their features are computed. A prediction whose
+    top probability is below `threshold`, 0 to 1, is marked as `below_threshold`.
+
+    Arguments are checked at the call, not at the first `next`. Raises `UsageError` for an invalid
+    argument, and for `neighbors` with several models.
     """
     if top < 1:
         raise UsageError("must be at least 1", argument="top", value=top)
     if not 0 <= threshold <= 1:
         raise UsageError("must be between 0 and 1", argument="threshold", value=threshold)
     if neighbors and len(models) > 1:
-        raise UsageError("needs a single model", argument="neighbors", value=neighbors)
+        raise UsageError("works with a single model only", argument="neighbors", value=neighbors)
     n_images = None if neighbors else len(sources)
     ensemble = Ensemble(models, ten_crop=ten_crop, n_images=n_images)
     index = FeatureIndex(models[0], progress) if neighbors else None
@@ -66,7 +62,7 @@ def _predict_each(
     index: FeatureIndex | None,
     n_neighbors: int,
 ) -> Iterator[Prediction | Rejected]:
-    # Sources whose crops are on their way, and rejected ones between them.
+    # Sources whose predictions are still to come, with rejected ones in their places.
     waiting: deque[tuple[Source, Float32Array] | Rejected] = deque()
 
     def load(source: Source | Rejected) -> tuple[Source, list[Float32Array]] | Rejected:
@@ -99,7 +95,7 @@ def _predict_each(
             classes=tuple(ensemble.classes[number] for number in best),
             probabilities=tuple(float(scores[number]) for number in best),
             neighbors=_nearest(ensemble, index, center, n_neighbors),
-            refused=bool(scores[best[0]] < threshold),
+            below_threshold=bool(scores[best[0]] < threshold),
         )
     for last in waiting:
         assert isinstance(last, Rejected)  # as all others have been classified
@@ -116,11 +112,11 @@ def _nearest(
 
 
 def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
-    """Return the image files of `paths`: files as they are, folders with all images below them.
+    """Return the image files of `paths`; a folder stands for all images in it and its subfolders.
 
-    The images of a folder are sorted, and the same that `split` would use or list as skipped; those
-    of a prepared split are in its shards. Raises `AlexNetError` for a folder without images. A file
-    that is missing is rejected when it is read.
+    The images of a folder are sorted; they are those that `split` would use or list as skipped. A
+    prepared split stands for the images in its shards. Raises `AlexNetError` for a folder without
+    images. A missing file is not an error here; reading it is.
     """
     found: list[ImageFile | Rejected] = []
     for path in paths:

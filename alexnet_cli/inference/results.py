@@ -1,4 +1,4 @@
-"""What inference returns: plain data, for the command line or any program."""
+"""Result types of inference: plain data, for the command line or any program."""
 
 from __future__ import annotations
 
@@ -43,34 +43,36 @@ class SplitScore:
     one_crop: Score  # of the members' mean softmax
     ten_crop: Score | None
     top1_interval: tuple[float, float]  # 95 %, of `score`
-    rejected: tuple[Rejected, ...]  # files of the split that are no readable image
-    n_seen: int  # images whose content was trained on, where another split was asked for
-    chose_epoch: bool  # the epoch was chosen by these images, so that their scores are optimistic
+    rejected: tuple[Rejected, ...]  # files of the split that are not readable images
+    n_trained_on: int  # images that were also trained on; 0 for the training split itself
+    chose_epoch: bool  # these images chose the epoch of the weights: the scores are optimistic
 
     @property
     def score(self) -> Score:
-        """Return the score with ten crops if they were asked for, else with one."""
+        """Return the score with ten crops if they were requested, else with one."""
         return self.ten_crop or self.one_crop
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport(SplitScore):
-    """The scores of a split in detail; matrix, classes and images belong to `score`."""
+    """The scores of a split in detail; the confusion matrix and all below it belong to `score`."""
 
     data: str
     classes: tuple[str, ...]
-    validation: SplitScore | None  # beside the test split, where no split was asked for
+    validation: (
+        SplitScore | None
+    )  # for comparison with the test split, unless one split was requested
     matrix: npt.NDArray[np.int64]  # (true, predicted)
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]
-    worst: tuple[ScoredImage, ...]  # mistakes, the highest probability first
-    doubtful: tuple[ScoredImage, ...]  # the smallest margin between the two best classes first
-    refusals: tuple[SelectiveAccuracy, ...]  # by rising `below`
+    confident_errors: tuple[ScoredImage, ...]  # errors, the highest probability first
+    least_certain: tuple[ScoredImage, ...]  # the smallest margin of the top two classes first
+    selective_accuracy: tuple[SelectiveAccuracy, ...]  # by rising threshold
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain data, which the json module can write."""
+        """Return the report as plain data that the json module can write."""
         data = asdict(self)
-        for item in (*data["worst"], *data["doubtful"]):
+        for item in (*data["confident_errors"], *data["least_certain"]):
             file = item.pop("file")
             item |= {"path": file["path"], "label": file["label"]}
         plain: dict[str, Any] = json.loads(json.dumps(data, default=_plain))
@@ -83,7 +85,7 @@ def _plain(value: object) -> Any:
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A training image that is near to another image."""
+    """A training image that is similar to another image."""
 
     file: ImageFile
     distance: float  # Euclidean, of the outputs of fc7
@@ -91,27 +93,27 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, the best first, with their probabilities, 0 to 1."""
+    """The most likely classes of one image, the best first, with their probabilities, 0 to 1."""
 
-    file: ImageFile | None  # None for an image that came from memory
+    file: ImageFile | None  # None for an image from memory
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
-    neighbors: tuple[Neighbor, ...] = ()  # the nearest training images, if asked for
-    refused: bool = False  # the best probability is below the threshold: none of the classes
+    neighbors: tuple[Neighbor, ...] = ()  # the nearest training images, if requested
+    below_threshold: bool = False  # the top probability is below the threshold
 
     @property
     def path(self) -> Path | None:
-        """The path of the file; None for an image that came from memory."""
+        """The path of the file; None for an image from memory."""
         return self.file.path if self.file else None
 
     @property
     def label(self) -> str:
-        """The likeliest class."""
+        """The most likely class."""
         return self.classes[0]
 
     @property
     def probability(self) -> float:
-        """The probability of the likeliest class."""
+        """The probability of the most likely class."""
         return self.probabilities[0]
 
 
@@ -121,7 +123,7 @@ class ExportReport:
 
     path: Path
     n_images: int
-    largest_difference: float  # of a probability
-    n_same: int  # images that get the same class
+    largest_difference: float  # between the probabilities of the run and of the export
+    n_same: int  # images with the same predicted class
     top1: float  # of the run
     top1_exported: float

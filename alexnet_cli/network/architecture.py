@@ -1,4 +1,4 @@
-"""The Keras model of a recipe: convolutions, dense layers and what lies between them."""
+"""Build the Keras model of a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
-from alexnet_cli.network.shapes import step_name
+from alexnet_cli.network.weight_shapes import post_op_name
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 from alexnet_cli.recipes.structure import check_structure
 
@@ -21,12 +21,12 @@ def build_alexnet(
 ) -> keras.Model:
     """Build the network of `recipe`.
 
-    Input: float32 of shape (batch, crop_size, crop_size, 3), pixels as the recipe scales them.
+    Input: float32 of shape (batch, crop_size, crop_size, 3), centered and scaled by the recipe.
     Output: float32 logits of shape (batch, n_classes).
-    With a `seed` the weights are drawn as the recipe says, the same ones every time; without,
-    they are zeros, for weights that are about to be loaded. Variables are always float32;
-    `precision` is what the convolutions and matrix products compute in. Raises `AlexNetError` if
-    the recipe's sizes do not fit each other or ask for too much memory.
+    With a `seed`, the weights are drawn from the distributions of the recipe, the same for the same
+    seed; without, they are zeros, to be replaced by loaded weights. Variables are always float32;
+    `precision` is that of convolutions and matrix products. Raises `AlexNetError` if the sizes of
+    the recipe are inconsistent or need too much memory.
     """
     try:
         check_structure(recipe, n_classes)
@@ -36,7 +36,7 @@ def build_alexnet(
 
 
 class _Builder:
-    """Builds one model; holds what its layers share: recipe, precision and the stream of seeds."""
+    """Builds one model; holds the recipe, the precision and the seeds of its layers."""
 
     def __init__(self, recipe: Recipe, n_classes: int, seed: int | None, precision: str) -> None:
         self.recipe, self.n_classes, self.seed = recipe, n_classes, seed
@@ -49,8 +49,8 @@ class _Builder:
         for name, layer in self.recipe.layers().items():
             if isinstance(layer, Conv):
                 x = self._convolution(x, layer, name)
-                for number, step in enumerate(layer.post_ops):
-                    x = self._step(step, step_name(name, layer, number))(x)
+                for number, post_op in enumerate(layer.post_ops):
+                    x = self._post_op(post_op, post_op_name(name, layer, number))(x)
                 continue
             if len(x.shape) > 2:
                 x = keras.layers.Flatten()(x)
@@ -90,17 +90,17 @@ class _Builder:
             name=name,
         )(x)
 
-    def _step(self, step: str, name: str) -> keras.layers.Layer:
+    def _post_op(self, post_op: str, name: str) -> keras.layers.Layer:
         recipe = self.recipe
-        if step == "relu":
+        if post_op == "relu":
             return keras.layers.ReLU(dtype=self.policy, name=name)
-        if step == "tanh":
+        if post_op == "tanh":
             return keras.layers.Activation("tanh", dtype=self.policy, name=name)
-        if step == "pool":
+        if post_op == "pool":
             return keras.layers.MaxPooling2D(
                 recipe.pool_size, recipe.pool_stride, dtype=self.policy, name=name
             )
-        if step == "lrn":
+        if post_op == "lrn":
             return LocalResponseNormalization(
                 recipe.lrn_k,
                 recipe.lrn_n,
@@ -109,9 +109,11 @@ class _Builder:
                 dtype=self.policy,
                 name=name,
             )
-        if step == "batch_norm":
+        if post_op == "batch_norm":
             return keras.layers.BatchNormalization(synchronized=True, dtype=self.policy, name=name)
-        raise ValueError(f"a step must be relu, tanh, lrn, batch_norm or pool. Received: {step!r}")
+        raise ValueError(
+            f"post_op must be relu, tanh, lrn, batch_norm or pool. Received: {post_op!r}"
+        )
 
     def _dense(
         self, units: int, stddev: float | None, bias: float, name: str, activation: str | None

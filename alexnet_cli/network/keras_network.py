@@ -14,14 +14,14 @@ import tensorflow as tf
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.network.architecture import build_alexnet
-from alexnet_cli.network.shapes import fitting
+from alexnet_cli.network.weight_shapes import checked_array
 from alexnet_cli.recipes.hyperparameters import Recipe
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class KerasNetwork:
-    """A `Classifier` in Keras; `model` may go on learning while it is used."""
+    """A `Classifier` in Keras; `model` may be trained further while it is used."""
 
     def __init__(self, model: keras.Model, recipe: Recipe, statistics: Statistics) -> None:
         """Compile the forward pass, for batches of any size."""
@@ -34,7 +34,7 @@ class KerasNetwork:
     ) -> KerasNetwork:
         """Build the network of `recipe` in float32 with the weights `arrays`.
 
-        Raises `ValueError` if they do not fit.
+        Raises `ValueError` for weights that are missing or of another shape or dtype.
         """
         model = build_alexnet(recipe, n_classes)
         set_weights(model, arrays)
@@ -65,7 +65,7 @@ class KerasNetwork:
 
 
 def _for_each_image(function: Any, batch: Sequence[Float32Array]) -> list[Float32Array]:
-    """Apply a function of crops to all crops of `batch` at once."""
+    """Return `function` of the crops of each image, computed for all crops at once."""
     outputs = function(tf.constant(np.concatenate(batch))).numpy()
     return np.split(outputs, np.cumsum([len(crops) for crops in batch])[:-1])
 
@@ -75,17 +75,17 @@ def get_weights(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: variable.numpy() for variable in model.weights}
 
 
-def set_weights(model: keras.Model, arrays: Arrays, but: str = "") -> None:
-    """Assign `arrays` by name, except those of layer `but`.
+def set_weights(model: keras.Model, arrays: Arrays, skip: str = "") -> None:
+    """Assign `arrays` by name, except those of the layer `skip`.
 
-    Raises `ValueError` at the first that is missing or does not fit.
+    Raises `ValueError` for the first that is missing or of another shape or dtype.
     """
     for variable in model.weights:
-        if variable.path.partition("/")[0] != but:
+        if variable.path.partition("/")[0] != skip:
             assign(variable, arrays, variable.path)
 
 
 def assign(variable: keras.Variable, arrays: Arrays, name: str) -> None:
-    """Assign the array called `name`; raises `ValueError` if it is missing or does not fit."""
+    """Assign the array `name`; raises `ValueError` if it is missing or of another shape."""
     dtype = tf.as_dtype(variable.dtype).as_numpy_dtype
-    variable.assign(fitting(arrays, name, tuple(variable.shape), dtype))
+    variable.assign(checked_array(arrays, name, tuple(variable.shape), dtype))

@@ -1,4 +1,4 @@
-"""A trained network in NumPy: for a few images it has answered before TensorFlow is imported.
+"""A trained network in NumPy, which is faster for a few images than importing TensorFlow.
 
 Every array is float32 of shape (batch, height, width, channels).
 """
@@ -13,19 +13,19 @@ from numpy.lib.stride_tricks import as_strided
 
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.statistics import Statistics
-from alexnet_cli.network.shapes import step_name, tower_names
+from alexnet_cli.network.weight_shapes import post_op_name, tower_names
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 
 _EPSILON = 1e-3  # of Keras' batch normalization
 
 
 class NumPyNetwork:
-    """A `Classifier` in NumPy; its weights may lie in a mapped file."""
+    """A `Classifier` in NumPy; its weights may be memory-mapped."""
 
     def __init__(
         self, recipe: Recipe, statistics: Statistics, weights: Mapping[str, Float32Array]
     ) -> None:
-        """Take weights by name: `conv2/tower1/kernel`, …; they must fit `recipe`."""
+        """Take weights by name, `conv2/tower1/kernel`, …, of the shapes that `recipe` requires."""
         self.recipe, self.statistics, self.weights = recipe, statistics, weights
 
     def probabilities(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
@@ -41,15 +41,15 @@ class NumPyNetwork:
         return self.weights[name]
 
     def _hidden(self, x: Float32Array) -> Float32Array:
-        """Compute the outputs of the last hidden layer."""
+        """Return the outputs of the last hidden layer."""
         for name, layer in self.recipe.layers().items():
             if not isinstance(layer, Conv):
                 x = self._dense(x.reshape(len(x), -1), name)
                 x = np.tanh(x) if layer.activation == "tanh" else np.maximum(x, 0)
                 continue
             x = self._convolve(x, name, layer)
-            for number, step in enumerate(layer.post_ops):
-                x = self._step(x, step, step_name(name, layer, number))
+            for number, post_op in enumerate(layer.post_ops):
+                x = self._post_op(x, post_op, post_op_name(name, layer, number))
         return x
 
     def _softmax(self, x: Float32Array) -> Float32Array:
@@ -71,15 +71,15 @@ class NumPyNetwork:
         ]
         return np.concatenate(parts, axis=-1)
 
-    def _step(self, x: Float32Array, step: str, name: str) -> Float32Array:
+    def _post_op(self, x: Float32Array, post_op: str, name: str) -> Float32Array:
         recipe = self.recipe
-        if step == "relu":
+        if post_op == "relu":
             return np.maximum(x, 0)
-        if step == "tanh":
+        if post_op == "tanh":
             return np.tanh(x)
-        if step == "pool":
+        if post_op == "pool":
             return pool(x, recipe.pool_size, recipe.pool_stride)
-        if step == "lrn":
+        if post_op == "lrn":
             return normalize(x, recipe.lrn_k, recipe.lrn_n, recipe.lrn_alpha, recipe.lrn_beta)
         gamma, beta, mean, variance = (
             self.weights[f"{name}/{part}"]
@@ -90,14 +90,14 @@ class NumPyNetwork:
 
 
 def convolve(x: Float32Array, kernel: Float32Array, stride: int) -> Float32Array:
-    """Cross-correlate `x` with `kernel` (size, size, channels, filters), as `Conv` has the edges."""
+    """Return `x` convolved with `kernel` (size, size, channels, filters), padded as in `Conv`."""
     size, side = kernel.shape[0], x.shape[1]
     n_out = side if stride == 1 else 1 - (size - side) // stride
     before = (size - 1) // 2 if stride == 1 else 0
     after = (n_out - 1) * stride + size - side - before
     x = np.pad(x, ((0, 0), (before, max(after, 0)), (before, max(after, 0)), (0, 0)))
     image, row, column, number = x.strides
-    # A window's rows, each as long as `size` pixels: one matrix product does for all windows.
+    # Each window is `size` rows of `size` pixels, so one matrix product computes all windows.
     shape = (len(x), n_out, n_out, size, size * x.shape[3])
     windows = as_strided(x, shape, (image, row * stride, column * stride, row, number))
     product: Float32Array = windows.reshape(len(x) * n_out**2, -1) @ kernel.reshape(
@@ -107,23 +107,23 @@ def convolve(x: Float32Array, kernel: Float32Array, stride: int) -> Float32Array
 
 
 def pool(x: Float32Array, size: int, stride: int) -> Float32Array:
-    """Take the maximum of each window (section 3.4)."""
+    """Return the maximum of each window (section 3.4)."""
     n_out = (x.shape[1] - size) // stride + 1
-    reach = (n_out - 1) * stride + 1
-    rows: Float32Array = x[:, :reach:stride]
+    extent = (n_out - 1) * stride + 1
+    rows: Float32Array = x[:, :extent:stride]
     for top in range(1, size):
-        rows = np.maximum(rows, x[:, top : top + reach : stride])
-    out: Float32Array = rows[:, :, :reach:stride]
+        rows = np.maximum(rows, x[:, top : top + extent : stride])
+    out: Float32Array = rows[:, :, :extent:stride]
     for left in range(1, size):
-        out = np.maximum(out, rows[:, :, left : left + reach : stride])
+        out = np.maximum(out, rows[:, :, left : left + extent : stride])
     return out
 
 
 def normalize(x: Float32Array, k: float, n: int, alpha: float, beta: float) -> Float32Array:
-    """Damp a unit by its neighbors in adjacent channels (section 3.3)."""
+    """Return `x` after local response normalization (section 3.3)."""
     padded = np.pad(x * x, ((0, 0), (0, 0), (0, 0), (n // 2, n // 2)))
     channels = x.shape[-1]
     total: Float32Array = reduce(np.add, (padded[..., i : i + channels] for i in range(n)))
     scale: Float32Array = np.float32(k) + np.float32(alpha) * total
-    damped: Float32Array = x * scale ** np.float32(-beta)
-    return damped
+    normalized: Float32Array = x * scale ** np.float32(-beta)
+    return normalized

@@ -99,7 +99,8 @@ def _split_setting(setting: str) -> tuple[str, str]:
     if not name or not equals:
         missing = "value" if name else "name"
         example = "--set epochs=30"
-        raise UsageError(f"--set {setting}: the {missing} is missing. Write NAME=VALUE: {example}")
+        reason = f"the {missing} is missing. Write NAME=VALUE: {example}"
+        raise UsageError(reason, argument="set", value=setting)
     return name, value
 
 
@@ -116,21 +117,23 @@ def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
         check_structure(recipe)
     except ValueError as error:
         involved = [name for name in settings if name in str(error)] or list(settings)
-        shown = " ".join(f"--set {name}={settings[name]}" for name in involved)
-        raise UsageError(f"{shown or f'recipe {recipe.name}'}: {error}") from None
+        if not involved:
+            raise UsageError(f"recipe {recipe.name}: {error}") from None
+        shown = ", ".join(f"{name}={settings[name]}" for name in involved)
+        raise UsageError(str(error), argument="set", value=shown) from None
     return recipe
 
 
 def _set(recipe: Recipe, name: str, text: str) -> Recipe:
     if name not in hyperparameter_values(recipe):
-        raise UsageError(f"--set {name}={text}: {_unknown(recipe, name)}")
+        raise UsageError(_unknown(recipe, name), argument="set", value=f"{name}={text}")
     layer_name, _, field_name = name.rpartition(".")
     layers = recipe.layers()
     owner: Conv | Dense | Recipe = layers[layer_name] if layer_name else recipe
     try:
         value = _parse_value(type(owner), field_name, text)
     except strict_json.FieldError as error:
-        raise UsageError(f"--set {name}={text}: {error.reason}") from None
+        raise UsageError(error.reason, argument="set", value=f"{name}={text}") from None
     changed: Any = replace(owner, **{field_name: value})
     if layer_name:
         layers[layer_name] = changed

@@ -1,4 +1,4 @@
-"""An evaluation as a page to show: one HTML file that holds all it needs and works offline."""
+"""An evaluation as an HTML report: one self-contained file that works offline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.reports import plots
 from alexnet_cli.reports.reproduce import evaluate_command, train_commands
-from alexnet_cli.reports.svg_charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, charts_of
+from alexnet_cli.reports.svg_charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Chart,
+    build_charts,
+)
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import LoadedModel
@@ -31,13 +40,13 @@ from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable
 from alexnet_cli.version import __version__
 
-MATRIX_CLASSES = 25  # up to which the matrix is a table of counts
+MATRIX_CLASSES = 25  # with more, the confusion matrix is an image and not a table of counts
 THUMBNAIL = 192  # pixels
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The score by one way of cropping, with its 95 % interval."""
+    """The score with one crop or ten, with its 95 % interval."""
 
     name: str
     score: Score
@@ -47,37 +56,37 @@ class Headline:
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image of the page, with what the network says of it."""
+    """An image of the report, with its prediction."""
 
     scored: ScoredImage
-    source: str  # a data: address
+    source: str  # a data: URL
 
 
 @dataclass(frozen=True)
 class ModelSection:
-    """What the page shows of one model, beside its scores."""
+    """What the report shows about one model, apart from its scores."""
 
     path: Path
     recipe: Recipe
     versions: dict[str, str]
     charts: tuple[Chart, ...]
     history: tuple[EpochRow, ...]
-    kernels: tuple[str, ...]  # a data: address for each tower
+    kernels: tuple[str, ...]  # a data: URL for each tower
     comparison: tuple[paper_comparison.HyperparameterComparison, ...]
     findings: tuple[Finding, ...]
     commands: tuple[str, ...]
 
 
 def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -> None:
-    """Write the page of an evaluation of `models`; raises `OSError` if that can't be done."""
-    # Names of classes and files come from anywhere: what fills the page is escaped by a library.
+    """Write the HTML report of an evaluation; raises `OSError` if `path` can't be written."""
+    # Names of classes and files may contain markup: Jinja2 escapes everything it inserts.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("alexnet_cli.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -86,17 +95,17 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
     few = len(report.classes) <= MATRIX_CLASSES
     html = environment.get_template("report.html").render(
         report=report,
-        name=_name(report, models),
+        name=_data_name(report, models),
         headlines=_headlines(report),
-        blind_guess=float(report.matrix.sum(axis=1).max() / report.score.n),
+        majority_baseline=float(report.matrix.sum(axis=1).max() / report.score.n),
         few=few,
-        shares=plots.shares_of(report.matrix) if few else None,
-        picture=None if few else _data("png", _shades(report)),
-        mistakes=_mistakes(report),
-        confused_with=_taken_for(report),
-        worst=_shown_images(report.worst, recipe),
-        doubtful=_shown_images(report.doubtful, recipe),
-        models=[_model(model) for model in models],
+        shares=plots.row_shares(report.matrix) if few else None,
+        matrix_image=None if few else _data_url("png", _matrix_image(report)),
+        predictions=_predictions_json(report),
+        confused_with=_confused_with(report),
+        confident_errors=_thumbnails(report.confident_errors, recipe),
+        least_certain=_thumbnails(report.least_certain, recipe),
+        models=[_section(model) for model in models],
         evaluate=evaluate_command(report),
         size=(WIDTH, HEIGHT),
         edges=(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
@@ -106,15 +115,15 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         file.write(html.encode())
 
 
-def _shown(value: Any) -> Any:
-    """Make names safe to read; what the template has made of them already is left alone."""
+def _printable(value: Any) -> Any:
+    """Return names with control characters escaped, and markup of the template unchanged."""
     if isinstance(value, Path) or type(value) is str:
         return printable(value)
     return value
 
 
-def _name(report: EvaluationReport, models: Sequence[LoadedModel]) -> str:
-    """Return the name of the folder that the images were split from, as their owner knows it."""
+def _data_name(report: EvaluationReport, models: Sequence[LoadedModel]) -> str:
+    """Return the name of the folder that was split, which the reader knows, if it is recorded."""
     manifests = (model.trained_on for model in models)
     sources = {str(manifest.root): manifest.source for manifest in manifests if manifest}
     return sources.get(report.data, Path(report.data)).name
@@ -129,20 +138,22 @@ def _headlines(report: EvaluationReport) -> list[Headline]:
     ]
 
 
-# Confusions
+# Confusion matrix
 
 
-def _shades(report: EvaluationReport) -> Image.Image:
-    """Draw the matrix: blue, clear where there is nothing, so that it suits any background."""
-    cells = plots.condense(plots.shares_of(report.matrix))
+def _matrix_image(report: EvaluationReport) -> Image.Image:
+    """Return the matrix as an image: blue, transparent where it is 0, to suit any background."""
+    cells = plots.downsample(plots.row_shares(report.matrix))
     pixels = np.zeros((*cells.shape, 4), np.uint8)
     pixels[..., :3] = (58, 123, 213)
-    pixels[..., 3] = (255 * cells**0.35).round()  # so that few mistakes in many images show
+    pixels[..., 3] = (
+        255 * cells**0.35
+    ).round()  # so that a few errors among many images are visible
     return Image.fromarray(pixels)
 
 
-def _mistakes(report: EvaluationReport) -> str:
-    """Write for each class what its images were taken for, and how often, as JSON for a script."""
+def _predictions_json(report: EvaluationReport) -> str:
+    """Return as JSON, for each class, the classes its images are predicted as, with counts."""
     rows = [
         [
             [int(column), int(row[column])]
@@ -154,41 +165,41 @@ def _mistakes(report: EvaluationReport) -> str:
     return json.dumps(rows)
 
 
-def _taken_for(report: EvaluationReport, most: int = 2) -> list[str]:
-    """Name for each class what its images are most often taken for."""
-    mistakes = report.matrix - np.diag(np.diag(report.matrix))
-    named = []
-    for row in mistakes:
+def _confused_with(report: EvaluationReport, most: int = 2) -> list[str]:
+    """Return for each class the classes it is most often confused with, with counts."""
+    errors = report.matrix - np.diag(np.diag(report.matrix))
+    texts = []
+    for row in errors:
         worst = [index for index in np.argsort(-row, kind="stable")[:most] if row[index]]
-        named.append(", ".join(f"{report.classes[index]} ({row[index]:,})" for index in worst))
-    return named
+        texts.append(", ".join(f"{report.classes[index]} ({row[index]:,})" for index in worst))
+    return texts
 
 
-# Pictures
+# Images
 
 
-def _data(kind: str, image: Image.Image) -> str:
+def _data_url(kind: str, image: Image.Image) -> str:
     file = BytesIO()
     image.save(file, kind)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _shown_images(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImage]:
+def _thumbnails(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImage]:
     shown = []
     for scored in chosen:
         try:
             pixels: UInt8Array = load_image(scored.file, recipe)
-        except ImageError:  # it was there a moment ago
+        except ImageError:  # deleted or damaged since the evaluation
             continue
         small = Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL))
-        shown.append(ShownImage(scored, _data("jpeg", small)))
+        shown.append(ShownImage(scored, _data_url("jpeg", small)))
     return shown
 
 
 # One model
 
 
-def _model(model: LoadedModel) -> ModelSection:
+def _section(model: LoadedModel) -> ModelSection:
     run = model.run
     kernels = first_kernels(model.numpy_network)
     towers = max(conv.towers for conv in model.recipe.convs)
@@ -198,10 +209,10 @@ def _model(model: LoadedModel) -> ModelSection:
         path=model.path,
         recipe=run.recipe() if run else model.recipe,
         versions=run.config.versions if run else {},
-        charts=charts_of(meta.history) if meta else (),
+        charts=build_charts(meta.history) if meta else (),
         history=meta.history if meta else (),
         kernels=tuple(
-            _data("png", Image.fromarray(plots.kernel_sheet(part)))
+            _data_url("png", Image.fromarray(plots.kernel_sheet(part)))
             for part in np.array_split(kernels, towers, axis=3)
         ),
         comparison=paper_comparison.compare(run.recipe() if run else model.recipe),

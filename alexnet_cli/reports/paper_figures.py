@@ -1,4 +1,4 @@
-"""The figures of the paper, from a run: kernels, predictions, nearest neighbors, training errors."""
+"""The figures of the paper, drawn from a run: kernels, predictions, neighbors, training errors."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.system.workers import Progress
 
 SHOWN, QUERIES, NEIGHBORS = 8, 5, 6  # as many as in Figure 4
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 
 def draw(
     runs: Sequence[Path] | None = None, out: Path | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Draw Figures 3 and 4 of the first of `runs`; of several also Figure 1, which compares them.
+    """Draw Figures 3 and 4 for the first of `runs`, and for several runs Figure 1, a comparison.
 
-    `runs` is by default the newest run, `out` the folder `figures` in the first. `progress` tells
-    how many training images have been looked at. Returns the paths of the pictures.
+    `runs` is by default the newest run, `out` the folder `figures` in the first run. `progress` is
+    called with (done, total) training images. Returns the paths of the figures.
     """
     folders = [RunFolder.find(run) for run in runs or (None,)]
     first = folders[0].path
@@ -56,10 +56,10 @@ def draw(
 
 
 def draw_nearest(predictions: Sequence[Prediction], model: LoadedModel) -> Path:
-    """Draw images beside the training images nearest to them; returns the picture in the run."""
+    """Draw images with their nearest training images; returns the path, in the run folder."""
     rows = [
         (load_image(p.file, model.recipe), _readable((n.file for n in p.neighbors), model.recipe))
-        for p in predictions[:MOST_ROWS]
+        for p in predictions[:MAX_ROWS]
         if p.file
     ]
     picture = model.path / "neighbors.png"
@@ -68,7 +68,7 @@ def draw_nearest(predictions: Sequence[Prediction], model: LoadedModel) -> Path:
 
 
 def _draw_training_errors(runs: Sequence[RunFolder], path: Path) -> None:
-    """Draw Figure 1: the training error of every run against epochs."""
+    """Draw Figure 1: the training error of every run by epoch."""
     names = [run.config.recipe.name for run in runs]
     if len({*names}) < len(names):
         names = [run.path.resolve().name for run in runs]
@@ -78,7 +78,7 @@ def _draw_training_errors(runs: Sequence[RunFolder], path: Path) -> None:
 
 
 def _draw_predictions(model: LoadedModel, files: Sequence[ImageFile], path: Path) -> None:
-    """Draw Figure 4, left: images with the probabilities of their likeliest classes."""
+    """Draw Figure 4, left: images with the probabilities of their most likely classes."""
     outputs = model.keras_network.probabilities(_crops(model, files))
     shown = []
     for file, (scores,) in zip(files, outputs):
@@ -91,7 +91,7 @@ def _draw_predictions(model: LoadedModel, files: Sequence[ImageFile], path: Path
 def _draw_neighbors(
     model: LoadedModel, files: Sequence[ImageFile], path: Path, progress: Progress | None
 ) -> None:
-    """Draw Figure 4, right: images and the training images nearest to them."""
+    """Draw Figure 4, right: images with their nearest training images."""
     index, rows = FeatureIndex(model, progress), []
     for file, (features,) in zip(files, model.keras_network.features(_crops(model, files))):
         nearest = (near.file for near in index.nearest(features, NEIGHBORS))
@@ -105,7 +105,7 @@ def _crops(model: LoadedModel, files: Sequence[ImageFile]) -> list[Float32Array]
 
 
 def _readable(files: Iterable[ImageFile], recipe: Recipe) -> list[UInt8Array]:
-    """Read the images whose files have not been damaged since their features were computed."""
+    """Return the images, without files damaged since their features were computed."""
     pictures = []
     for file in files:
         with suppress(ImageError):

@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn by matplotlib, which is imported only when one is drawn."""
+"""Plots of a run. Matplotlib is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
-LABELLED_CLASSES = 40  # beyond, names on the axes of a matrix can't be read
+LABELED_CLASSES = 40  # with more, the labels on the axes are not readable
 SHEET_COLUMNS = 16  # kernels in a row
-MOST_CELLS = 250  # on a side of a matrix; with more, single ones can't be seen
+MAX_CELLS = 250  # per side of a matrix; with more, single cells are not visible
 
 
 @contextmanager
 def _figure(path: Path, width: float, height: float) -> Iterator[Any]:
-    # The object-oriented interface: pyplot would look for a screen and keep figures alive.
+    # the object-oriented interface, as pyplot looks for a display and keeps figures in memory
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     yield figure
     with atomic_write(path) as file, warnings.catch_warnings():
-        # a class name in letters that the font lacks: boxes are drawn, and nobody can do more
+        # a class name with letters that the font lacks is drawn as boxes, which is acceptable
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png")
 
 
 def rate_drops(history: Sequence[EpochRow]) -> list[int]:
-    """Name the epochs at which the learning rate drops, having stood still before."""
+    """Return the epochs at which the learning rate drops after being constant."""
     rates = [row.learning_rate for row in history]
     falls = zip(history[2:], rates, rates[1:], rates[2:])
     return [row.epoch for row, before, last, now in falls if before == last > now]
 
 
 def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
-    """Draw loss and top-1 accuracy by epoch, train and validation, with the rate's drops."""
+    """Draw loss and top-1 accuracy by epoch, with drops of the learning rate."""
     epochs = [row.epoch for row in history]
     drops = rate_drops(history)
     best = max(history, key=lambda row: (row.val_top1, -row.val_loss))
     with _figure(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
-        loss.plot(epochs, [row.train_loss for row in history], color=TRAIN, label="train")
+        loss.plot(epochs, [row.train_loss for row in history], color=TRAIN, label="training")
         loss.plot(epochs, [row.val_loss for row in history], color=VAL, label="validation")
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
-        accuracy.plot(epochs, [row.train_top1 for row in history], color=TRAIN, label="train")
+        accuracy.plot(epochs, [row.train_top1 for row in history], color=TRAIN, label="training")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
         accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5)
         accuracy.annotate(
@@ -79,49 +79,51 @@ def draw_confusion(
 ) -> None:
     """Draw a confusion matrix: rows are true classes, shades are shares of their images.
 
-    Of very many classes a cell stands for the most confused of several neighbors, and few mistakes
-    in many images still show.
+    With very many classes, a cell shows the largest value of several neighboring cells, and the
+    color scale makes a few errors among many images visible.
     """
     from matplotlib.colors import PowerNorm
 
     n = len(classes)
-    shares = shares_of(matrix)
-    cells = condense(shares)
-    side = 3.5 + 0.32 * min(n, LABELLED_CLASSES)
+    shares = row_shares(matrix)
+    cells = downsample(shares)
+    side = 3.5 + 0.32 * min(n, LABELED_CLASSES)
     with _figure(path, side + 0.8, side) as figure:
         axes = figure.subplots()
         edges = (-0.5, n - 0.5, n - 0.5, -0.5)
-        shades = PowerNorm(1 if n <= LABELLED_CLASSES else 0.35, 0, 1)
+        shades = PowerNorm(1 if n <= LABELED_CLASSES else 0.35, 0, 1)
         picture = axes.imshow(
             cells, cmap="Blues", norm=shades, interpolation="nearest", extent=edges
         )
         figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
         axes.set(xlabel="predicted", ylabel="true", title=title)
-        if n <= LABELLED_CLASSES:
-            axes.set_xticks(range(n), [_plain(name) for name in classes], rotation=45, ha="right")
-            axes.set_yticks(range(n), [_plain(name) for name in classes])
-        if n <= LABELLED_CLASSES // 2:
+        if n <= LABELED_CLASSES:
+            axes.set_xticks(
+                range(n), [_axis_label(name) for name in classes], rotation=45, ha="right"
+            )
+            axes.set_yticks(range(n), [_axis_label(name) for name in classes])
+        if n <= LABELED_CLASSES // 2:
             for row, column in np.ndindex(n, n):
                 color = "white" if shares[row, column] > 0.5 else "0.2"
                 axes.text(column, row, matrix[row, column], ha="center", va="center", color=color)
 
 
-def shares_of(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Divide each row by its sum, the images of that class."""
+def row_shares(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return each row divided by its sum, the number of images of that class."""
     shares: npt.NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return shares
 
 
-def condense(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Let the largest of several neighbors stand for all, so that no side is above `MOST_CELLS`."""
-    starts = np.arange(0, len(shares), -(-len(shares) // MOST_CELLS))
+def downsample(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the maxima of blocks of cells, so that no side has more than `MAX_CELLS`."""
+    starts = np.arange(0, len(shares), -(-len(shares) // MAX_CELLS))
     rows = np.maximum.reduceat(shares, starts, axis=0)
     cells: npt.NDArray[np.float64] = np.maximum.reduceat(rows, starts, axis=1)
     return cells
 
 
-def _plain(name: str, longest: int = 24) -> str:
-    """Shorten a class name for an axis, and keep matplotlib from reading it as mathematics."""
+def _axis_label(name: str, longest: int = 24) -> str:
+    """Return a class name shortened for an axis, with $ escaped, which starts a formula."""
     name = printable(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
@@ -131,7 +133,7 @@ def _plain(name: str, longest: int = 24) -> str:
 
 
 def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw Figure 1: the training error of several runs against epochs, and where each passes 25 %."""
+    """Draw Figure 1: the training error of several runs by epoch, with a line at 25 %."""
     with _figure(path, 6.4, 4.2) as figure:
         axes = figure.subplots()
         for number, (name, values) in enumerate(errors.items()):
@@ -140,7 +142,7 @@ def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> N
                 values,
                 color=f"C{number}",
                 linestyle=("-", "--", "-.", ":")[number % 4],
-                label=_plain(name, longest=40),
+                label=_axis_label(name, longest=40),
             )
         axes.axhline(0.25, color="0.6", linewidth=0.8, linestyle=":")
         axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(1, None))
@@ -151,9 +153,9 @@ def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> N
 
 
 def color_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
-    """Return for each kernel of (h, w, 3, kernels) the share of its energy that gray lacks.
+    """Return for each kernel of (h, w, 3, kernels) the share of its energy that is not gray.
 
-    0: all three channels are alike; 1: they cancel out at every place.
+    0: all three channels are equal; 1: their sum is 0 at every position.
     """
     weights = kernels.astype(np.float64)
     gray = weights.mean(axis=2, keepdims=True)
@@ -164,9 +166,9 @@ def color_selectivity(kernels: Float32Array) -> npt.NDArray[np.float64]:
 
 
 def kernel_sheet(kernels: Float32Array) -> UInt8Array:
-    """Lay out kernels (h, w, 3, kernels), `SHEET_COLUMNS` in a row: RGBA, clear between them.
+    """Return an RGBA image of kernels (h, w, 3, kernels), `SHEET_COLUMNS` in a row.
 
-    Each is scaled by its own largest weight; gray is 0.
+    Each kernel is scaled by its own largest weight; gray is 0. The gaps are transparent.
     """
     height, width, _, n = kernels.shape
     largest = np.maximum(np.abs(kernels).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
@@ -182,7 +184,7 @@ def kernel_sheet(kernels: Float32Array) -> UInt8Array:
 
 
 def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
-    """Draw Figure 3: the first layer's kernels, the towers apart, and how much color each sees.
+    """Draw Figure 3: the kernels of the first layer by tower, and a histogram of color selectivity.
 
     `kernels`: (h, w, 3, kernels). Each is scaled by its own largest weight; gray is 0.
     """
@@ -206,9 +208,9 @@ def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
 def draw_predictions(
     shown: Sequence[tuple[UInt8Array, str, Sequence[tuple[str, float]]]], path: Path
 ) -> None:
-    """Draw Figure 4, left: images with their true class and bars of the likeliest ones.
+    """Draw Figure 4, left: images with their true class and bars of the most likely classes.
 
-    `shown`: (pixels, true class, [(class, probability), …] the likeliest first) of each image.
+    `shown`: for each image (pixels, true class, [(class, probability), …], most likely first).
     """
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
@@ -220,19 +222,19 @@ def draw_predictions(
             row, column = divmod(number, columns)
             picture, chart = grid[2 * row, column], grid[2 * row + 1, column]
             picture.imshow(pixels)
-            picture.set_title(_plain(label), fontsize=10)
+            picture.set_title(_axis_label(label), fontsize=10)
             chart.set(xlim=(0, 1), ylim=(4.6, -0.6))
             for place, (name, probability) in enumerate(bars):
                 color = "#e08080" if name == label else "#9db7d5"
                 chart.barh(place, probability, height=0.86, color=color)
-                chart.text(0.02, place, _plain(name), va="center", fontsize=8)
+                chart.text(0.02, place, _axis_label(name), va="center", fontsize=8)
 
 
 def draw_neighbors(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
     """Draw Figure 4, right: an image in the first column, then the training images nearest to it."""
     columns = 1 + max(len(neighbors) for _, neighbors in rows)
     with _figure(path, 1.35 * columns + 0.3, 1.35 * len(rows) + 0.2) as figure:
-        # a narrow empty column sets the images apart from their neighbors
+        # a narrow empty column between the image and its neighbors
         ratios = [1, 0.12, *[1] * (columns - 1)]
         grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=ratios)
         for axes in grid.flat:

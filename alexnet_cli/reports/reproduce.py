@@ -1,4 +1,4 @@
-"""The commands that repeat a run and its evaluation."""
+"""The commands that reproduce a run and its evaluation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from alexnet_cli.runs.config import RunConfig
 
 
 def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iterator[str]:
-    """Yield the commands that split the images of `manifest` and train as `config`, to `n_epochs`."""
+    """Yield the commands that repeat the split of `manifest` and the training of `config`.
+
+    `n_epochs` is the number of epochs that were planned last. For a recipe that this version does
+    not have, no training command is yielded.
+    """
     in_place = manifest.root == manifest.source
     if manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
-        how = _as_read(manifest)
+        how = _reading_options(manifest)
         yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
     name, *variants = config.recipe.name.split("+")
     if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
-        return  # a recipe of one's own, or of another version
+        return  # a user's own recipe, or one of another version
     options: list[object] = ["--recipe", name]
     for variant in variants:
         options += ["--variant", variant]
@@ -38,23 +42,23 @@ def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iter
     if config.initial_weights:
         options += ["--weights", config.initial_weights]
     if in_place:
-        options += _as_read(manifest)
+        options += _reading_options(manifest)
     yield _command(
         "train", Path(config.data), *options, "--seed", config.seed, "--precision", config.precision
     )
-    if n_epochs > config.recipe.epochs:  # asked for when it was resumed
+    if n_epochs > config.recipe.epochs:  # extended when it was resumed
         yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
 
 
-def _as_read(manifest: Manifest) -> list[str]:
-    """Return the options by which the images were read as they were."""
+def _reading_options(manifest: Manifest) -> list[str]:
+    """Return the options with which the images were read."""
     if any(file.record for file in manifest.files):
         return ["--prepare"]
     return [] if any(file.sha256 for file in manifest.files) else ["--no-check"]
 
 
 def evaluate_command(report: EvaluationReport) -> str:
-    """Return the command that evaluates as `report` and writes its page."""
+    """Return the command that repeats the evaluation `report` and writes its HTML report."""
     split = ["--split", report.split] if report.split != "all" else []
     models = [part for member in report.members for part in ("--model", member.path)]
     ten = ["--ten-crop"] if report.ten_crop else []
@@ -62,10 +66,12 @@ def evaluate_command(report: EvaluationReport) -> str:
 
 
 def _command(*words: object) -> str:
-    return shlex.join(["alexnet", *(str(_near(w) if isinstance(w, Path) else w) for w in words)])
+    return shlex.join(
+        ["alexnet", *(str(_relative_path(w) if isinstance(w, Path) else w) for w in words)]
+    )
 
 
-def _near(path: Path) -> Path:
-    """Name a path as one types it: from here, if it is below."""
+def _relative_path(path: Path) -> Path:
+    """Return `path` relative to the current folder if it is inside, else unchanged."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

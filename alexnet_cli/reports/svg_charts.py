@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from alexnet_cli.runs.records import EpochRow
 
-WIDTH, HEIGHT = 460, 230  # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 28  # margins, in which the labels stand
+WIDTH, HEIGHT = 460, 230  # of a chart, in SVG units
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 28  # margins, for the labels
 
 
 @dataclass(frozen=True)
@@ -16,21 +16,21 @@ class Line:
     """A curve of a chart."""
 
     name: str
-    points: str  # as SVG writes them: "x,y x,y"
+    points: str  # in the notation of SVG: "x,y x,y"
     last: float
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A quantity by epoch."""
+    """A chart of one metric by epoch."""
 
     title: str
     lines: tuple[Line, ...]
-    across: tuple[tuple[float, str], ...]  # (x, label) of the epochs
-    up: tuple[tuple[float, str], ...]  # (y, label) of the values
+    x_ticks: tuple[tuple[float, str], ...]  # (x, label) of some epochs
+    y_ticks: tuple[tuple[float, str], ...]  # (y, label) of some values
 
 
-def charts_of(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
+def build_charts(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
     """Return charts of loss and top-1 accuracy by epoch; none for fewer than two epochs."""
     if len(history) < 2:
         return ()
@@ -46,21 +46,19 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
     n = len(next(iter(curves.values())))
     top = max(highest, 1e-9)
 
-    def across(epoch: float) -> float:
+    def x(epoch: float) -> float:
         return round(LEFT + (epoch - 1) / (n - 1) * (WIDTH - LEFT - RIGHT), 1)
 
-    def up(value: float) -> float:
+    def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM), 1)
 
     epochs = sorted({round(1 + part * (n - 1)) for part in (0, 0.25, 0.5, 0.75, 1)})
     return Chart(
         title=title,
         lines=tuple(
-            Line(
-                name, " ".join(f"{across(e)},{up(v)}" for e, v in enumerate(values, 1)), values[-1]
-            )
+            Line(name, " ".join(f"{x(e)},{y(v)}" for e, v in enumerate(values, 1)), values[-1])
             for name, values in curves.items()
         ),
-        across=tuple((across(epoch), str(epoch)) for epoch in epochs),
-        up=tuple((up(top * part), f"{top * part:.2f}") for part in (0, 0.25, 0.5, 0.75, 1)),
+        x_ticks=tuple((x(epoch), str(epoch)) for epoch in epochs),
+        y_ticks=tuple((y(top * part), f"{top * part:.2f}") for part in (0, 0.25, 0.5, 0.75, 1)),
     )

@@ -1,7 +1,7 @@
-"""What a checkpoint says beside its arrays: how far the training is, and what it found so far.
+"""The metadata of a checkpoint: planned epochs, history, progress within the epoch, findings.
 
-`last` holds the arrays (weights, velocities, state of the dropout) and one `CheckpointMeta`; together
-they are all that continuing needs, so that a resumed training ends with the same bits.
+last.safetensors holds arrays (weights, velocities, dropout states) and one `CheckpointMeta`.
+Together they are the complete state, so that a resumed training ends with the same bits.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from alexnet_cli.runs.records import EpochRow, Finding
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """How far an epoch is, with sums over the images that were trained on so far."""
+    """The progress within an epoch, with sums over the images trained on so far."""
 
-    n_done: int = 0  # images of the epoch that were passed, skipped ones included
+    n_done: int = 0  # images of the epoch that were processed, including skipped images
     n_trained: int = 0  # images that were trained on
     loss_sum: float = 0.0
     n_hits: int = 0
@@ -25,9 +25,9 @@ class EpochProgress:
     def add_batch(
         self, n_images: int, n_trained: int, loss: float, hits: int, seconds: float, full: int
     ) -> EpochProgress:
-        """Add a batch of `n_images`, of which `n_trained` were readable, with its summed `loss`.
+        """Return the progress after a batch of `n_images`, of which `n_trained` were readable.
 
-        `full` is the size of every batch but the last of an epoch.
+        `loss` is summed over the batch; `full` is the size of a full batch.
         """
         return EpochProgress(
             n_done=self.n_done + n_images,
@@ -43,7 +43,7 @@ class EpochProgress:
 class CheckpointMeta:
     """The state of a training apart from its arrays."""
 
-    planned_epochs: int  # in all; `--resume --epochs` may ask for another number than the recipe
+    planned_epochs: int  # in total; `--resume --epochs` may change the number of the recipe
     history: tuple[EpochRow, ...] = ()  # a row for each finished epoch
     progress: EpochProgress = EpochProgress()  # of the next epoch
     findings: tuple[Finding, ...] = ()
@@ -60,13 +60,13 @@ class CheckpointMeta:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the lowest validation error, of equal ones with the lowest loss; 0: none yet."""
+        """The epoch with the lowest validation error, then the lowest loss; 0 before the first."""
         if not self.history:
             return 0
         return min(self.history, key=lambda row: (1 - row.val_top1, row.val_loss)).epoch
 
     def check(self, n_images: int) -> None:
-        """Raise `ValueError` unless epochs and progress fit each other and `n_images` of an epoch."""
+        """Raise `ValueError` if epochs and progress do not fit `n_images` per epoch."""
         done = self.progress.n_done
         if not 0 <= done <= n_images or (done and not self.progress.seconds > 0):
             raise ValueError(f"it claims {done} of {n_images} images of epoch {self.epoch + 1}")

@@ -1,4 +1,4 @@
-"""The configuration of a run, kept in config.json, and the versions of everything it depends on."""
+"""The configuration of a run, stored in config.json, and the versions it depends on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run trains, apart from the weights; it never changes after the run has begun."""
+    """The configuration of a run; it never changes after the start."""
 
     recipe: Recipe
     classes: tuple[str, ...]
     seed: int
     precision: str  # one of `PRECISIONS`
-    data: str  # the folder of the training images
+    data: str  # the folder of the images
     versions: dict[str, str]  # as `current_versions` returns them
     initial_weights: str | None  # the model whose weights the training started from
 
@@ -35,14 +35,14 @@ class RunConfig:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
         if not self.classes or len(set(self.classes)) < len(self.classes) or self.seed < 0:
-            raise ValueError("classes must be different names, and the seed not negative")
+            raise ValueError("classes must be distinct and not empty, and the seed 0 or more")
         check_structure(self.recipe, len(self.classes))
 
 
 def parse_config(content: bytes) -> RunConfig:
-    """Return the configuration that a config.json from anyone holds.
+    """Return the configuration in the content of a config.json, which may be from anyone.
 
-    Raises `ValueError` that names the first field that is missing or wrong.
+    Raises `ValueError` with the name of the first field that is missing or invalid.
     """
     data = strict_json.loads(content)
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
@@ -53,7 +53,7 @@ def parse_config(content: bytes) -> RunConfig:
 
 
 def current_versions() -> dict[str, str]:
-    """Return what the bits of a run depend on: software, platform and number of threads."""
+    """Return software versions, platform and number of threads, on which the exact bits depend."""
     packages = ("tensorflow", "keras", "numpy", "pillow")
     return {
         "alexnet": __version__,
@@ -65,12 +65,12 @@ def current_versions() -> dict[str, str]:
 
 
 def _n_processors() -> int | None:
-    """Count the processors that this process may use; TensorFlow starts as many threads."""
+    """Return the number of processors for this process; TensorFlow starts as many threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def changed_versions(before: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a text for every version that differs now from `before`: `keras 3.15.1, now 3.16.0`."""
+    """Return a text for each version that differs from `before`: `keras 3.15.1, now 3.16.0`."""
     now = current_versions()
     return tuple(
         f"{name} {before.get(name, '?')}, now {now[name]}"

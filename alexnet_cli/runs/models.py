@@ -1,4 +1,4 @@
-"""Trained models ready for use: one, or several whose predictions are averaged."""
+"""Load trained models; average the predictions of several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alexnet_cli.network import caffe_weights
 from alexnet_cli.network.classifier import Classifier
 from alexnet_cli.network.crop_batches import BATCH_CROPS, group_crops
 from alexnet_cli.network.numpy_network import NumPyNetwork
-from alexnet_cli.network.shapes import fitting, weight_shapes
+from alexnet_cli.network.weight_shapes import checked_array, weight_shapes
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.runs.config import RunConfig
@@ -33,13 +33,13 @@ from alexnet_cli.system.atomic_files import open_file
 if TYPE_CHECKING:
     from alexnet_cli.network.keras_network import KerasNetwork
 
-# Up to this many crops, NumPy has finished before TensorFlow has started.
+# Up to this many crops, NumPy is faster than starting TensorFlow.
 FEW_CROPS = 200
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Checked weights with all that turns an image into probabilities."""
+    """Checked weights, with the recipe, the classes and the statistics they need."""
 
     path: Path  # a run folder, or Caffe's file
     recipe: Recipe
@@ -55,16 +55,16 @@ class LoadedModel:
 
     @cached_property
     def epoch(self) -> int | None:
-        """The epoch that the weights of a run are from."""
+        """The epoch of the weights; None for Caffe's file."""
         return self.run.best_epoch() if self.run else None
 
     @property
     def trained_on(self) -> Manifest | None:
-        """The images that a run was trained on."""
+        """The images of the run; None for Caffe's file."""
         return self.run.manifest if self.run else None
 
     def network(self, n_crops: int | None = None) -> Classifier:
-        """Return the network: in NumPy if at most a few crops will be classified, else in Keras."""
+        """Return the network in NumPy for at most `FEW_CROPS` crops, else in Keras."""
         if n_crops is not None and n_crops <= FEW_CROPS:
             return self.numpy_network
         return self.keras_network
@@ -89,22 +89,22 @@ class LoadedModel:
 def load_model(path: Path | None = None, weights: str = BEST) -> LoadedModel:
     """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    `weights` is the file of a run to take them from. Raises `AlexNetError` if the model can't be
-    used: its files are missing or damaged, or its weights do not fit its recipe.
+    `weights` is the name of the weights file in the run folder. Raises `AlexNetError` if files are
+    missing or damaged, or if the weights do not fit the recipe.
     """
     if path is not None and path.suffix == ".npy":
         return load_caffe(path)
     run = RunFolder.find(path)
     recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(weights)
-    _require_fitting(run.path / weights, recipe, len(classes), arrays)
+    _require_weights(run.path / weights, recipe, len(classes), arrays)
     return LoadedModel(run.path, recipe, classes, arrays, run.statistics, run)
 
 
 def load_caffe(path: Path, recipe: Recipe = CAFFE) -> LoadedModel:
-    """Load Caffe's weights; the lines of a .txt file beside them, if there is one, are the classes."""
+    """Load Caffe's weights, with the class names from a .txt file beside it, if any."""
     arrays = caffe_weights.read_caffe(path, recipe)
     n_classes = arrays[f"{recipe.last_layer}/bias"].size
-    _require_fitting(path, recipe, n_classes, arrays)
+    _require_weights(path, recipe, n_classes, arrays)
     recipe = replace(recipe, mean="channel")
     statistics = caffe_weights.caffe_statistics(recipe)
     return LoadedModel(path, recipe, _caffe_classes(path, n_classes), arrays, statistics)
@@ -124,10 +124,10 @@ def _caffe_classes(path: Path, n_classes: int) -> tuple[str, ...]:
     return classes
 
 
-def _require_fitting(path: Path, recipe: Recipe, n_classes: int, arrays: Arrays) -> None:
+def _require_weights(path: Path, recipe: Recipe, n_classes: int, arrays: Arrays) -> None:
     try:
         for name, shape in weight_shapes(recipe, n_classes).items():
-            fitting(arrays, name, shape)
+            checked_array(arrays, name, shape)
     except ValueError as error:
         raise AlexNetError(f"{path}: {error}") from None
 
@@ -138,7 +138,7 @@ class Ensemble:
     def __init__(
         self, models: Sequence[LoadedModel], *, ten_crop: bool = False, n_images: int | None = None
     ) -> None:
-        """Prepare for images with one crop or ten each; `n_images` is their number, if known.
+        """Prepare for images with one crop or ten crops each; `n_images` is their number, if known.
 
         Raises `AlexNetError` if the classes of the models differ.
         """
@@ -156,7 +156,7 @@ class Ensemble:
         self.prefetch = BATCH_CROPS // n_crops + 1  # images to decode while a batch is computed
 
     def load(self, source: ImageFile | Image) -> list[Float32Array]:
-        """Return the crops (crops, size, size, 3) of an image file or an RGB image for each model.
+        """Return for each model the crops of an image: (crops, size, size, 3).
 
         Models with the same image size share the decoded image. Raises `ImageError`.
         """

@@ -1,4 +1,4 @@
-"""Records of a training, kept in its run folder: a row for each epoch, final scores, findings."""
+"""Records of a run, stored in its folder: a row for each epoch, final scores, findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alexnet_cli.runs.metrics import Score
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch as the table and history.csv show it."""
+    """One epoch, as in the table on the screen and in history.csv."""
 
     epoch: int
     train_loss: float  # running mean, with augmentation and dropout
@@ -19,12 +19,12 @@ class EpochRow:
     val_top5: float | None
     learning_rate: float
     images_per_second: float  # of training
-    seconds: float  # of the whole epoch
+    seconds: float  # of the whole epoch, validation included
 
 
 @dataclass(frozen=True)
 class FinalScore:
-    """The scores of one set of weights over every image, without augmentation or dropout."""
+    """The scores of the weights of an epoch on all images, without augmentation or dropout."""
 
     epoch: int
     train: Score
@@ -33,7 +33,7 @@ class FinalScore:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something is wrong: what, the evidence, and what to try."""
+    """A problem that the diagnostics found, with the evidence and a remedy to try."""
 
     kind: str
     epoch: int
@@ -43,10 +43,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class FinalMetrics:
-    """The final metrics of a run, as metrics.json has them."""
+    """The final metrics of a run, as in metrics.json."""
 
     best: FinalScore
     last: FinalScore
-    seconds: float  # of training, in all epochs
+    seconds: float  # total duration of all epochs
     findings: tuple[Finding, ...]
     skipped: dict[str, str]  # images that became unreadable after the split: path → reason

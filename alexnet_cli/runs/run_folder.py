@@ -1,4 +1,4 @@
-"""The run folder, which holds all that a training leaves behind, and how it is read back.
+"""The run folder: its files, how they are written, and how they are read and checked.
 
     config.json             classes, recipe with every hyperparameter, seed, precision, versions
     statistics.safetensors  mean image and RGB covariance of the training images
@@ -7,16 +7,16 @@
     last.safetensors        weights, velocities and state of the last checkpoint, for resuming
     history.csv             a row for each epoch
     metrics.json            final train and validation metrics of the best and the last epoch
-    report.md               findings of the diagnostics; every hyperparameter beside the paper's
+    report.md               findings of the diagnostics; hyperparameters compared with the paper
     curves.png              loss and accuracy by epoch
-    fc7.safetensors         features of the training images, once neighbors have been asked for
+    fc7.safetensors         features of the training images, after neighbors were requested
 
-Every file is written beside its place and moved there whole. A run from someone else is data, never
-code: reading unpickles nothing and follows no link out of the folder; checksums come before
-contents, and the sizes of the recipe before memory. Each array has its CRC-32 in its own file, so
-that a kill can't part the two; the statistics file, written last at the start, keeps the SHA-256 of
-config.json and of the manifest, which never change. Checksums show damage, not malice: whoever
-changes a file on purpose can compute them anew.
+Every file is written under a temporary name and then renamed, so it is complete or absent. A run
+from someone else is data, never code: reading unpickles nothing and follows no link out of the folder.
+Checksums are verified before contents are used, and sizes before memory is allocated. The CRC-32 of
+each array is in the file of the array, so a kill can't separate the two; statistics.safetensors,
+written last at the start, holds the SHA-256 of config.json and of the manifest, which never change.
+Checksums detect damage, not manipulation: whoever edits a file can also update its checksum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import numpy.typing as npt
 from alexnet_cli.data.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network.shapes import count_weights
+from alexnet_cli.network.weight_shapes import count_weights
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.checkpoint import CheckpointMeta
@@ -49,12 +49,7 @@ from alexnet_cli.runs.config import FORMAT, RunConfig, parse_config
 from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
 from alexnet_cli.runs.weights_file import Arrays, load_arrays, read_notes, reason, save_arrays
 from alexnet_cli.system import strict_json
-from alexnet_cli.system.atomic_files import (
-    atomic_write,
-    open_file,
-    remove_leftovers,
-    write_json,
-)
+from alexnet_cli.system.atomic_files import atomic_write, open_file, remove_leftovers, write_json
 from alexnet_cli.system.safe_names import markdown_safe
 
 CONFIG, METRICS = "config.json", "metrics.json"
@@ -66,31 +61,31 @@ RUNS = Path("runs")
 
 
 class RunFolder:
-    """A run on disk. What never changes is read once; the last checkpoint is read every time."""
+    """A run on disk. Files that never change are read once, the last checkpoint at every access."""
 
     def __init__(self, path: Path) -> None:
-        """Point at a folder, which need not exist."""
+        """Take the path of a folder, which need not exist."""
         self.path = path
 
     @classmethod
     def create(
         cls, out: Path, config: RunConfig, statistics: Statistics, manifest: Manifest
     ) -> RunFolder:
-        """Make `out`/DATE_TIME-RECIPE with configuration, statistics and manifest, or nothing.
+        """Create `out`/DATE_TIME-RECIPE with configuration, statistics and manifest, or nothing.
 
         Raises `AlexNetError` if the folder can't be written.
         """
         latest = out / LATEST
         if latest.exists() and not latest.is_symlink():
             raise AlexNetError(
-                f"{latest}: exists and is no link; move it away, as it must lead to the newest run"
+                f"{latest}: exists and is not a link. Move it; the link to the newest run needs its name"
             )
         try:
             run = cls(_new_folder(out, config.recipe.name))
             try:
                 write_json(run.path / CONFIG, {"format": FORMAT, **asdict(config)})
                 write_manifest(manifest, run.path / MANIFEST)
-                sums = {name: run._sha256(name) for name in (CONFIG, MANIFEST)}
+                sums = {name: _sha256(run.path / name) for name in (CONFIG, MANIFEST)}
                 save_arrays(run.path / STATISTICS, vars(statistics), {"sha256": sums})
             except BaseException:
                 run.remove()
@@ -103,8 +98,8 @@ class RunFolder:
     def find(cls, path: Path | None, out: Path = RUNS, *, begun: bool = False) -> RunFolder:
         """Return the run at `path`, by default the newest in `out`.
 
-        The run must have weights of a finished epoch; with `begun`, a checkpoint within its first
-        epoch is enough. Raises `AlexNetError` that names what is missing.
+        The run must have the weights of a finished epoch; with `begun`, a checkpoint within the
+        first epoch is enough. Raises `AlexNetError` with the name of a missing file.
         """
         if path is None:
             path = out / LATEST
@@ -112,12 +107,14 @@ class RunFolder:
                 raise AlexNetError(f"{out}/: holds no trained model. Train one with: alexnet train")
         if not path.is_dir():
             raise AlexNetError(f"{path}: no such run folder")
-        if path.name in ("", ".."):  # `.`, which has no name that `latest` could lead to
+        if path.name in ("", ".."):  # `.` has no name for the target of `latest`
             path = path.resolve()
-        if path.is_symlink():  # name the run itself: `latest` may soon lead elsewhere
+        if path.is_symlink():  # resolve now, as `latest` may soon point to another run
             target = path.readlink()
             if path.name == LATEST and len(target.parts) != 1:
-                raise AlexNetError(f"{path}: leads out of {path.parent}/; name the run itself")
+                raise AlexNetError(
+                    f"{path}: points out of {path.parent}/. Give the path of the run itself"
+                )
             path = path.parent / target
         run = cls(path)
         run._require_files(begun)
@@ -129,17 +126,19 @@ class RunFolder:
             if (self.path / name).is_file():
                 continue
             if name == CONFIG and (self.path / "model.json").is_file():
-                raise AlexNetError(f"{self.path}: written by an older alexnet; train again")
+                raise AlexNetError(
+                    f"{self.path}: written by an older version of alexnet; train again"
+                )
             if name == CONFIG:
                 raise AlexNetError(f"{self.path}: not a run folder, as it has no {CONFIG}")
-            way_out = "resume it" if name == BEST else "train again"
-            raise AlexNetError(f"{self.path}: incomplete run, {name} is missing; {way_out}")
+            remedy = "resume it" if name == BEST else "train again"
+            raise AlexNetError(f"{self.path}: incomplete run, {name} is missing; {remedy}")
 
-    # What never changes
+    # Files that never change
 
     @cached_property
     def config(self) -> RunConfig:
-        """The checked contents of config.json; raises `AlexNetError` if they can't be used."""
+        """The checked contents of config.json; raises `AlexNetError` if they are invalid."""
         path = self.path / CONFIG
         self._verify(CONFIG)
         try:
@@ -152,7 +151,7 @@ class RunFolder:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The images of the run, in the classes of its configuration."""
+        """The images of the run, with the classes of its configuration."""
         self._verify(MANIFEST)
         manifest = read_manifest(self.path / MANIFEST)
         if manifest.classes != self.config.classes:
@@ -161,7 +160,7 @@ class RunFolder:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """The mean image and RGB covariance of the training images, in the sizes of the recipe."""
+        """The mean image and RGB covariance of the training images, of the size in the recipe."""
         path, size = self.path / STATISTICS, self.config.recipe.resize_size
         arrays = load_arrays(path, of=3 * size**2 + 18)
         shapes = {"mean_image": (size, size, 3), "covariance": (3, 3)}
@@ -170,14 +169,14 @@ class RunFolder:
             if array is None or array.shape != shape or array.dtype.kind != "f":
                 raise AlexNetError(f"{path}: {name} is missing or not of shape {shape}")
             if not np.isfinite(array).all():
-                raise AlexNetError(f"{path}: {name} holds values that are not finite")
+                raise AlexNetError(f"{path}: {name} contains NaN or infinite values")
         return Statistics(**{name: arrays[name] for name in shapes})
 
     def _verify(self, name: str) -> None:
-        """Raise `AlexNetError` unless a file is as it was when the run began."""
+        """Raise `AlexNetError` if a file has changed since the run began."""
         try:
             expected = read_notes(self.path / STATISTICS)["sha256"][name]
-            found = self._sha256(name)
+            found = _sha256(self.path / name)
         except (ValueError, TypeError, KeyError) as error:
             raise AlexNetError(
                 f"{self.path / STATISTICS}: its notes can't be read: {error}"
@@ -187,22 +186,15 @@ class RunFolder:
         if found != expected:
             raise AlexNetError(f"{self.path / name}: damaged, or changed since the run began")
 
-    def _sha256(self, name: str) -> str:
-        digest = hashlib.sha256()
-        with open_file(self.path / name, sys.maxsize) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-
     # Weights and checkpoints
 
     def weights(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """Map the arrays of `BEST` or `LAST`, which can't be more than the network of the run needs."""
+        """Return the memory-mapped arrays of `BEST` or `LAST`, no more than the network needs."""
         n_weights = count_weights(self.config.recipe, len(self.config.classes))
         return load_arrays(self.path / name, of=n_weights * (2 if name == LAST else 1))
 
     def best_epoch(self) -> int:
-        """Return the epoch that the best weights are from."""
+        """Return the epoch of the best weights."""
         path = self.path / BEST
         try:
             return strict_json.parse(int, read_notes(path)["epoch"])
@@ -210,16 +202,15 @@ class RunFolder:
             raise AlexNetError(f"{path}: its notes can't be read: {error}") from None
 
     def checkpoint(self) -> CheckpointMeta:
-        """Read the state of the last checkpoint, without its arrays."""
+        """Return the metadata of the last checkpoint."""
         path = self.path / LAST
         try:
-            meta = strict_json.parse(CheckpointMeta, read_notes(path))
+            return strict_json.parse(CheckpointMeta, read_notes(path))
         except (ValueError, TypeError, KeyError) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
-        return meta
 
     def recipe(self) -> Recipe:
-        """Return the recipe, with the number of epochs that were asked for last."""
+        """Return the recipe, with the number of epochs that was requested last."""
         return replace(self.config.recipe, epochs=self.checkpoint().planned_epochs)
 
     def save_best(self, arrays: Arrays, epoch: int) -> None:
@@ -227,14 +218,14 @@ class RunFolder:
         save_arrays(self.path / BEST, arrays, {"epoch": epoch})
 
     def save_checkpoint(self, arrays: Arrays, meta: CheckpointMeta) -> None:
-        """Write what resuming needs; final metrics of fewer epochs go."""
+        """Write a checkpoint, and remove the final metrics of an earlier epoch."""
         (self.path / METRICS).unlink(missing_ok=True)
         save_arrays(self.path / LAST, arrays, asdict(meta))
 
-    # Records for people
+    # Records for the user
 
     def write_records(self, meta: CheckpointMeta, recipe: Recipe) -> None:
-        """Write history.csv and report.md from a checkpoint, and let `latest` lead to this run."""
+        """Write history.csv and report.md, and make the link `latest` point to this run."""
         with atomic_write(self.path / HISTORY) as file:
             file.write(history_csv(meta.history).encode())
         with atomic_write(self.path / REPORT) as file:
@@ -242,35 +233,42 @@ class RunFolder:
         _link_latest(self.path)
 
     def metrics(self) -> FinalMetrics:
-        """Read metrics.json; raises `AlexNetError` if the training has not ended."""
+        """Return the contents of metrics.json; raises `AlexNetError` if training has not ended."""
         path = self.path / METRICS
         if not path.exists():
             raise AlexNetError(f"{path}: missing, as the training has not ended; resume it")
         try:
             with open_file(path, strict_json.MOST_BYTES) as file:
-                metrics = strict_json.parse(FinalMetrics, file.read())
+                return strict_json.parse(FinalMetrics, file.read())
         except (ValueError, OSError) as error:
             raise AlexNetError(f"{path}: can't be read: {error}") from None
-        return metrics
 
     @property
-    def is_measured(self) -> bool:
-        """Whether the final metrics, the last that a training writes, are there."""
+    def has_final_metrics(self) -> bool:
+        """Whether the final metrics exist, the last file that a training writes."""
         return (self.path / METRICS).exists()
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed training was writing; the caller must hold the lock of the run."""
+        """Remove temporary files of a killed training; the caller must hold the lock of the run."""
         for name in (BEST, LAST, HISTORY, REPORT, CURVES, METRICS):
             remove_leftovers(self.path / name)
 
     def remove(self) -> None:
-        """Delete a run that holds nothing yet."""
+        """Delete the run, which has no checkpoint yet."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(path, sys.maxsize) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def report_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
-    """Return the report of a run: the problems in its training, and its recipe beside the paper's."""
-    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Does it learn?", ""]
+    """Return the report of a run: its problems, and its recipe compared with the paper."""
+    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Problems during training", ""]
     lines += [f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}" for f in findings]
     if not findings:
         lines.append("The diagnostics found no problem.")

@@ -1,4 +1,4 @@
-"""What the operating system and other libraries need: atomic files, locks, worker pools, memory, signals.
+"""The operating system and TensorFlow's start: atomic files, locks, worker pools, memory, signals.
 
-Knows nothing of images or networks. May import `errors` only.
+Independent of images and networks. May import `errors` only.
 """

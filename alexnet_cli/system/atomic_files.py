@@ -1,9 +1,8 @@
-"""Files that are written completely or not at all, safe opening of files, and folder locks."""
+"""Atomic writing of files, safe opening of files, and locks on folders."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -14,13 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from alexnet_cli.errors import AlexNetError
-
 
 def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
-    """Open a regular file of at most `most` bytes; `links` allows `path` to be a symbolic link.
+    """Return an open regular file of at most `most` bytes; `links` allows a symbolic link.
 
-    Raises `OSError` also for a device or a pipe, since reading from one may never end.
+    Raises `OSError` also for a device or a pipe, as reading from one may never end.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
     try:
@@ -41,9 +38,9 @@ def open_file(path: Path, most: int, *, links: bool = False) -> IO[bytes]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path; the file written there replaces `path` when the block ends.
 
-    The replacement is on disk before its name changes, so a reader, a killed process or a power
-    failure finds either the old file or the new one. The temporary path lies in a folder of its own,
-    since a library may create temporary files beside the file it writes.
+    The new file is on disk before it is renamed, so a reader always finds either the old file or the
+    new one, also after a kill or a power failure. The temporary path is in a folder of its own, as a
+    library may create temporary files beside the file it writes.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder, path.name)
@@ -56,13 +53,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file for writing; it replaces `path` when the block ends."""
+    """Yield a temporary file open for writing; it replaces `path` when the block ends."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary folders of killed writers of `path`.
+    """Remove the temporary folders that killed processes left while writing `path`.
 
     No running process may be writing to `path`.
     """
@@ -71,26 +68,6 @@ def remove_leftovers(path: Path) -> None:
             shutil.rmtree(left)
         else:
             left.unlink()
-
-
-@contextmanager
-def lock_folder(folder: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on `folder`, or a shared one, while the block runs.
-
-    The lock ends with the process, even if it is killed. Raises `AlexNetError` with the complaint
-    if another process holds a lock that excludes this one.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlexNetError(f"{folder}: {complaint}") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

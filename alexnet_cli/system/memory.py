@@ -1,4 +1,4 @@
-"""The memory of the machine, or of the container that this process runs in."""
+"""The memory that this process may use, on a machine or in a container."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def total() -> int:
-    """Return how many bytes this process may use in total: physical memory or the cgroup's limit."""
+    """Return the total bytes for this process: the physical memory or the limit of its cgroup."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *(_read_number(limit) or physical for limit in _limit_files())])
 
 
 def available() -> int:
-    """Return how many bytes this process may use in addition to those it has.
-
-    On systems other than Linux neither is known: there it is `total()`.
-    """
+    """Return how many more bytes this process may use; on systems other than Linux `total()`."""
     resident = _read_number(Path("/proc/self/statm"), word=1) or 0
     free = _read_number(Path("/proc/meminfo"), word=7)  # kB, after MemTotal and MemFree
     within_limit = total() - resident * os.sysconf("SC_PAGE_SIZE")
@@ -28,7 +25,7 @@ def available() -> int:
 
 
 def _limit_files() -> Iterator[Path]:
-    """Yield the files that may hold a memory limit of our cgroup or its parents, version 1 or 2."""
+    """Yield the files that may hold a memory limit of this cgroup or its parents, version 1 or 2."""
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()
     except OSError:  # not Linux

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM as requests, which a training heeds between two steps.
+"""Turn Ctrl-C and SIGTERM into requests to stop, which a training checks between two steps.
 
-An exception out of a signal handler can strike inside TensorFlow, which does not survive it.
+An exception from a signal handler may be raised inside TensorFlow, which would crash.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from alexnet_cli.errors import AlexNetError
 
 
 class Interrupted(AlexNetError):
-    """Ctrl-C or SIGTERM; what was finished is safe."""
+    """Raised after Ctrl-C or SIGTERM, when finished work has been saved."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        """Take the exit code that shells give to the signal."""
+        """Take the message and the exit code that shells use for the signal."""
         super().__init__(text)
         self.exit_code = exit_code
 
 
 @dataclass
 class StopRequest:
-    """Whether a signal has asked to stop; `code` is then the exit code that shells give to it."""
+    """A possible request to stop: `code` is 0, or the exit code that shells use for the signal."""
 
     code: int = 0
 
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM in the `Stop` yielded; the second raises KeyboardInterrupt."""
+    """Yield a request set by the first SIGINT or SIGTERM; the second raises KeyboardInterrupt."""
     stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():  # others can't handle signals
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread can handle signals
         yield stop
         return
 
-    def note(number: int, _: object) -> None:
+    def handle(number: int, _: object) -> None:
         if stop.code:
             raise KeyboardInterrupt
         stop.code = 128 + number
 
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in numbers]
+    before = [signal.signal(number, handle) for number in numbers]
     try:
         yield stop
     finally:

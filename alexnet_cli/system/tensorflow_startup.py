@@ -1,4 +1,4 @@
-"""Start TensorFlow and its devices without their messages on the screen."""
+"""Start TensorFlow and its devices without printing their messages."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-# Whoever sets TensorFlow's own variable asks for what it has to say.
+# If the user sets TensorFlow's variable for messages, they are shown.
 VERBOSE = "TF_CPP_MIN_LOG_LEVEL" in os.environ
 
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep what C++ code writes to file descriptor 2 off the screen, unless an error follows."""
+    """Hide what C++ code writes to file descriptor 2, unless an error follows."""
     if VERBOSE:
         yield
         return
     sys.stderr.flush()
     screen = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
         failed = False
         try:
             yield
-        except Exception:  # Ctrl-C is none
+        except Exception:  # not KeyboardInterrupt
             failed = True
             raise
         finally:
@@ -35,8 +35,8 @@ def quiet_stderr() -> Iterator[None]:
             os.dup2(screen, 2)
             os.close(screen)
             if failed:
-                chatter.seek(0)
-                sys.stderr.write(chatter.read().decode(errors="replace"))
+                messages.seek(0)
+                sys.stderr.write(messages.read().decode(errors="replace"))
 
 
 def load_tensorflow() -> None:
@@ -50,10 +50,10 @@ def load_tensorflow() -> None:
 
 @cache
 def start_devices(*gpus: Any) -> None:
-    """Start the devices, which can't be configured afterwards, and XLA, which prints when it starts.
+    """Start the devices, which can't be configured afterwards, and XLA, which prints at its start.
 
-    `gpus`: those of TensorFlow's physical devices that take memory as they need it. What is called
-    float32 is computed in float32: GPUs would silently round it to 10 bits (TF32).
+    `gpus`: physical devices of TensorFlow that should allocate memory as needed. TF32, by which GPUs
+    round float32 products to 10 bits, is switched off.
     """
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[int, int], None]  # (done, total)
 
-PROCESS_THRESHOLD = 5000  # items; starting processes takes about a second, not worth it for fewer
+PROCESS_THRESHOLD = 5000  # items; for fewer, the second it takes to start processes is too long
 CHUNK = 32  # items that are sent to a process at once
 
 
@@ -26,8 +26,8 @@ def map_in_order(
     """Yield `function(item)` for each of `items`, in their order, computed in threads.
 
     At most `ahead` results are computed before they are asked for. `threads` is by default the
-    number of cores. An exception of `function` is raised where its result would have come; calls
-    that have not started by then are canceled.
+    number of cores. An exception in `function` is raised in place of its result; calls that have
+    not started by then are canceled.
     """
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         yield from _map_in_pool(pool, items, function, ahead)

@@ -1,4 +1,4 @@
-"""The batches of an epoch: which images, augmented how, on which device."""
+"""The batches of an epoch: order of the images, augmentation, distribution over devices."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from alexnet_cli.data.store import ImageStore
 from alexnet_cli.system.workers import map_in_order
 from alexnet_cli.training.devices import Devices
 
-# Batches that are prepared, each by a core, while the devices train on another.
+# Batches prepared ahead, one per core, while the devices train.
 PREFETCH_BATCHES = min(max(4, os.cpu_count() or 1), 16)
 
 _Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Return the order, a permutation, in which `epoch` (from 1) visits the images."""
+    """Return the order of the images in `epoch` (from 1), a permutation of their indices."""
     return np.random.default_rng([seed, epoch]).permutation(n_images)
 
 
 @dataclass(frozen=True)
 class BatchLoader:
-    """Cuts the images of a store into augmented batches, ahead of the devices that train on them."""
+    """Prepares batches of augmented crops of the images of a store."""
 
     store: ImageStore
-    y_true: npt.NDArray[np.int32]  # class numbers (images,)
+    y_true: npt.NDArray[np.int32]  # class indices (images,)
     n_classes: int
     augment: Augmenter
     devices: Devices
@@ -41,11 +41,11 @@ class BatchLoader:
     batch_size: int  # over all devices
 
     def epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Any, Any, int]]:
-        """Yield the batches of `epoch` (from 1) that come after the first `n_done` images.
+        """Yield the batches of `epoch` (from 1) after the first `n_done` images.
 
-        A batch is: images, float32 (images, size, size, 3); targets, the share of every class,
-        float32 (images, classes), with a row of zeros for a skipped image; both distributed over
-        the replicas of this machine; and the global number of images.
+        A batch is (images, targets, count). Images are float32 (images, size, size, 3), targets are
+        float32 probabilities (images, classes), with a row of zeros for a skipped image; both are
+        distributed over the replicas of this machine. The count is the global number of images.
         """
         order = epoch_order(len(self.store), self.seed, epoch)
         starts = range(n_done, len(order), self.batch_size)
@@ -70,9 +70,12 @@ class BatchLoader:
         epoch: int,
         start: int,
     ) -> _Shard:
-        """Cut the images at `positions` of a batch, which are all `chosen` from position `start` on."""
+        """Return crops and targets for `positions` in the batch of the images `chosen`.
+
+        `start` is the position of the batch in the order of the epoch.
+        """
         size = self.augment.recipe.crop_size
-        n = max(len(positions), 1)  # a replica without images gets one that counts for nothing
+        n = max(len(positions), 1)  # a replica without images gets one with a target of zeros
         images: Float32Array = np.zeros((n, size, size, 3), np.float32)
         targets: Float32Array = np.zeros((n, self.n_classes), np.float32)
 

@@ -1,7 +1,8 @@
-"""The devices of a training: the CPU, one GPU or several, on one machine or several; and the precision."""
+"""The devices that train (the CPU, or GPUs of one or several machines) and their precision."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,14 @@ from alexnet_cli.training.cluster import Cluster
 
 CHOICES = ("auto", *PRECISIONS)
 
-# Instructions that multiply bfloat16; without them it is emulated, and slower than float32.
+# CPU flags of instructions for bfloat16; without them it is emulated, slower than float32.
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _GPU_BFLOAT16 = (8, 0)  # compute capability: Ampere
-_GPU_FLOAT16 = (7, 0)  # Volta, whose tensor cores know float16 only
+_GPU_FLOAT16 = (7, 0)  # Volta: its tensor cores support float16 only
 
 _NO_GPU = (
-    "TensorFlow finds no GPU. Leave the option out, as in `alexnet train DATA`, to train on the CPU; "
-    "GPU support comes with: pip install 'alexnet-cli[gpu]' (in a clone: pip install '.[gpu]')"
+    "TensorFlow finds no GPU. Omit the option, as in `alexnet train DATA`, to train on the CPU. Add "
+    "GPU support with: pip install 'alexnet-cli[gpu]' (in a clone: pip install '.[gpu]')"
 )
 
 
@@ -43,7 +44,7 @@ class Devices:
 
     @property
     def replicas(self) -> range:
-        """The numbers of the replicas of this machine, among those of all machines."""
+        """The indices of this machine's replicas among the replicas of all machines."""
         first = self.cluster.index * len(self.names) if self.cluster else 0
         return range(first, first + len(self.names))
 
@@ -54,7 +55,7 @@ class Devices:
         return range(self.cluster.index, n, len(self.cluster.workers))
 
     def total(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the sum of `values` over all workers; all must call this, with arrays of one shape."""
+        """Return the sum of `values` over all workers; each must call this with the same shape."""
         if self.cluster is None:
             return values
         first = self.replicas[0]
@@ -70,11 +71,11 @@ class Devices:
 def choose_devices(
     gpus: int | None = None, precision: str = "auto", cluster: Cluster | None = None
 ) -> Devices:
-    """Return a strategy over `gpus` GPUs (None: all there are; 0: the CPU), and the precision.
+    """Return the devices for `gpus` GPUs (None: all; 0: the CPU).
 
-    `precision` "auto" is the fastest that the devices compute natively. In a `cluster` every worker
-    takes as many GPUs, and the workers must have found each other already. Raises `AlexNetError`
-    that names the GPUs if there are fewer.
+    `precision` "auto" selects the fastest that the devices support natively. In a `cluster`, every
+    worker uses this number of GPUs, and `wait_for_workers` must have returned before. Raises
+    `AlexNetError` with the names of the GPUs if there are fewer.
     """
     if precision not in CHOICES:
         raise UsageError(f"choose from {', '.join(CHOICES)}", argument="precision", value=precision)
@@ -82,7 +83,7 @@ def choose_devices(
     count = len(found) if gpus is None else gpus
     if count < 0:
         raise UsageError("must be 0 (the CPU) or more", argument="gpus", value=count)
-    if count > len(found):  # MirroredStrategy itself would silently take the CPU
+    if count > len(found):  # MirroredStrategy would silently use the CPU
         names = ", ".join(_gpu_name(gpu) for gpu in found)
         reason = f"TensorFlow finds {len(found)} ({names}); ask for {len(found)} or fewer"
         raise AlexNetError(reason if found else _NO_GPU, argument="gpus", value=count)
@@ -94,7 +95,7 @@ def choose_devices(
         raise AlexNetError(reason, argument="gpus", value=count) from None
     if precision == "auto":
         precision = _native_precision(used)
-    if cluster:  # joining configures the devices, which can't be changed once they have started
+    if cluster:  # before the start of the devices, as joining configures them
         strategy = _join(cluster, used)
         start_devices()
     else:
@@ -137,6 +138,9 @@ def _native_precision(gpus: list[tf.config.PhysicalDevice]) -> str:
 
 
 def _cpu_flags() -> set[str]:
+    """Return the instruction sets of the processor, as far as oneDNN may use them."""
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:  # it is held to older ones, which lack bfloat16
+        return set()
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""Say that a run does not learn while it runs, with the evidence and the most likely remedy."""
+"""Detect problems of a run while it trains, with the evidence and the most likely remedy."""
 
 from __future__ import annotations
 
@@ -9,122 +9,131 @@ from dataclasses import dataclass
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.records import EpochRow, Finding
 
-# A run gets this many epochs and updates before it must have learned something.
+# After this many epochs and updates, a run should have learned something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60
-FLAT = 0.02  # how near to a constant guess the loss may stay, as a share of it
-DEAD = 0.75  # of a layer's units; healthy runs on flowers have 0.00 to 0.13
-ENOUGH_IMAGES = 3  # for each class, before one class for all means something
-EXPLODED = 4.0  # a batch's loss, in terms of a uniform guess's
-TURNED = 1.25  # validation loss in terms of its lowest, while the training loss halves
-TURNED_EPOCHS = 10
-UNEQUAL = 10  # times the images of the rarest class that the most frequent one may have
+NO_PROGRESS_MARGIN = 0.02  # relative decrease of the loss from that of a constant prediction
+DEAD_SHARE = 0.75  # share of a layer's units; healthy runs on flowers have 0.00 to 0.13
+MIN_IMAGES_PER_CLASS = 3  # validation images; with fewer, predicting one class may be chance
+EXPLODING_FACTOR = 4.0  # loss of a batch, relative to the loss of uniform probabilities
+OVERFIT_FACTOR = 1.25  # validation loss relative to its minimum, while the training loss halves
+OVERFIT_EPOCHS = 10  # since the epoch with the lowest validation loss
+IMBALANCE_RATIO = 10  # images of the most frequent class relative to the rarest class
 
 
 @dataclass(frozen=True)
 class EpochDiagnostics:
-    """What an epoch shows beside its row."""
+    """Measurements of an epoch that are not in its row."""
 
-    n_steps: int  # updates since the run began
-    guess_loss: float  # of always guessing alike; ln(classes) if they are equal
-    worst_loss: float  # of the epoch's batches
+    n_steps: int  # updates since the start of the run
+    baseline_loss: float  # of a constant prediction; ln(classes) for equal classes
+    worst_loss: float  # the largest loss of a batch in the epoch
     predicted: Mapping[str, int]  # validation images by predicted class
-    dead: Mapping[str, float]  # by layer with ReLU: share of units that no image of a batch moves
+    dead: Mapping[str, float]  # by ReLU layer: share of units that are 0 for all probed images
 
 
-def examine(
+def find_problems(
     history: Sequence[EpochRow],
-    vitals: EpochDiagnostics,
+    measured: EpochDiagnostics,
     recipe: Recipe,
     known: Iterable[Finding] = (),
 ) -> tuple[Finding, ...]:
-    """Return what is wrong after the last epoch of `history` and is not among `known` by kind."""
+    """Return the problems after the last epoch of `history` whose kind is not among `known`."""
     found = {
-        "exploded": _exploded(history, vitals),
-        "dead": _dead(vitals),
-        "flat": _flat(history, vitals),
-        "one class": _one_class(history, vitals),
-        "turned": _turned(history),
+        "exploding loss": _exploding_loss(history, measured),
+        "dead ReLUs": _dead_relus(measured),
+        "no progress": _no_progress(history, measured),
+        "one class predicted": _one_class_predicted(history, measured),
+        "overfitting": _overfitting(history),
     }
     kinds = {finding.kind for finding in known}
     epoch = history[-1].epoch
     return tuple(
-        Finding(kind, epoch, evidence, remedy(recipe) if kind != "turned" else _MORE_IMAGES)
+        Finding(
+            kind,
+            epoch,
+            evidence,
+            suggest_remedy(recipe) if kind != "overfitting" else _OVERFITTING_REMEDY,
+        )
         for kind, evidence in found.items()
         if evidence and kind not in kinds
     )
 
 
-def examine_classes(counts: Mapping[str, int], recipe: Recipe) -> tuple[Finding, ...]:
-    """Return whether one class dwarfs another, by their numbers of training images."""
+def find_class_imbalance(counts: Mapping[str, int], recipe: Recipe) -> tuple[Finding, ...]:
+    """Return a finding if one class has many more training images than another."""
     few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    if recipe.balance or counts[many] < UNEQUAL * counts[few]:
+    if recipe.balance or counts[many] < IMBALANCE_RATIO * counts[few]:
         return ()
     evidence = f"{many} has {counts[many]:,} training images, {few} {counts[few]:,}"
-    return (Finding("unequal", 0, evidence, "rare classes will be missed: try --set balance=true"),)
+    return (Finding("class imbalance", 0, evidence, "try --set balance=true"),)
 
 
-_MORE_IMAGES = "the best epoch's weights are kept; more photographs help most, more epochs do not"
+_OVERFITTING_REMEDY = (
+    "the weights of the best epoch are kept; add images, as more epochs do not help"
+)
 
 
-def remedy(recipe: Recipe) -> str:
-    """Name what most likely makes a run learn that does not."""
+def suggest_remedy(recipe: Recipe) -> str:
+    """Return the change that most likely helps a run that does not learn."""
     if max(layer.bias for layer in recipe.layers().values()) >= 0.5:
-        return "hidden biases start at 1, too much for few classes: try --variant biases-0.1"
+        return "initial biases of 1 are too large for few classes: try --variant biases-0.1"
     return f"try --learning-rate {recipe.learning_rate / 10:g}"
 
 
-def _is_early(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> bool:
-    return len(history) < PATIENCE_EPOCHS or vitals.n_steps < PATIENCE_STEPS
+def _is_too_early(history: Sequence[EpochRow], measured: EpochDiagnostics) -> bool:
+    return len(history) < PATIENCE_EPOCHS or measured.n_steps < PATIENCE_STEPS
 
 
-def _exploded(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
-    n_classes = max(len(vitals.predicted), 2)
-    if vitals.worst_loss <= EXPLODED * math.log(n_classes):
+def _exploding_loss(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
+    n_classes = max(len(measured.predicted), 2)
+    if measured.worst_loss <= EXPLODING_FACTOR * math.log(n_classes):
         return ""
     return (
-        f"the loss of a batch rose to {vitals.worst_loss:.1f}, where a blind guess has "
-        f"{math.log(n_classes):.2f}"
+        f"the loss of a batch rose to {measured.worst_loss:.1f}; uniform probabilities have a loss "
+        f"of {math.log(n_classes):.2f}"
     )
 
 
-def _dead(vitals: EpochDiagnostics) -> str:
-    layers = [f"{share:.0%} of {name}" for name, share in vitals.dead.items() if share >= DEAD]
-    return f"dead ReLUs, whatever the image: {', '.join(layers)}" if layers else ""
+def _dead_relus(measured: EpochDiagnostics) -> str:
+    layers = [
+        f"{share:.0%} of {name}" for name, share in measured.dead.items() if share >= DEAD_SHARE
+    ]
+    return f"units that are 0 for every image: {', '.join(layers)}" if layers else ""
 
 
-def _flat(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
+def _no_progress(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
     last = history[-PATIENCE_EPOCHS:]
-    if _is_early(history, vitals) or any(
-        row.train_loss < (1 - FLAT) * vitals.guess_loss for row in last
+    if _is_too_early(history, measured) or any(
+        row.train_loss < (1 - NO_PROGRESS_MARGIN) * measured.baseline_loss for row in last
     ):
         return ""
     return (
-        f"the training loss stays at {last[-1].train_loss:.3f}; guessing without a look at the "
-        f"image has {vitals.guess_loss:.3f}"
+        f"the training loss stays at {last[-1].train_loss:.3f}; a constant prediction has a loss "
+        f"of {measured.baseline_loss:.3f}"
     )
 
 
-def _one_class(history: Sequence[EpochRow], vitals: EpochDiagnostics) -> str:
-    n_images = sum(vitals.predicted.values())
-    name, count = max(vitals.predicted.items(), key=lambda item: item[1])
-    too_few = n_images < ENOUGH_IMAGES * len(vitals.predicted)  # it may be chance
-    if _is_early(history, vitals) or count < n_images or too_few:
+def _one_class_predicted(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
+    n_images = sum(measured.predicted.values())
+    name, count = max(measured.predicted.items(), key=lambda item: item[1])
+    too_few = n_images < MIN_IMAGES_PER_CLASS * len(measured.predicted)  # may be chance
+    if _is_too_early(history, measured) or count < n_images or too_few:
         return ""
-    return f"every one of {n_images} validation images is taken for {name}"
+    return f"all {n_images} validation images are predicted as {name}"
 
 
-def _turned(history: Sequence[EpochRow]) -> str:
+def _overfitting(history: Sequence[EpochRow]) -> str:
     lowest = min(history, key=lambda row: row.val_loss)
     last = history[-1]
     recent = [row.val_loss for row in history[-PATIENCE_EPOCHS:]]
     if (
-        last.epoch - lowest.epoch < TURNED_EPOCHS
-        or min(recent) < TURNED * lowest.val_loss
+        last.epoch - lowest.epoch < OVERFIT_EPOCHS
+        or min(recent) < OVERFIT_FACTOR * lowest.val_loss
         or last.train_loss > lowest.train_loss / 2
     ):
         return ""
     return (
-        f"validation loss has turned: {lowest.val_loss:.3f} at epoch {lowest.epoch}, "
-        f"{last.val_loss:.3f} now, while the training loss fell from {lowest.train_loss:.3f} to "
+        f"the validation loss rose from {lowest.val_loss:.3f} at epoch {lowest.epoch} to "
+        f"{last.val_loss:.3f}, while the training loss fell from {lowest.train_loss:.3f} to "
         f"{last.train_loss:.3f}"
     )

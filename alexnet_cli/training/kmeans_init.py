@@ -1,8 +1,8 @@
-"""Convolutions that start as what photographs are made of, in place of noise.
+"""Initialize convolutions with k-means centroids of image patches instead of random kernels.
 
 Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent Initializations of Convolutional Neural
 Networks", ICLR 2016, section 3: layer by layer, kernels become the centroids of whitened patches of
-what the layer gets to see. Few photographs then need not teach conv1 what an edge is.
+the layer's input. A small data set then does not have to teach conv1 to detect edges.
 """
 
 from __future__ import annotations
@@ -21,91 +21,94 @@ from alexnet_cli.system.workers import Progress
 from alexnet_cli.training.batches import epoch_order
 from alexnet_cli.training.devices import Devices
 
-N_IMAGES, AT_ONCE = 256, 64
+N_IMAGES, BATCH_IMAGES = 256, 64
 N_PATCHES = 20_000
-ROUNDS = 15  # of k-means
-# Of the principal components those that make up so much of the variance, and no more than so many;
-# whitening damps what varies less than so much of their mean, which is mostly noise.
+ITERATIONS = 15  # of k-means
+# Whitening keeps the principal components with this share of the variance, at most this many, and
+# damps those whose variance is below this fraction of the mean variance, which are mostly noise.
 VARIANCE, COMPONENTS, DAMPING = 0.99, 200, 0.1
-TINY = 1e-6
+EPSILON = 1e-6
 
 
 def initialize(
     network: KerasNetwork, store: ImageStore, seed: int, devices: Devices, progress: Progress
 ) -> None:
-    """Replace the new kernels of all convolutions by centroids of patches of the images.
+    """Replace the random kernels of all convolutions by centroids of patches of the images.
 
-    Their responses to the patches vary as much as those of the random kernels, around the initial
-    bias, so that σ and bias of the recipe keep their meaning. Of several workers the chief computes
-    the kernels and sends them to the others, whose processors may round differently. `progress`
-    gets (done, total) towers.
+    The responses of the new kernels to the patches are centered on the initial bias and have the
+    standard deviation of the responses of the random kernels, so that σ and bias of the recipe keep
+    their meaning. With several workers, the chief computes the kernels and sends them to the
+    others, whose processors may round differently. `progress` is called with (done, total) towers.
     """
     if devices.is_chief:
-        _initialize_here(network, store, seed, progress)
+        _compute_kernels(network, store, seed, progress)
     for variable in network.model.weights if devices.cluster else ():
         if variable.path.startswith("conv"):
             own = variable.numpy().astype(np.float64)
             variable.assign(devices.total(own if devices.is_chief else 0 * own))
 
 
-def _initialize_here(
+def _compute_kernels(
     network: KerasNetwork, store: ImageStore, seed: int, progress: Progress
 ) -> None:
     random = np.random.default_rng((seed, 0))
     chosen = (store.get(int(index)) for index in epoch_order(len(store), seed, 0)[:N_IMAGES])
     crop = Cropper(network.recipe, network.statistics)
-    seen = np.concatenate([crop(image) for image in chosen if image is not None])
+    inputs = np.concatenate([crop(image) for image in chosen if image is not None])
     convs = {k: v for k, v in network.recipe.layers().items() if isinstance(v, Conv)}
     done, total = 0, sum(conv.towers for conv in convs.values())
     progress(done, total)
-    for layer in network.model.layers[1:]:  # one after the other, the input first
+    for layer in network.model.layers[1:]:  # in order, as inputs depend on the kernels before
         if conv := convs.pop(layer.name, None):
             towers = getattr(layer, "towers", [layer])
-            for tower, part in zip(towers, np.split(seen, len(towers), axis=-1)):
+            for tower, part in zip(towers, np.split(inputs, len(towers), axis=-1)):
                 patches = _patches(part, conv, random)
                 kernel, bias = tower.get_weights()
                 tower.set_weights(_kernels(patches, kernel, bias, random))
                 progress(done := done + 1, total)
             if not convs:
                 return
-        seen = _forward(layer, seen)
+        inputs = _forward(layer, inputs)
 
 
-def _forward(layer: Callable[[Float32Array], tf.Tensor], seen: Float32Array) -> Float32Array:
-    parts = range(0, len(seen), AT_ONCE)
-    outputs = (layer(seen[start : start + AT_ONCE]) for start in parts)
+def _forward(layer: Callable[[Float32Array], tf.Tensor], inputs: Float32Array) -> Float32Array:
+    parts = range(0, len(inputs), BATCH_IMAGES)
+    outputs = (layer(inputs[start : start + BATCH_IMAGES]) for start in parts)
     return np.concatenate([tf.cast(output, tf.float32).numpy() for output in outputs])
 
 
 def _kernels(
-    patches: Float32Array, noise: Float32Array, bias: Float32Array, random: np.random.Generator
+    patches: Float32Array,
+    random_kernels: Float32Array,
+    bias: Float32Array,
+    random: np.random.Generator,
 ) -> tuple[Float32Array, Float32Array]:
-    """Return kernels in place of `noise` (…, kernels), and biases that center their responses."""
+    """Return kernels of the shape of `random_kernels`, and biases that center their responses."""
     mean = patches.mean(axis=0)
     patches = patches - mean
-    strength = (patches @ noise.reshape(len(mean), -1)).std()
-    if strength < TINY:  # all patches are alike, and centroids of nothing would never learn
-        return noise, bias
+    spread = (patches @ random_kernels.reshape(len(mean), -1)).std()
+    if spread < EPSILON:  # all patches are equal: zero kernels would never learn
+        return random_kernels, bias
     whitener = whitening(patches)
     white = patches @ whitener
-    white /= np.linalg.norm(white, axis=1, keepdims=True) + TINY
-    kernels = whitener @ k_means(white, noise.shape[-1], random).T
-    kernels *= strength / ((patches @ kernels).std(axis=0) + TINY)
-    return kernels.reshape(noise.shape), bias - mean @ kernels
+    white /= np.linalg.norm(white, axis=1, keepdims=True) + EPSILON
+    kernels = whitener @ k_means(white, random_kernels.shape[-1], random).T
+    kernels *= spread / ((patches @ kernels).std(axis=0) + EPSILON)
+    return kernels.reshape(random_kernels.shape), bias - mean @ kernels
 
 
-def _patches(seen: Float32Array, conv: Conv, random: np.random.Generator) -> Float32Array:
-    """Draw `N_PATCHES` of what the kernels lie on: (patches, kernel · kernel · channels)."""
-    edge = conv.kernel // 2 if conv.stride == 1 else 0  # which the network reads as zeros
-    seen = np.pad(seen, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(seen, (conv.kernel, conv.kernel), (1, 2))
+def _patches(inputs: Float32Array, conv: Conv, random: np.random.Generator) -> Float32Array:
+    """Return `N_PATCHES` random patches of the inputs: (patches, kernel · kernel · channels)."""
+    padding = conv.kernel // 2 if conv.stride == 1 else 0  # the network pads with zeros
+    inputs = np.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(inputs, (conv.kernel, conv.kernel), (1, 2))
     windows = windows[:, :: conv.stride, :: conv.stride]
     where = tuple(random.integers(n, size=N_PATCHES) for n in windows.shape[:3])
     return windows[where].transpose(0, 2, 3, 1).reshape(N_PATCHES, -1)
 
 
 def whitening(patches: Float32Array) -> Float32Array:
-    """Return the (values, components) matrix by which centered patches get a variance near 1."""
+    """Return the matrix (values, components) that whitens centered patches to a variance near 1."""
     variances, axes = np.linalg.eigh(patches.T @ patches / len(patches))
     variances, axes = variances[::-1], axes[:, ::-1]  # the largest first
     enough = int(np.searchsorted(np.cumsum(variances), VARIANCE * variances.sum())) + 1
@@ -115,12 +118,12 @@ def whitening(patches: Float32Array) -> Float32Array:
 
 
 def k_means(points: Float32Array, k: int, random: np.random.Generator) -> Float32Array:
-    """Return `k` centroids (k, values) after `ROUNDS` of Lloyd's algorithm.
+    """Return `k` centroids (k, values) after `ITERATIONS` of Lloyd's algorithm.
 
-    One that no point is nearest to moves to a point at random.
+    A centroid without points is replaced by a random point.
     """
     centroids = points[random.integers(len(points), size=k)]
-    for _ in range(ROUNDS):
+    for _ in range(ITERATIONS):
         nearest = ((centroids**2).sum(axis=1) - 2 * points @ centroids.T).argmin(axis=1)
         order = np.argsort(nearest, kind="stable")
         used, starts = np.unique(nearest[order], return_index=True)

@@ -1,4 +1,4 @@
-"""The update rule of the paper: momentum with the weight decay inside it."""
+"""The update rule of the paper: momentum with weight decay inside the velocity."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class PaperMomentum:
         v ← 0.9 · v − 0.0005 · ε · w − ε · ∂L/∂w
         w ← w + v
 
-    With g = ∂L/∂w + 0.0005 · w this is v ← 0.9 · v − ε · g, one fused operation that streams
-    weight, velocity and gradient through memory once. Biases, and all else that is not a kernel,
-    do not decay. (`SGD(weight_decay=…)` of Keras decays outside the momentum, which is another rule.)
+    With g = ∂L/∂w + 0.0005 · w this is v ← 0.9 · v − ε · g, one fused operation that reads and
+    writes weight and velocity once. Only kernels decay, not biases or batch normalization.
+    (`SGD(weight_decay=…)` of Keras is a different rule: it decays outside the velocity.)
 
-    Create it within the scope of the strategy: the velocities are then mirrored like the weights.
+    Create it within the scope of the strategy, so that velocities are mirrored like the weights.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PaperMomentum:
 
 
 def dropout_seeds(model: keras.Model) -> dict[str, tf.Variable]:
-    """Return the states of the random numbers of dropout, which `model.weights` omits, by name."""
+    """Return the states of the dropout generators by name; `model.weights` omits them."""
     weights = {id(variable) for variable in model.weights}
     seeds = [variable for variable in model.variables if id(variable) not in weights]
     return {f"dropout/{number}": seed for number, seed in enumerate(seeds)}

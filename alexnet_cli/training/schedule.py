@@ -1,4 +1,4 @@
-"""The learning rate of every epoch and of every variable."""
+"""The learning-rate schedule, by epoch and by variable."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from alexnet_cli.runs.records import EpochRow
 def learning_rate(recipe: Recipe, history: Sequence[EpochRow]) -> float:
     """Return the learning rate of the epoch after `history`.
 
-    It rises linearly in the warm-up and then falls along half a cosine, at fixed parts of the run
-    (`drop_at`), or whenever the validation error has stopped improving (section 5), as `recipe`
-    says. Warm-up and cosine are taken at the middle of the epoch.
+    It rises linearly during the warm-up. Then, depending on the recipe, it falls along half a
+    cosine, at fixed fractions of the run (`drop_at`), or whenever the validation error stops improving
+    (section 5). Warm-up and cosine are evaluated at the middle of the epoch.
     """
     epoch = len(history) + 1
     done, rising = (epoch - 0.5) / recipe.epochs, recipe.warmup
@@ -31,9 +31,9 @@ def learning_rate(recipe: Recipe, history: Sequence[EpochRow]) -> float:
 
 
 def count_drops(recipe: Recipe, history: Sequence[EpochRow]) -> int:
-    """Count how often the rate has dropped because the validation error did not fall any more.
+    """Return how often the rate has dropped because the validation error stopped improving.
 
-    It drops after `patience` epochs without a new lowest error, counted anew after every drop.
+    It drops after `patience` epochs without a new lowest error; the count restarts at each drop.
     """
     drops, waited, lowest = 0, 0, math.inf
     for row in history:
@@ -46,7 +46,7 @@ def count_drops(recipe: Recipe, history: Sequence[EpochRow]) -> int:
 
 
 def rate_factor(recipe: Recipe, epoch: int, variable: str) -> float:
-    """Return the factor of the learning rate of `variable`, such as `conv1/bias`, in `epoch`."""
+    """Return the factor of the learning rate for `variable`, such as `conv1/bias`, in `epoch`."""
     layer, *_, kind = variable.split("/")
     factor = recipe.bias_rate if kind == "bias" else 1.0
     if layer in ("conv1", "conv2"):

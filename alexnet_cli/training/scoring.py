@@ -1,4 +1,4 @@
-"""Scores of a network that is training or has finished: validation, dead units, final metrics."""
+"""Scores of a network during and after training: validation, dead units, final metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
 from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.training_data import TrainingData
 
-PROBED_IMAGES = 128  # of the validation images, to look for dead units
+PROBED_IMAGES = 128  # validation images, in which dead units are counted
 
 
 def classify(
@@ -29,8 +29,8 @@ def classify(
 ) -> tuple[npt.NDArray[np.int64], Float32Array]:
     """Classify the center crops of the images `indices` of `store`.
 
-    Returns the numbers of the images that could be read, (n,), and their probabilities, float32
-    (n, classes). `progress` gets (done, images of the store).
+    Returns the indices of the images that could be read, (n,), and their probabilities, float32
+    (n, classes). `progress` is called with (done, number of images in the store).
     """
     crop, kept = Cropper(network.recipe, network.statistics), list[int]()
 
@@ -52,23 +52,23 @@ def classify(
 def validate(
     network: Classifier, data: TrainingData, devices: Devices
 ) -> tuple[Score, npt.NDArray[np.int64]]:
-    """Score all validation images, each worker its share.
+    """Return the validation score and the number of images by predicted class, (classes,).
 
-    Returns the score and the number of images by predicted class: (classes,).
+    Each worker classifies its share of the images.
     """
     n_classes = len(data.manifest.classes)
     share = devices.share(len(data.val))
     sums = np.zeros(4 + n_classes)
     if share:
         kept, probabilities = classify(network, data.val, share)
-        sums[:4] = metrics.sums(data.y_true["val"][kept], probabilities)
+        sums[:4] = metrics.score_sums(data.y_true["val"][kept], probabilities)
         sums[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
     sums = devices.total(sums)
-    return metrics.score_of(sums[:4], n_classes), sums[4:].astype(np.int64)
+    return metrics.score_from_sums(sums[:4], n_classes), sums[4:].astype(np.int64)
 
 
 def score_all(network: Classifier, data: TrainingData, progress: Progress) -> dict[str, Score]:
-    """Score every training and validation image, without augmentation or dropout."""
+    """Return the scores on all training and validation images, without augmentation or dropout."""
     scores = {}
     for split, store in data.stores.items():
         kept, probabilities = classify(network, store, range(len(store)), progress)
@@ -79,15 +79,15 @@ def score_all(network: Classifier, data: TrainingData, progress: Progress) -> di
 def dead_units(network: KerasNetwork, store: ImageStore) -> Mapping[str, float]:
     """Return for each layer with ReLU the share of units (channels) that are 0 for every image.
 
-    Up to `PROBED_IMAGES` of `store` are looked at, at equal distances.
+    Up to `PROBED_IMAGES` evenly spaced images of `store` are used.
     """
     crop = Cropper(network.recipe, network.statistics)
     chosen = np.unique(np.linspace(0, len(store) - 1, PROBED_IMAGES).round().astype(int))
     images = (store.get(int(index)) for index in chosen)
-    return dead_units_of(network, [crop(image) for image in images if image is not None])
+    return dead_units_in(network, [crop(image) for image in images if image is not None])
 
 
-def dead_units_of(network: KerasNetwork, crops: Sequence[Float32Array]) -> dict[str, float]:
+def dead_units_in(network: KerasNetwork, crops: Sequence[Float32Array]) -> dict[str, float]:
     """Return for each layer with ReLU the share of units that are 0 for all of `crops`.
 
     `crops`: float32, (1, size, size, 3) each, at least one.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from alexnet_cli.data import scan_cache, splitting
+from alexnet_cli.data import scan_cache, split_folders
 from alexnet_cli.data.manifest import Manifest, Rejected
 from alexnet_cli.data.scanning import ScanOptions
 from alexnet_cli.errors import AlexNetError, UsageError
@@ -19,7 +19,8 @@ from alexnet_cli.runs.config import RunConfig, changed_versions, current_version
 from alexnet_cli.runs.models import LoadedModel, load_model
 from alexnet_cli.runs.records import FinalMetrics, FinalScore
 from alexnet_cli.runs.run_folder import BEST, LAST, METRICS, RUNS, RunFolder
-from alexnet_cli.system.atomic_files import lock_folder, write_json
+from alexnet_cli.system.atomic_files import write_json
+from alexnet_cli.system.locks import lock_folder
 from alexnet_cli.system.signals import Interrupted, catch_signals
 from alexnet_cli.training import scoring
 from alexnet_cli.training.callbacks import Callback, TrainPlan
@@ -71,7 +72,7 @@ def train(
     """
     callback = callback or Callback()
     options = ScanOptions(check, scan_cache.cache_path(out), callback.on_read_progress, processes)
-    manifest = splitting.open_data(data, seed=seed, options=options)
+    manifest = split_folders.open_data(data, seed=seed, options=options)
     out.mkdir(parents=True, exist_ok=True)
     try:
         opened = open_training_data(manifest, recipe, devices, out, callback)
@@ -136,7 +137,7 @@ def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
     if meta.progress.n_done and not any_left:
         reason = f"must be at least {meta.epoch + 1}: {run.path} stopped inside that epoch"
         raise UsageError(reason, argument="epochs", value=epochs)
-    if not any_left and run.is_measured:
+    if not any_left and run.has_final_metrics:
         reason = f"{run.path} is already trained for {meta.epoch} epochs; ask for more to continue"
         raise UsageError(reason, argument="epochs")
     with ExitStack() as held:

@@ -1,4 +1,4 @@
-"""One update of the weights, on however many devices."""
+"""One training step: an update of the weights on one or several devices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from alexnet_cli.training.optimizer import PaperMomentum
 
-# Below 6e-8 float16 knows only 0, which is where the gradients of a mean over 128 images may lie:
-# the loss is multiplied by this, and the gradients, float32 by then, are divided by it.
+# Loss scaling: gradients of a mean over 128 images may be below 6e-8, which float16 rounds to 0. So
+# the loss is multiplied by this factor, and the float32 gradients are divided by it.
 FLOAT16_SCALE = 1024.0
 
 
@@ -25,13 +25,15 @@ def compile_step(
 ) -> Any:
     """Return step(images, targets, count, rates) → sums over all replicas: images, losses, hits.
 
-    `targets` (images, classes) are each image's shares of the classes; a row of zeros counts for
-    nothing. A hit is an image whose likeliest class is that with the largest share.
-    `count` is the global number of images, by which the summed losses are divided, so that the
-    update does not depend on how the batch was shared out. `rates` are the learning rates of the
-    trainable variables. With `label_smoothing` ε the targets are mixed with ε of a uniform one
-    (Szegedy et al. 2016, section 7). With `class_weights` (classes,) each share is multiplied by the
-    weight of its class before anything is learned from it; the sums are without.
+    `targets` (images, classes): the target probabilities of each image; a row of zeros is ignored.
+    A hit is an image whose most likely class has the largest target.
+    `count`: the global number of images. The summed losses are divided by it, so the update does
+    not depend on how the batch was divided among the replicas.
+    `rates`: the learning rate of each trainable variable.
+    `label_smoothing`: the weight ε of the uniform distribution that is mixed into the targets
+    (Szegedy et al. 2016, section 7).
+    `class_weights` (classes,): factors of the targets in the loss that is minimized; the returned
+    sums do not include them.
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
@@ -41,10 +43,10 @@ def compile_step(
             logits = model(images, training=True)
             log_p = tf.nn.log_softmax(logits)
             total = _cross_entropy(targets, log_p, label_smoothing)
-            learned = total
+            minimized = total
             if class_weights is not None:
-                learned = _cross_entropy(targets * class_weights, log_p, label_smoothing)
-            scaled = learned / count * scale
+                minimized = _cross_entropy(targets * class_weights, log_p, label_smoothing)
+            scaled = minimized / count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
         counted = counts > 0
@@ -61,10 +63,10 @@ def compile_step(
 
 
 def _cross_entropy(targets: tf.Tensor, log_p: tf.Tensor, label_smoothing: float) -> tf.Tensor:
-    """Sum −Σ q log p over the images; not by TensorFlow's own, for which rows must add up to 1.
+    """Return −Σ q log p, summed over the images. A row of zeros has no loss and no gradient.
 
-    A row of zeros has no loss and no gradient.
+    TensorFlow's own cross-entropy requires rows that sum to 1.
     """
-    evenly = tf.reduce_mean(targets, axis=1, keepdims=True)
-    smoothed = (1 - label_smoothing) * targets + label_smoothing * evenly
+    uniform = tf.reduce_mean(targets, axis=1, keepdims=True)
+    smoothed = (1 - label_smoothing) * targets + label_smoothing * uniform
     return -tf.reduce_sum(smoothed * log_p)

@@ -86,7 +86,7 @@ class Trainer:
         """
         last = self.config.recipe.last_layer
         try:
-            set_weights(self.model, model.weights, but=last)
+            set_weights(self.model, model.weights, skip=last)
         except ValueError as error:
             raise AlexNetError(f"{model.path}: {error}; use the recipe of that model") from None
         layers = (variable.path.partition("/")[0] for variable in self.model.weights)
@@ -118,7 +118,7 @@ class Trainer:
         recipe = self.config.recipe
         if not self.meta.has_begun:
             counts = dict(zip(self.config.classes, self.data.class_counts.tolist()))
-            self._report(diagnostics.examine_classes(counts, recipe))
+            self._report(diagnostics.find_class_imbalance(counts, recipe))
             if recipe.kmeans_init and not self.transferred:
                 progress = self.until_stopped(self.callback.on_init_progress)
                 seed = self.config.seed
@@ -160,14 +160,14 @@ class Trainer:
         history = (*self.meta.history, row)
         epoch_diagnostics = EpochDiagnostics(
             n_steps=row.epoch * -(-len(self.data.train) // recipe.batch_size),
-            guess_loss=metrics.guess_loss(
+            baseline_loss=metrics.baseline_loss(
                 self.data.class_counts, recipe.label_smoothing, recipe.balance
             ),
             worst_loss=progress.worst_loss,
             predicted=dict(zip(self.config.classes, predicted.tolist())),
             dead=dead,
         )
-        findings = diagnostics.examine(history, epoch_diagnostics, recipe, self.meta.findings)
+        findings = diagnostics.find_problems(history, epoch_diagnostics, recipe, self.meta.findings)
         meta = replace(
             self.meta,
             history=history,
@@ -195,7 +195,7 @@ class Trainer:
             rate = learning_rate(recipe, self.meta.history)
             raise AlexNetError(
                 f"epoch {epoch}: the {what} is {loss}, at learning rate {rate:g}: "
-                f"{diagnostics.remedy(recipe)}. {self.saved()}"
+                f"{diagnostics.suggest_remedy(recipe)}. {self.saved()}"
             )
 
     # Checkpoints

@@ -152,8 +152,12 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
     [
         (lambda m: alexnet.split("nowhere"), "nowhere: not found"),
         (lambda m: alexnet.split("flowers", val=1.5), r"val=1\.5: must be"),
-        (lambda m: alexnet.train("flowers", recipe="vgg"), "vgg"),
-        (lambda m: alexnet.train("flowers", overrides={"learnin_rate": 1}), "learning_rate"),
+        (lambda m: alexnet.train("flowers", recipe="vgg"), "no recipe named 'vgg'"),
+        (
+            lambda m: alexnet.train("flowers", overrides={"learnin_rate": 1}),
+            r"overrides=\{'learnin_rate': 1\}: .*Did you mean learning_rate",
+        ),
+        (lambda m: alexnet.train("flowers", epochs=0), "epochs=0: must be 1 or more"),
         (lambda m: alexnet.train("flowers", gpus=64), "gpus=64: TensorFlow finds no GPU"),
         (lambda m: alexnet.train("flowers", hosts="a:1,b:2", rank=0), "hosts="),
         (lambda m: alexnet.load("nowhere"), "nowhere: no such run folder"),

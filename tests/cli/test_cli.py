@@ -71,15 +71,15 @@ def test_help_does_not_import_tensorflow():
         assert done.stdout.splitlines()[-1] == expected, argv
 
 
-def test_without_a_command_help_is_shown_once(alexnet):
-    """Oracle: what --help shows; nothing on standard error."""
+def test_help_is_shown_without_a_command(alexnet):
+    """Oracle: the output of --help; nothing on standard error."""
     expected = alexnet("--help")
     assert expected[1].startswith("Usage: ")
     assert alexnet() == expected
 
 
 def test_the_four_commands(inside, alexnet):
-    """Oracle: counts by hand, and colors that can't be confused."""
+    """Oracle: counts by hand, and colors that are easy to classify."""
     code, out, err = alexnet("split", "colors")
     assert (code, err) == (0, "")
     assert "1 file that is not an image ignored" in out
@@ -149,7 +149,7 @@ def test_the_four_commands(inside, alexnet):
 
 
 def test_validation_and_test_are_shown_side_by_side(inside, alexnet, tmp_path):
-    """Oracle: each split evaluated alone; the images of each by hand, every one computed once."""
+    """Oracle: separate evaluations of each split; counts by hand, each image classified once."""
     assert alexnet("split", "colors", "--out", tmp_path / "data", "--test", 0.2)[0] == 0
     options = ("--recipe", "quick", "--gpus", 0, "--epochs", 2, "--out", tmp_path)
     assert alexnet("train", tmp_path / "data", *options)[0] == 0
@@ -175,15 +175,15 @@ def test_validation_and_test_are_shown_side_by_side(inside, alexnet, tmp_path):
         assert row[:3] == [split, "one", "crop"]
         assert row[3:] == [str(score["n"]), f"{score['loss']:.4f}", f"{score['top1']:.4f}"]
     assert "val chose the epoch of the weights: its scores are optimistic" in out
-    assert "all below is of test" in out
+    assert "everything below is for test" in out
     page = tmp_path / "page.html"
     assert alexnet("evaluate", *model, "--report", page)[0] == 0
     assert "--split test" in page.read_text()
 
 
 @pytest.mark.parametrize("how", [[], ["--prepare"]])
-def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
-    """Oracle: the names that the files were given, of which shards have none on the disk."""
+def test_duplicates_are_listed_after_a_split(tmp_path, alexnet, how):
+    """Oracle: the names of the files, also for images in shards."""
     (paint(tmp_path / "colors", per_class=4) / "red" / "copy.png").write_bytes(
         (tmp_path / "colors" / "red" / "0.png").read_bytes()
     )
@@ -196,8 +196,8 @@ def test_equal_files_are_named_below_the_split(tmp_path, alexnet, how):
     assert named[1] == named[2]
 
 
-def test_predictions_for_programs(inside, run_copy, alexnet):
-    """Oracle: probabilities that sum to 1; the same figures from --json and --csv."""
+def test_predictions_as_json_and_csv(inside, run_copy, alexnet):
+    """Oracle: probabilities that sum to 1; the same values from --json and --csv."""
     (inside / "bad.jpg").write_text("no image")
     names = ["bad.jpg", "rose.jpg", "colors/blue/1.png", "none.jpg", "colors/blue/2.png"]
     code, out, err = alexnet("predict", *names, "--json")
@@ -229,11 +229,11 @@ def soften(run):
     save_arrays(run / "best.safetensors", arrays, notes)
 
 
-def test_what_no_class_is_likely_enough_for_is_none_of_these(inside, run_copy, alexnet):
-    """Oracle: the probabilities that `predict` gives alone, and bounds on both sides of one of them.
+def test_an_image_below_the_threshold_is_none_of_these(inside, run_copy, alexnet):
+    """Oracle: the probabilities without a threshold, and thresholds on both sides of one of them.
 
-    What `evaluate` says of the cost is a count of the images, here by their probabilities, for a bound
-    in the middle of the widest gap: no rounding is as wide.
+    The count by `evaluate` is that of the probabilities below a threshold in the middle of the widest
+    gap, so that rounding does not matter.
     """
     soften(run_copy)
     _, out, _ = alexnet("predict", "colors", "--json", "--top", 1)
@@ -244,16 +244,16 @@ def test_what_no_class_is_likely_enough_for_is_none_of_these(inside, run_copy, a
     gap, n_below = max((b - a, n) for n, (a, b) in enumerate(pairwise(chances), start=1))
     assert gap > 0.01
     chance, image = ranked[n_below - 1]
-    for bound, refused in ((chance * 0.999, False), (chance * 1.001, True)):
-        code, out, _ = alexnet("predict", image, "--threshold", bound)
-        assert (code, "none of these" in out) == (0, refused)
-        _, out, _ = alexnet("predict", image, "--threshold", bound, "--json", "--top", 1)
-        assert json.loads(out)[0].get("none_of_these", False) == refused
+    for threshold, below in ((chance * 0.999, False), (chance * 1.001, True)):
+        code, out, _ = alexnet("predict", image, "--threshold", threshold)
+        assert (code, "none of these" in out) == (0, below)
+        _, out, _ = alexnet("predict", image, "--threshold", threshold, "--json", "--top", 1)
+        assert json.loads(out)[0].get("none_of_these", False) == below
         best = json.loads(out)[0]["predictions"][0]["class"]
-        _, out, _ = alexnet("predict", image, "--threshold", bound, "--csv")
+        _, out, _ = alexnet("predict", image, "--threshold", threshold, "--csv")
         rows = list(csv.DictReader(io.StringIO(out)))
-        assert rows[0]["class"] == ("" if refused else best)
-        assert len(rows) == (1 if refused else 3)
+        assert rows[0]["class"] == ("" if below else best)
+        assert len(rows) == (1 if below else 3)
     above = chance + gap / 2
     code, out, err = alexnet("evaluate", "colors", "--threshold", above)
     assert (code, err) == (0, "")
@@ -261,7 +261,7 @@ def test_what_no_class_is_likely_enough_for_is_none_of_these(inside, run_copy, a
 
 
 def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
-    """Oracle: the run's manifest names each image where it lies, once."""
+    """Oracle: the manifest of the run lists each image at its original path, once."""
     out = tmp_path / "elsewhere"
     options = ("--recipe", "quick", "--gpus", 0, "--epochs", 1, "--out", out)
     code, said, err = alexnet("train", "colors", *options)
@@ -275,8 +275,8 @@ def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     assert "on train of" in said
 
 
-def test_a_run_teaches_another_and_both_predict(inside, alexnet, tmp_path):
-    """Oracle: layers named on the screen; the constants that the report says were changed."""
+def test_a_run_starts_from_another_and_both_predict(inside, alexnet, tmp_path):
+    """Oracle: the layers on the screen; the changed hyperparameters in the report."""
     out = tmp_path / "runs"
     options = ("--gpus", 0, "--epochs", 1, "--out", out)
     assert alexnet("train", "colors", "--recipe", "quick", *options)[0] == 0
@@ -305,7 +305,7 @@ def test_a_run_teaches_another_and_both_predict(inside, alexnet, tmp_path):
 
 
 def test_recipes_are_listed_and_explained(alexnet):
-    """Oracle: every name; Caffe's k beside the paper's."""
+    """Oracle: every name; k of Caffe and of the paper."""
     code, said, err = alexnet("recipes")
     assert (code, err) == (0, "")
     first_words = {line.split()[0] for line in said.splitlines() if line}
@@ -389,7 +389,7 @@ def _broken_run(folder):
             _image_folder,
             "train x --learning-rate -1",
             2,
-            "--set learning_rate=-1.0: must be more than 0",
+            "--learning-rate -1.0: must be more than 0",
         ),
         (_image_folder, "train x --set conv2.bias=-1", 2, "--set conv2.bias=-1: must be 0 or more"),
         (_image_folder, "train x --set lrn_n=4", 2, "--set lrn_n=4: lrn_n must be odd"),
@@ -444,7 +444,7 @@ def _broken_run(folder):
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, monkeypatch, alexnet, prepare, command, code, message):
-    """Oracle: one line that names the value; the folder afterwards is as it was before."""
+    """Oracle: one line with the value; an unchanged folder."""
     monkeypatch.chdir(tmp_path)
     if prepare:
         prepare(tmp_path)
@@ -458,8 +458,8 @@ def test_bad_input_gets_one_line(tmp_path, monkeypatch, alexnet, prepare, comman
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
 
-def test_names_from_outside_are_neither_markup_nor_escapes(tmp_path, monkeypatch, alexnet):
-    """Oracle: the characters themselves, escaped where a terminal would obey them."""
+def test_names_are_neither_markup_nor_escape_sequences(tmp_path, monkeypatch, alexnet):
+    """Oracle: the characters of the name, with control characters escaped."""
     monkeypatch.chdir(tmp_path)
     paint(tmp_path / "x", 2)
     (tmp_path / "x" / "red").rename(tmp_path / "x" / "[bold]\x1b[31mred")
@@ -469,7 +469,7 @@ def test_names_from_outside_are_neither_markup_nor_escapes(tmp_path, monkeypatch
     assert "\x1b" not in out
 
 
-def test_help_names_every_command_and_module_runs_alone():
+def test_help_lists_every_command_and_the_module_can_be_run():
     done = subprocess.run(
         [sys.executable, "-m", "alexnet_cli", "--help"], capture_output=True, text=True, check=True
     )
@@ -477,8 +477,8 @@ def test_help_names_every_command_and_module_runs_alone():
         assert command in done.stdout
 
 
-def test_tensorflow_stays_off_the_screen(inside, run_copy):
-    """Oracle: a real process, as nothing but a file descriptor catches what C++ writes."""
+def test_messages_of_tensorflow_are_not_shown(inside, run_copy):
+    """Oracle: the standard error of a real process, to which C++ code writes."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, "-m", "alexnet_cli", "evaluate"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

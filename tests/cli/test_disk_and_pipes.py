@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 from helpers import HANG, QUICK, assert_same_run, run
 
-from alexnet_cli.data import scanning, splitting, tfrecords
+from alexnet_cli.data import scanning, split_folders, tfrecords
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.system.atomic_files import lock_folder
+from alexnet_cli.system.locks import lock_folder
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
@@ -22,7 +22,7 @@ from alexnet_cli.training.devices import choose_devices
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of its own with room for 4 MB, where the machine lets us mount one."""
+    """A separate file system of 4 MB, if the machine allows mounting one."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
@@ -35,7 +35,7 @@ def disk(tmp_path):
 
 
 def fill(disk):
-    """Leave no room; returns the file to delete for some."""
+    """Fill the disk; return the file to delete to free space."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -59,9 +59,9 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("form", ["files", "shards"])
-def test_a_split_that_does_not_fit_leaves_the_earlier_one(image_folder, disk, form):
-    """Oracle: every byte of the earlier split, and nothing beside it once the shards are gone."""
-    write = splitting.write if form == "files" else tfrecords.write
+def test_a_split_that_does_not_fit_on_the_disk_keeps_the_earlier_one(image_folder, disk, form):
+    """Oracle: every byte of the earlier split, and no other files after the shards are removed."""
+    write = split_folders.write if form == "files" else tfrecords.write
     write(plan_split(scanning.scan(image_folder), val=0.3), disk / "data")
     before = tree(disk / "data")
     filler = fill(disk)
@@ -72,11 +72,11 @@ def test_a_split_that_does_not_fit_leaves_the_earlier_one(image_folder, disk, fo
     filler.unlink()
     write(other, disk / "data", force=True)
     assert sorted(path.name for path in disk.iterdir()) == ["data"]
-    assert splitting.open_data(disk / "data").seed == 1
+    assert split_folders.open_data(disk / "data").seed == 1
 
 
 def test_a_disk_that_fills_within_a_shard_gets_one_line(image_folder, disk):
-    """Oracle: the system's reason by way of TensorFlow's writer; and the same plan, once there is room."""
+    """Oracle: the reason from the system through TensorFlow; the same plan, after space is freed."""
     plan = plan_split(scanning.scan(image_folder))
     fillers = []
 
@@ -93,7 +93,7 @@ def test_a_disk_that_fills_within_a_shard_gets_one_line(image_folder, disk):
 
 
 def test_a_training_whose_disk_fills_keeps_the_last_epoch(trained, image_folder, disk):
-    """Oracle: a run that was never disturbed, once there is room again."""
+    """Oracle: an undisturbed run, after space is freed and training is resumed."""
     fillers = []
 
     class Filler(Callback):
@@ -111,7 +111,7 @@ def test_a_training_whose_disk_fills_keeps_the_last_epoch(trained, image_folder,
 
 
 def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(image_folder, disk):
-    """Oracle: the kernel's own refusal, and the bytes of the last good state."""
+    """Oracle: the error of the kernel, and the bytes of the last checkpoint."""
     kept = {}
 
     class Remounter(Callback):
@@ -130,7 +130,7 @@ def test_a_training_whose_disk_becomes_read_only_keeps_the_last_epoch(image_fold
     assert tree(disk) == kept
 
 
-def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(image_folder, tmp_path):
+def test_a_run_folder_deleted_during_training_is_an_error(image_folder, tmp_path):
     class Deleter(Callback):
         def on_epoch_end(self, row, best):
             shutil.rmtree((tmp_path / "latest").resolve())
@@ -139,7 +139,7 @@ def test_a_run_folder_deleted_under_its_training_is_said_to_be_gone(image_folder
         run(image_folder, tmp_path, QUICK, callback=Deleter())
 
 
-def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(image_folder, disk):
+def test_a_training_that_can_not_start_on_a_full_disk_leaves_nothing(image_folder, disk):
     filler = fill(disk)
     with pytest.raises(AlexNetError, match="No space left on device"):
         run(image_folder, disk / "runs", QUICK)
@@ -148,7 +148,7 @@ def test_a_training_that_can_not_begin_for_want_of_room_leaves_nothing(image_fol
 
 
 def test_figures_that_do_not_fit_get_one_line(trained, disk):
-    """Oracle: the exit code, one line, and no half file."""
+    """Oracle: the exit code, one line, and no incomplete file."""
     filler = fill(disk)
     done = alexnet("evaluate", "--model", trained, "--report", disk / "x.html", capture_output=True)
     filler.unlink()
@@ -166,8 +166,8 @@ def test_output_to_a_full_device_gets_one_line():
 
 
 @pytest.mark.parametrize("command", [["recipes", "paper"], ["predict", "{photo}", "--csv"]])
-def test_a_reader_who_has_had_enough_gets_no_traceback(trained, image_folder, command):
-    """Oracle: a pipe that closes at once; by way of Rich and by way of print."""
+def test_a_closed_pipe_gives_no_traceback(trained, image_folder, command):
+    """Oracle: a pipe that is closed at once, for output by Rich and by print."""
     photo = next(image_folder.rglob("*.png"))
     words = [word.format(photo=photo) for word in command]
     words += ["--model", str(trained)] if words[0] == "predict" else []
@@ -184,8 +184,8 @@ def test_a_reader_who_has_had_enough_gets_no_traceback(trained, image_folder, co
 # Locks
 
 
-def test_two_trainings_of_one_run_do_not_mix(image_folder, tmp_path):
-    """Oracle: a second process that resumes what the first is training."""
+def test_a_run_can_not_be_resumed_by_two_processes(image_folder, tmp_path):
+    """Oracle: a second process that resumes the run during training."""
     seen = []
 
     class Rival(Callback):
@@ -199,60 +199,60 @@ def test_two_trainings_of_one_run_do_not_mix(image_folder, tmp_path):
     assert "another alexnet is training this run" in seen[0].stderr
 
 
-def test_a_split_is_not_replaced_under_a_training(image_folder, tmp_path):
+def test_a_split_can_not_be_replaced_during_training(image_folder, tmp_path):
     plan = plan_split(scanning.scan(image_folder), val=0.3)
-    splitting.write(plan, tmp_path / "data")
+    split_folders.write(plan, tmp_path / "data")
     other = replace(plan, seed=9)
     refused = []
 
     class Replacer(Callback):
         def on_epoch_end(self, row, best):
             with pytest.raises(AlexNetError, match="data: a training run is reading it"):
-                splitting.write(other, tmp_path / "data", force=True)
+                split_folders.write(other, tmp_path / "data", force=True)
             refused.append(row.epoch)
 
     run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1), callback=Replacer())
     assert refused == [1]
-    splitting.write(other, tmp_path / "data", force=True)
-    assert splitting.open_data(tmp_path / "data").seed == 9
+    split_folders.write(other, tmp_path / "data", force=True)
+    assert split_folders.open_data(tmp_path / "data").seed == 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "runs"]
 
 
-def test_two_splits_into_one_target_do_not_mix(image_folder, tmp_path):
+def test_two_splits_can_not_be_written_to_one_target(image_folder, tmp_path):
     plan = plan_split(scanning.scan(image_folder), val=0.3)
 
     def intrude(done, total):
         if done == 1:
             with pytest.raises(AlexNetError, match="another alexnet process is writing out"):
-                splitting.write(plan, tmp_path / "out")
+                split_folders.write(plan, tmp_path / "out")
 
-    splitting.write(plan, tmp_path / "out", progress=intrude)
+    split_folders.write(plan, tmp_path / "out", progress=intrude)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_split_left_is_cleared_by_the_next(image_folder, tmp_path):
-    """Oracle: a process that dies in the middle; the counts of the next split."""
+def test_leftovers_of_a_killed_split_are_removed_by_the_next(image_folder, tmp_path):
+    """Oracle: a process that is killed while it writes; the counts of the next split."""
     code = f"""
 import os
 from pathlib import Path
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 plan = plan_split(scanning.scan(Path({str(image_folder)!r})), val=0.5)
 out = Path({str(tmp_path / "out")!r})
-splitting.write(plan, out, progress=lambda done, total: done < 9 or os._exit(9))
+split_folders.write(plan, out, progress=lambda done, total: done < 9 or os._exit(9))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert [path.name for path in tmp_path.iterdir()] == [".out.alexnet-partial"]
-    splitting.write(plan_split(scanning.scan(image_folder)), tmp_path / "out")
+    split_folders.write(plan_split(scanning.scan(image_folder)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sum(path.suffix == ".png" for path in (tmp_path / "out").rglob("*")) == 36
 
 
-def test_a_lock_goes_with_its_process(tmp_path):
-    """Oracle: held by a live process, and free as soon as it is killed."""
+def test_a_lock_ends_with_its_process(tmp_path):
+    """Oracle: the lock is held by a live process and free after it is killed."""
     code = f"""
 from pathlib import Path
-from alexnet_cli.system.atomic_files import lock_folder
+from alexnet_cli.system.locks import lock_folder
 with lock_folder(Path({str(tmp_path)!r}), "x"):
     print("held", flush=True)
     input()

@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.core import TyperOption
 
-from alexnet_cli.cli import renamed
+from alexnet_cli.cli import old_option_names
 from alexnet_cli.cli.app import app, main
 from alexnet_cli.recipes import presets, variants
 from alexnet_cli.recipes.hyperparameters import Conv, Dense, Recipe
-from alexnet_cli.recipes.renamed import HYPERPARAMETERS, VARIANTS
+from alexnet_cli.recipes.old_names import HYPERPARAMETERS, VARIANTS
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -33,8 +33,8 @@ def assert_readable(text):
     assert not [number for number in re.findall(r"\d+", text) if int(number) > 10**9]
 
 
-def test_the_list_of_commands_is_whole():
-    """Oracle: each command's own first sentence, in at most 45 characters."""
+def test_the_list_of_commands_is_not_cut():
+    """Oracle: the first sentence of each command, of at most 45 characters."""
     text = show_help()
     assert_readable(text)
     rows = dict(re.findall(r"^  (\w+) +(.*)$", text[text.index("Commands:") :], re.MULTILINE))
@@ -46,7 +46,7 @@ def test_the_list_of_commands_is_whole():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_has_one_line(name):
-    """Oracle: the options that the command declares."""
+    """Oracle: the options of the command."""
     text = show_help(name)
     assert_readable(text)
     *lines, _ = text[text.index("Options:") :].splitlines()[1:]  # the last is that of --help
@@ -79,7 +79,7 @@ def test_each_option_has_one_line(name):
         ("train --form int8", "No such option: --form"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_name_it_has_here(words, answer, capsys, monkeypatch):
+def test_an_old_name_is_answered_with_the_new_name(words, answer, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["alexnet", *words.split()])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -87,12 +87,12 @@ def test_an_unknown_name_is_answered_with_the_name_it_has_here(words, answer, ca
     assert capsys.readouterr() == ("", f"alexnet: {answer}\n")
 
 
-def test_renamed_names_lead_to_real_ones():
-    """Oracle: the options, hyperparameters and variants that there are; none has its old name."""
+def test_new_names_of_renamed_options_exist():
+    """Oracle: the existing options, hyperparameters and variants; none has the old name."""
     options = {name for command in COMMANDS.values() for p in command.params for name in p.opts}
-    for table in (renamed.RENAMED, renamed.ALIASES):
+    for table in (old_option_names.RENAMED, old_option_names.ALIASES):
         assert set(table.values()) <= options
-    assert not options & set(renamed.RENAMED)
+    assert not options & set(old_option_names.RENAMED)
     named = {name for owner in (Recipe, Conv, Dense) for name in owner.__dataclass_fields__}
     assert set(HYPERPARAMETERS.values()) <= named
     assert not named & set(HYPERPARAMETERS)
@@ -100,7 +100,7 @@ def test_renamed_names_lead_to_real_ones():
 
 
 def test_the_default_recipe_is_marked(capsys, monkeypatch):
-    """Oracle: the name of the default; no other line has the mark."""
+    """Oracle: the name of the default recipe; no other line is marked."""
     monkeypatch.setattr(sys, "argv", ["alexnet", "recipes"])
     with pytest.raises(SystemExit):
         main()

@@ -12,7 +12,7 @@ import sys
 import pytest
 from helpers import HANG
 
-# Runs the command line, and strikes once when Python tells its audit hooks of EVENT with TEXT.
+# Runs the command line, and sends the signal once, at the audit event EVENT with TEXT.
 STRIKE = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background lacks
@@ -41,7 +41,7 @@ main()
     ],
 )
 def test_a_signal_leaves_nothing(image_folder, tmp_path, command, event, text, number, code):
-    """Oracle: the exit code of shells, silence, and the empty folder that there was."""
+    """Oracle: the exit code that shells use, no output, and a folder that is still empty."""
     words = command.format(image_folder=image_folder).split()
     quiet = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(

@@ -14,7 +14,7 @@ from helpers import HANG
 from rich.console import Console
 
 from alexnet_cli.cli import tables
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.system.safe_names import csv_safe, printable
 
@@ -25,8 +25,8 @@ def manifest(image_folder):
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_figures_are_whole_on_any_screen(manifest, width):
-    """Oracle: the counts of 36 images, 1 in 10 for validation, digit for digit."""
+def test_numbers_are_not_cut_on_any_screen(manifest, width):
+    """Oracle: the counts of 36 images, of which 1 in 10 is for validation."""
     screen = StringIO()
     tables.show_split(Console(file=screen, width=width), manifest, Path("data"))
     assert "…" not in screen.getvalue()
@@ -35,8 +35,8 @@ def test_figures_are_whole_on_any_screen(manifest, width):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_encoding_gets_the_same_figures(manifest, encoding):
-    """Oracle: as above, read back in that encoding; a strict stream refuses what it lacks."""
+def test_output_in_any_encoding(manifest, encoding):
+    """Oracle: as above, decoded again; a strict stream raises for characters it lacks."""
     content = BytesIO()
     stream = TextIOWrapper(content, encoding=encoding)
     tables.show_split(Console(file=stream, width=80), manifest, Path("data"))
@@ -46,8 +46,8 @@ def test_any_encoding_gets_the_same_figures(manifest, encoding):
 
 
 @pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_who_wants_no_colors_gets_none(variable):
-    """Oracle: ECMA-48: a color is an escape sequence that holds a number from 30 to 49 or 90 to 107."""
+def test_colors_can_be_switched_off(variable):
+    """Oracle: ECMA-48: a color is an escape sequence with a number from 30 to 49 or 90 to 107."""
     shown = StringIO()
     console = Console(file=shown, force_terminal=True, _environ={"TERM": "xterm", **variable})
     tables.print_line(console, "warning", "yellow")
@@ -61,12 +61,12 @@ CLOSED = [("stdout", ">&-", 0), ("stderr", "2>&-", 0), ("all", "<&- >&- 2>&-", 0
 
 @pytest.mark.parametrize(("name", "closing", "code"), CLOSED, ids=[c[0] for c in CLOSED])
 def test_closed_streams_do_no_harm(image_folder, tmp_path, name, closing, code):
-    """Oracle: the exit code, no traceback, and a manifest that no message was written into."""
+    """Oracle: the exit code, no traceback, and a manifest without messages in it."""
     command = f'"$0" -m alexnet_cli split "$1" --out "$2" {closing}'
     words = ["sh", "-c", command, sys.executable, image_folder, tmp_path / "data"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=HANG, check=False)
     assert (done.returncode, done.stderr) == (code, "")
-    assert len(splitting.open_data(tmp_path / "data").files) == 36
+    assert len(split_folders.open_data(tmp_path / "data").files) == 36
 
 
 def test_a_name_that_the_locale_lacks_gets_one_line():
@@ -95,5 +95,5 @@ def test_a_name_that_the_locale_lacks_gets_one_line():
     ],
 )
 def test_names_on_screens_and_in_spreadsheets(name, shown, cell):
-    """Oracle: OWASP's list of what begins a formula; Unicode's controls and marks of direction."""
+    """Oracle: formula prefixes listed by OWASP; control and direction characters of Unicode."""
     assert (printable(name), csv_safe(name)) == (shown, cell)

@@ -30,7 +30,7 @@ from test_images import (
 )
 
 from alexnet_cli.cli import tables
-from alexnet_cli.data import images, scanning, splitting
+from alexnet_cli.data import images, scanning, split_folders
 from alexnet_cli.data.manifest import MANIFEST, Manifest, Rejected, read_manifest
 from alexnet_cli.data.split_plan import plan_split
 
@@ -303,7 +303,7 @@ def below(found: dict[Path, str], *folders: Path) -> dict[str, str]:
 def split(corpus, tmp_path_factory) -> Manifest:
     """The split of the corpus."""
     planned = plan_split(scanning.scan(corpus))
-    return splitting.write(planned, tmp_path_factory.mktemp("split") / "data")
+    return split_folders.write(planned, tmp_path_factory.mktemp("split") / "data")
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +348,7 @@ def test_images_have_the_right_pixels(corpus, name):
 
 def test_training_on_an_unsplit_folder_agrees(corpus, expected, split):
     """Oracle: the results of `split`; also the same counts, as the plan is the same."""
-    planned = splitting.open_data(corpus)
+    planned = split_folders.open_data(corpus)
     assert of_manifest(planned, corpus / "cat") == expected
     assert planned.n_ignored == split.n_ignored
     assert planned.counts() == split.counts()
@@ -375,7 +375,7 @@ def test_evaluation_agrees(trained, corpus, expected):
     tables.show_evaluation(console, report)
     lines = [line for line in console.file.getvalue().splitlines() if "skipped" in line]
     assert lines[0] == f"skipped: {report.rejected[0].path}: {report.rejected[0].reason}"
-    assert lines[-1].startswith(f"and {len(found) - tables.NAMED} more skipped")
+    assert lines[-1].startswith(f"and {len(found) - tables.MAX_LISTED} more skipped")
 
 
 def test_prediction_agrees(trained, corpus, expected):

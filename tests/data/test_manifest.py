@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 from folders import make, planned, tree
 
-from alexnet_cli.data import scanning, splitting
-from alexnet_cli.data.manifest import (
-    MANIFEST,
-    read_manifest,
-    write_manifest,
-)
+from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data.manifest import MANIFEST, read_manifest, write_manifest
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 
@@ -25,7 +21,7 @@ def test_manifest_in_another_folder_finds_the_files(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     make(tmp_path / "data", {"cat/bad.jpg": b"no"})
     plan = plan_split(scanning.scan(tmp_path / "data"), test=0.1, seed=-3)
-    for manifest in (plan, splitting.write(plan, tmp_path / "out")):
+    for manifest in (plan, split_folders.write(plan, tmp_path / "out")):
         write_manifest(manifest, tmp_path / "run.jsonl")
         assert read_manifest(tmp_path / "run.jsonl") == manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out", "run.jsonl"]
@@ -45,7 +41,7 @@ def test_manifest_is_written_atomically(tmp_path: Path, monkeypatch: pytest.Monk
         write_manifest(replace(plan, seed=9), tmp_path / "run.jsonl")
     assert tree(tmp_path) == before
     with pytest.raises(AlexNetError, match=r"out: No space left on device\. .*out was not changed"):
-        splitting.write(plan, tmp_path / "out")
+        split_folders.write(plan, tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -93,14 +89,14 @@ def test_invalid_manifests_are_refused(
     lines[number - 1] = "[" * 100_000 if change is None else json.dumps(new)
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(AlexNetError) as caught:
-        splitting.open_data(tmp_path)
+        split_folders.open_data(tmp_path)
     assert str(caught.value).startswith(f"{path}:{number}: ")
     assert message in str(caught.value)
 
 
 def test_truncated_manifest_is_refused(tmp_path: Path) -> None:
     """Oracle: the number of the first missing line, for every shorter length."""
-    splitting.write(planned(tmp_path, 2), tmp_path / "out")
+    split_folders.write(planned(tmp_path, 2), tmp_path / "out")
     path = tmp_path / "out" / MANIFEST
     lines = path.read_bytes().splitlines(keepends=True)
     for n in range(len(lines)):

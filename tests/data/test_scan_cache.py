@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers import paint
 
-from alexnet_cli.data import scan_cache, scanning, splitting
+from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.scan_cache import FileCheck, check_files
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.system import workers
@@ -64,7 +64,7 @@ def test_cache_is_for_many_files_and_deleted_with_the_split(tmp_path, monkeypatc
     monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
     found = scanning.scan(source, scanning.ScanOptions(cache=cache))
     assert cache.exists()
-    splitting.write(plan_split(found), tmp_path / "out")
+    split_folders.write(plan_split(found), tmp_path / "out")
     assert not cache.exists()
     assert scan_cache.cache_path(tmp_path / "nowhere" / "out") is None
 

@@ -16,10 +16,8 @@ import pytest
 from folders import make, png, two_classes
 from PIL import Image
 
-from alexnet_cli.data import scanning, splitting
-from alexnet_cli.data.manifest import (
-    MANIFEST,
-)
+from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 
@@ -152,8 +150,8 @@ def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
     for i in range(3):
         with open(os.path.join(raw, b"\xff%d\n.png" % i), "wb") as stream:
             stream.write(png(100 + i))
-    splitting.write(plan_split(scanning.scan(source)), tmp_path / "out")
-    again = splitting.open_data(tmp_path / "out")
+    split_folders.write(plan_split(scanning.scan(source)), tmp_path / "out")
+    again = split_folders.open_data(tmp_path / "out")
     names = {os.fsencode(file.path.name) for file in again.files if file.label[:3] == "caf"}
     assert names == {b"\xff0\n.png", b"\xff1\n.png", b"\xff2\n.png"}
     assert os.fsencode(again.classes[0]) == b"caf\xe9"
@@ -194,7 +192,7 @@ def test_missing_folder_and_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         AlexNetError, match=r"gone: not found\. Create it with: alexnet split FOLDER"
     ):
-        splitting.open_data(tmp_path / "gone")
+        split_folders.open_data(tmp_path / "gone")
 
 
 def test_directory_order_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,7 @@ import pytest
 from folders import make, two_classes
 
 from alexnet_cli.data import scanning
-from alexnet_cli.data.manifest import (
-    SPLITS,
-    ImageFile,
-    Manifest,
-)
+from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
 

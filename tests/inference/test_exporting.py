@@ -1,4 +1,4 @@
-"""Exports: other programs load them, without this package, and answer as the run does."""
+"""Exports: other programs, without this package, give the predictions of the run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.on
 
 @pytest.fixture(scope="module")
 def wide(image_folder, tmp_path_factory):
-    """A run whose dense layers are most of the file, as in life; two of its constants are unusual."""
+    """A run whose dense layers hold most weights, as usual; two hyperparameters are unusual."""
     dense = tuple(replace(layer, units=512) for layer in QUICK.dense)
     recipe = replace(QUICK, epochs=2, scale=0.5, stretch=True, dense=dense)
     return run(image_folder, tmp_path_factory.mktemp("runs"), recipe).run
 
 
 def load_elsewhere(kind, path, image):
-    """Let a process without our package do what docs/export.md says, at the sizes of this network."""
+    """Run the code of docs/export.md in a process without this package, with these sizes."""
     code = PREPARE + LOADERS[kind]
     for written, meant in (
         ('"rose.jpg"', repr(str(image))),
@@ -60,10 +60,10 @@ print(*probabilities[0])
     return np.array(done.stdout.split(), np.float32)
 
 
-@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx uses it
 @pytest.mark.parametrize("kind", exporting.FORMATS)
-def test_an_export_answers_elsewhere_as_the_run_does_here(wide, image_folder, tmp_path, kind):
-    """Oracle: `predict` on the same image; the classes come in the order of labels.txt."""
+def test_an_export_gives_the_predictions_of_the_run(wide, image_folder, tmp_path, kind):
+    """Oracle: `predict` on the same image; the classes are in the order of labels.txt."""
     if kind == "onnx":
         for module in ("onnx", "tf2onnx", "onnxruntime"):
             pytest.importorskip(module)
@@ -89,7 +89,7 @@ def read_texts(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])
-def test_classes_and_licence_travel_with_it(wide, tmp_path, kind):
+def test_an_export_contains_classes_and_license(wide, tmp_path, kind):
     exporting.export(load_model(wide), kind, tmp_path / "exported", license="for my class only")
     labels, config = read_texts(kind, tmp_path / "exported")
     assert labels.splitlines() == ["blue", "green", "red"]
@@ -98,8 +98,8 @@ def test_classes_and_licence_travel_with_it(wide, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("form", "size"), [("float16", 0.56), ("int8", 0.4)])
-def test_smaller_forms_are_smaller_and_nearly_the_same(wide, tmp_path, form, size):
-    """Oracle: 2 and 1 bytes a weight in place of 4, beside what is no weight; the run's classes."""
+def test_quantized_exports_are_smaller_and_nearly_the_same(wide, tmp_path, form, size):
+    """Oracle: 2 or 1 bytes per weight instead of 4, plus the rest of the file; the same classes."""
     whole = exporting.export(load_model(wide), "litert", tmp_path / "whole")
     report = exporting.export(load_model(wide), "litert", tmp_path / "small", quantize=form)
     assert report.path.stat().st_size < size * whole.path.stat().st_size
@@ -107,8 +107,8 @@ def test_smaller_forms_are_smaller_and_nearly_the_same(wide, tmp_path, form, siz
     assert report.n_same == 3
 
 
-def test_what_answers_otherwise_is_not_written(wide, tmp_path, monkeypatch):
-    """Oracle: a mean that is off by a tenth of the range; nothing is left, the earlier stays."""
+def test_an_export_with_other_predictions_is_discarded(wide, tmp_path, monkeypatch):
+    """Oracle: a mean that is wrong by a tenth of the range; only the earlier export is left."""
     exporting.export(load_model(wide), "litert", tmp_path / "exported")
     before = (tmp_path / "exported").read_bytes()
     right = exporting.Center
@@ -120,8 +120,8 @@ def test_what_answers_otherwise_is_not_written(wide, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])
-def test_force_replaces_an_export_and_no_other_folder(wide, tmp_path, kind):
-    """Oracle: a file of someone's own, which outlives every attempt; and the new form's own name."""
+def test_force_replaces_exports_but_no_other_folder(wide, tmp_path, kind):
+    """Oracle: a file of the user, which is kept; the license of the new export."""
     mine = tmp_path / "folder" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
@@ -133,8 +133,8 @@ def test_force_replaces_an_export_and_no_other_folder(wide, tmp_path, kind):
     assert json.loads(read_texts(kind, tmp_path / "earlier")[1])["license"] == "new"
 
 
-def test_force_replaces_a_file_by_a_folder_and_follows_no_link(wide, tmp_path):
-    """Oracle: what lay there, and where the link leads."""
+def test_force_replaces_a_file_by_a_folder_but_follows_no_link(wide, tmp_path):
+    """Oracle: the type of the new export, and the unchanged target of the link."""
     (tmp_path / "earlier").write_text("an ONNX file, say")
     exporting.export(load_model(wide), "savedmodel", tmp_path / "earlier", force=True)
     assert (tmp_path / "earlier" / "saved_model.pb").is_file()
@@ -144,7 +144,7 @@ def test_force_replaces_a_file_by_a_folder_and_follows_no_link(wide, tmp_path):
     assert (tmp_path / "earlier" / "saved_model.pb").is_file()
 
 
-def test_what_can_not_be_exported_gets_one_line(wide, tmp_path):
+def test_invalid_arguments_get_one_line(wide, tmp_path):
     with pytest.raises(UsageError, match="quantize='int8': only litert can be quantized"):
         exporting.export(load_model(wide), "savedmodel", tmp_path / "x", quantize="int8")
     (tmp_path / "x").write_text("mine")
@@ -153,10 +153,10 @@ def test_what_can_not_be_exported_gets_one_line(wide, tmp_path):
     assert (tmp_path / "x").read_text() == "mine"
 
 
-@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx asks
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # tf2onnx uses it
 @pytest.mark.parametrize(("kind", "step"), [("onnx", "tanh"), ("litert", "batch_norm")])
-def test_networks_of_other_kinds_are_exported_too(image_folder, tmp_path, kind, step):
-    """Oracle: the run's own probabilities, within what float32 rounds."""
+def test_variants_of_the_network_can_be_exported(image_folder, tmp_path, kind, step):
+    """Oracle: the probabilities of the run, up to the rounding of float32."""
     if kind == "onnx":
         for module in ("onnx", "tf2onnx", "onnxruntime"):
             pytest.importorskip(module)

@@ -1,8 +1,9 @@
-"""The layers, the network and the update rule against the paper's formulas in NumPy."""
+"""Layers, network and update rule, compared with the formulas of the paper in NumPy."""
 
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import replace
 
 import keras
@@ -28,7 +29,7 @@ RANDOM = np.random.default_rng(7)
 
 @pytest.mark.parametrize("n_channels", [1, 3, 5, 16])
 def test_lrn_is_the_formula_of_section_3_3(n_channels):
-    """Oracle: the sum written out in NumPy, also where the window leaves the channels."""
+    """Oracle: the sum written out in NumPy, also where the window exceeds the channels."""
     x = RANDOM.normal(0, 300, (2, 3, 4, n_channels)).astype(np.float32)
     ours = LocalResponseNormalization(k=2.0, n=5, alpha=1e-4, beta=0.75)(x)
     np.testing.assert_allclose(ours, reference.normalize_locally(x.astype(float)), rtol=1e-5)
@@ -53,7 +54,7 @@ def test_lrn_gradient_agrees_with_finite_differences():
 
 
 def test_float32_is_float32_on_every_device():
-    """Oracle: TensorFlow's own word on TF32, by which GPUs round to 10 bits unless told not to."""
+    """Oracle: TensorFlow's setting for TF32, by which GPUs round to 10 bits by default."""
     tf.config.experimental.enable_tensor_float_32_execution(True)
     tensorflow_startup.start_devices.cache_clear()
     tensorflow_startup.start_devices()
@@ -69,19 +70,19 @@ def test_float32_is_float32_on_every_device():
         ({"asimd", "bf16"}, "bfloat16"),
     ],
 )
-def test_a_processor_computes_in_what_it_multiplies(monkeypatch, flags, expected):
-    """Oracle: Linux' names of the instructions for bfloat16, whatever this processor has."""
+def test_the_precision_of_a_cpu_depends_on_its_instructions(monkeypatch, flags, expected):
+    """Oracle: the flags of instructions for bfloat16 on Linux."""
     monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
     assert devices.choose_devices(0).precision == expected
 
 
-def test_lrn_refuses_a_window_without_a_middle():
+def test_lrn_refuses_an_even_window():
     with pytest.raises(ValueError, match="n=4"):
         LocalResponseNormalization(k=2.0, n=4, alpha=1e-4, beta=0.75)
 
 
-def test_lrn_survives_its_configuration():
-    """Oracle: equal outputs, so that no constant can slip out of get_config."""
+def test_lrn_can_be_rebuilt_from_its_configuration():
+    """Oracle: equal outputs, which also shows that get_config is complete."""
     x = RANDOM.normal(0, 200, (1, 2, 2, 7)).astype(np.float32)
     layer = LocalResponseNormalization(k=1.5, n=3, alpha=3e-3, beta=0.6)
     again = LocalResponseNormalization.from_config(layer.get_config())
@@ -126,7 +127,7 @@ def test_the_edge_rule_gives_55_from_224_and_from_227(crop_size):
 
 
 def _random_weights(model):
-    """Weights at which no layer saturates or dies, so that each one matters for the output."""
+    """Set weights with which no layer saturates or dies, so that every layer affects the output."""
     arrays = {}
     for variable in model.weights:
         fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 1
@@ -139,7 +140,7 @@ def _random_weights(model):
 
 
 def narrowed(recipe, crop_size):
-    """`recipe` with TINY's widths, which NumPy can compute in a moment."""
+    """Return `recipe` with the widths of TINY, which is fast in NumPy."""
     convs = tuple(replace(a, filters=b.filters) for a, b in zip(recipe.convs, TINY.convs))
     dense = tuple(replace(layer, units=16) for layer in recipe.dense)
     return replace(recipe, crop_size=crop_size, convs=convs, dense=dense)
@@ -204,13 +205,13 @@ CONV4, CONV5 = (3, 192, 384), (3, 192, 256)
     ],
 )
 def test_parameters_of_a_variant(variant, convs):
-    """Oracle: kernels counted by hand; the dense layers see 6×6×256 whatever the variant."""
+    """Oracle: kernels counted by hand; the dense layers see 6×6×256 in every variant."""
     expected = sum(size**2 * seen * kernels + kernels for size, seen, kernels in convs)
     expected += (9216 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
     assert build_alexnet(variants.vary(presets.PAPER, variant), 1000).count_params() == expected
 
 
-def test_sizes_that_do_not_fit_are_one_error():
+def test_inconsistent_sizes_are_one_error():
     with pytest.raises(AlexNetError, match="recipe paper: the feature map shrinks to nothing"):
         build_alexnet(replace(presets.PAPER, crop_size=20), 3)
 
@@ -225,7 +226,7 @@ def test_dropout_halves_fc6_and_fc7_in_training():
         assert abs((dropped > 0).mean() - 0.5) < 5 * 0.5 / np.sqrt(4096)
 
 
-def test_initial_weights_are_the_recipe():
+def test_initial_weights_follow_the_recipe():
     """Oracle: N(0, 0.01²), the sample's spread within five standard errors; exact biases."""
     model = build_alexnet(presets.PAPER, 10, seed=1)
     for name, values in get_weights(model).items():
@@ -238,7 +239,7 @@ def test_initial_weights_are_the_recipe():
             assert np.all(values == np.float32(0.1 if hidden else 0.0)), name
 
 
-def test_equal_seeds_give_equal_weights_and_no_two_layers_share_theirs():
+def test_equal_seeds_give_equal_weights_and_layers_are_independent():
     """Oracle: bitwise equality; independent draws do not correlate."""
     one, two = (get_weights(build_alexnet(TINY, 3, seed=5)) for _ in range(2))
     other = get_weights(build_alexnet(TINY, 3, seed=6))
@@ -272,10 +273,10 @@ def test_the_update_rule_is_section_5():
     [
         (lambda w: w.pop("conv3/bias"), "conv3/bias are missing"),
         (lambda w: w.update({"fc6/bias": np.zeros(17, np.float32)}), r"fc6/bias: .*\(16,\)"),
-        (lambda w: w["conv1/kernel"].fill(np.nan), "conv1/kernel: .*not finite"),
+        (lambda w: w["conv1/kernel"].fill(np.nan), "conv1/kernel: contains NaN"),
     ],
 )
-def test_unfit_weights_are_refused_by_name(change, message):
+def test_invalid_weights_are_refused_by_name(change, message):
     model = build_alexnet(TINY, 3, seed=0)
     weights = get_weights(model)
     change(weights)
@@ -284,7 +285,7 @@ def test_unfit_weights_are_refused_by_name(change, message):
 
 
 def _gradients(precision, count):
-    """What the step adds to weights of 0 velocity at rate 1 is minus the gradient."""
+    """Return the velocities after one step from 0 at rate 1, which are the negative gradients."""
     strategy = tf.distribute.get_strategy()
     recipe = replace(TINY, dense=tuple(replace(d, dropout=0.0) for d in TINY.dense))
     model = build_alexnet(recipe, 3, precision=precision)
@@ -308,7 +309,13 @@ def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance,
     bfloat16 keeps 8 bits, float16 11; a rounding may also change which input a pool's maximum is.
     Without the loss's scale float16 misses all of the tiny gradients (ratio 1.2, tried).
     """
-    expected, found = _gradients("float32", count), _gradients(precision, count)
+    expected = _gradients("float32", count)
+    try:
+        found = _gradients(precision, count)
+    except tf.errors.AbortedError:  # TensorFlow asks oneDNN for what it sees the processor has
+        if "ONEDNN_MAX_CPU_ISA" in os.environ:
+            pytest.skip(f"ONEDNN_MAX_CPU_ISA takes away what {precision} needs")
+        raise
     for one, other in zip(expected, found):
         assert np.linalg.norm(one - other) < tolerance * np.linalg.norm(one)
 
@@ -325,7 +332,7 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
     model.get_layer("fc8").bias.assign(biases)  # all other weights are 0: these are the logits
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     step = compile_step(model, optimizer, strategy, smoothing)
-    one_hot = tf.one_hot([0, 2, 2, 1, -1], 3)  # of -1: a row of zeros
+    one_hot = tf.one_hot([0, 2, 2, 1, -1], 3)  # -1 gives a row of zeros
     rates = tf.ones(len(model.trainable_variables))
     n, losses, hits = step(tf.zeros((5, 64, 64, 3)), one_hot, tf.constant(5.0), rates)
     log_p = biases - np.log(np.exp(biases).sum())
@@ -339,7 +346,7 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
 @pytest.mark.parametrize(
     "shares", [np.eye(3)[[0, 0, 0, 1, 2]], np.vstack([[0.75, 0, 0.25], np.eye(3)[[0, 0, 1, 2]]])]
 )
-def test_balanced_classes_pull_alike_however_many_images_they_have(shares):
+def test_balanced_classes_have_equal_gradients(shares):
     """Oracle: the gradient of fc8's bias in NumPy; with all weights 0, p is 1/3 for each class.
 
     An image with shares q pulls by Σ wq · p − wq. Three images of class 0, one of class 1 and one of
@@ -356,4 +363,6 @@ def test_balanced_classes_pull_alike_however_many_images_they_have(shares):
     weighted = shares * weights
     pulls = weighted.sum(axis=1, keepdims=True) / 3 - weighted
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -pulls.sum(axis=0) / 5, atol=1e-6)
-    assert float(losses) == pytest.approx(5 * np.log(3), rel=1e-6)  # as if nothing were weighted
+    assert float(losses) == pytest.approx(
+        5 * np.log(3), rel=1e-6
+    )  # the reported loss is not weighted

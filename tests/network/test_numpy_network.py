@@ -1,4 +1,4 @@
-"""Predictions by NumPy: those of the network in TensorFlow, without TensorFlow."""
+"""The network in NumPy: the same predictions as in TensorFlow, without importing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reference import notebook_logits, paper_logits, released_logits, softmax
 
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
-from alexnet_cli.network import shapes
+from alexnet_cli.network import weight_shapes
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.network.numpy_network import NumPyNetwork
@@ -27,16 +27,16 @@ WIDTHS = (8, 12, 8, 8, 8)
 
 
 def narrow(recipe):
-    """Few kernels and units; the layers, their order and all windows as they are."""
+    """Return the recipe with few kernels and units, and the same layers and windows."""
     convs = tuple(replace(c, filters=w) for c, w in zip(recipe.convs, (*WIDTHS, 8)))
     dense = tuple(replace(layer, units=16) for layer in recipe.dense)
     return replace(recipe, resize_size=72, crop_size=67, convs=convs, dense=dense)
 
 
 def draw(recipe, n_classes=4):
-    """Weights that let the classes differ from image to image, and variances above 0."""
+    """Return random weights with which predictions differ between images; variances are positive."""
     weights = {}
-    for name, shape in shapes.weight_shapes(recipe, n_classes).items():
+    for name, shape in weight_shapes.weight_shapes(recipe, n_classes).items():
         fan_in = np.prod(shape[:-1]) / (1 if name.startswith("fc8") else 2)
         values = RANDOM.normal(0, fan_in**-0.5 if len(shape) > 1 else 0.1, shape)
         weights[name] = (np.exp(values) if name.endswith("variance") else values).astype(np.float32)
@@ -49,10 +49,12 @@ def statistics(recipe):
 
 
 @pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
-def test_numpy_computes_what_tensorflow_computes(name):
+def test_numpy_agrees_with_tensorflow(name):
     """Oracle: the network of every recipe and variant in Keras; two batches, one of ten crops."""
     recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
-    recipe = replace(recipe, lrn_alpha=1000 * recipe.lrn_alpha)  # as small activations need it
+    recipe = replace(
+        recipe, lrn_alpha=1000 * recipe.lrn_alpha
+    )  # for a visible effect on small activations
     weights, mean = draw(recipe), statistics(recipe)
     batch = [RANDOM.normal(0, 0.3, (n, 67, 67, 3)).astype(np.float32) for n in (1, 10)]
     ours = NumPyNetwork(recipe, mean, weights).probabilities(batch)
@@ -60,14 +62,14 @@ def test_numpy_computes_what_tensorflow_computes(name):
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, atol=1e-5)
         np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-6)
-    assert np.ptp(ours[1], axis=0).max() > 1e-3  # crops do make a difference
+    assert np.ptp(ours[1], axis=0).max() > 1e-3  # the crops of an image differ
 
 
 @pytest.mark.parametrize(
     ("recipe", "logits"),
     [(PAPER, paper_logits), (RELEASED, released_logits), (NOTEBOOK, notebook_logits)],
 )
-def test_numpy_computes_what_the_paper_says(recipe, logits):
+def test_numpy_agrees_with_the_paper(recipe, logits):
     """Oracle: loops over windows in float64, written from the paper, the program and the notebook."""
     recipe = narrow(recipe)
     weights = draw(recipe)
@@ -79,10 +81,10 @@ def test_numpy_computes_what_the_paper_says(recipe, logits):
 
 @pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
 def test_the_shapes_of_weights_are_those_of_the_network(name):
-    """Oracle: Keras' own variables."""
+    """Oracle: the variables of the Keras model."""
     recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
     built = {v.path: tuple(v.shape) for v in build_alexnet(recipe, 4).weights}
-    assert shapes.weight_shapes(recipe, 4) == built
+    assert weight_shapes.weight_shapes(recipe, 4) == built
 
 
 # The command
@@ -90,7 +92,7 @@ def test_the_shapes_of_weights_are_those_of_the_network(name):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Images of every kind: turned by EXIF, 16-bit, transparent, gray, large."""
+    """Images of several kinds: rotated by EXIF, 16-bit, transparent, gray, large."""
     pixels = RANDOM.integers(0, 256, (90, 140, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -105,10 +107,8 @@ def mixed(tmp_path):
 
 
 @pytest.mark.parametrize("ten_crop", [False, True])
-def test_both_ways_lead_to_the_same_classes_and_probabilities(
-    trained, mixed, monkeypatch, ten_crop
-):
-    """Oracle: TensorFlow, to which the same call comes when no number of crops is few."""
+def test_both_networks_give_the_same_predictions(trained, mixed, monkeypatch, ten_crop):
+    """Oracle: the same call with TensorFlow, which FEW_CROPS = 0 enforces."""
     found = []
     for few in (10_000, 0):
         monkeypatch.setattr(models, "FEW_CROPS", few)
@@ -120,7 +120,7 @@ def test_both_ways_lead_to_the_same_classes_and_probabilities(
 
 
 def test_a_few_images_are_classified_without_tensorflow(trained, image_folder):
-    """Oracle: sys.modules of real processes; the positive control is one image beyond few."""
+    """Oracle: sys.modules of real processes; the positive control is one image more."""
     code = "import sys\nfrom alexnet_cli.runs import models\nfrom alexnet_cli.cli.app import main\n"
     code += "models.FEW_CROPS = 2\ntry: main()\nexcept SystemExit: pass\n"
     code += "print('tensorflow' in sys.modules)"
@@ -134,7 +134,7 @@ def test_a_few_images_are_classified_without_tensorflow(trained, image_folder):
         assert done.stdout.count("%") == 3 * n
 
 
-def test_weights_that_do_not_fit_are_named():
+def test_invalid_weights_are_named():
     """Oracle: the name, and the shape or value that is wrong."""
     recipe = narrow(PAPER)
     for change, complaint in (
@@ -143,11 +143,14 @@ def test_weights_that_do_not_fit_are_named():
             lambda w: w.update({"fc7/kernel": w["fc7/kernel"].T[:3]}),
             r"fc7/kernel: expected float32",
         ),
-        (lambda w: w["conv1/kernel"].__setitem__((0, 0, 0, 0), np.inf), "conv1/kernel: holds valu"),
+        (
+            lambda w: w["conv1/kernel"].__setitem__((0, 0, 0, 0), np.inf),
+            "conv1/kernel: contains NaN",
+        ),
     ):
         weights = draw(recipe)
         change(weights)
         with pytest.raises(AlexNetError, match=f"x: {complaint}"):
-            models._require_fitting("x", recipe, 4, weights)
+            models._require_weights("x", recipe, 4, weights)
         with pytest.raises(ValueError, match=complaint):
             KerasNetwork.from_arrays(recipe, 4, weights, statistics(recipe))

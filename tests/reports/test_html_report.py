@@ -1,4 +1,4 @@
-"""The page of an evaluation: what it says, that it holds all it needs, and how it behaves in a browser."""
+"""The HTML report of an evaluation: contents, self-containedness, behavior in a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from alexnet_cli.cli import app
-from alexnet_cli.data import splitting
+from alexnet_cli.data import split_folders
 from alexnet_cli.data.store import load_image
 from alexnet_cli.recipes.hyperparameters import hyperparameter_values
 from alexnet_cli.recipes.presets import RECIPES
@@ -64,12 +64,12 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(trained):
-    """The evaluation of the run that tests share, over all its training images."""
+    """The evaluation of the shared run, over all its training images."""
     return evaluate([trained], split="train", ten_crop=True)
 
 
 def with_classes(report, names, seed=3):
-    """The report as if it were of other classes, with random counts."""
+    """The report with other classes and random counts."""
     random = np.random.default_rng(seed)
     matrix = random.poisson(0.005, (len(names),) * 2) + np.diag(random.integers(1, 9, len(names)))
     return replace(
@@ -85,7 +85,7 @@ def with_classes(report, names, seed=3):
 
 @pytest.fixture(scope="module")
 def written(report, tmp_path_factory):
-    """The page with three classes, and one with a thousand, many of which have hostile names."""
+    """A report with three classes, and one with a thousand, all of which have hostile names."""
     folder = tmp_path_factory.mktemp("pages")
     names = tuple(f"{number} {HOSTILE} &{'long' * (number % 9)}" for number in range(1000))
     many, models = with_classes(report, names), [load_model(report.members[0].path)]
@@ -94,11 +94,11 @@ def written(report, tmp_path_factory):
     return folder, many
 
 
-# What it says
+# Contents
 
 
-def test_the_page_holds_the_figures_of_the_evaluation(report, written):
-    """Oracle: the report itself, counted and rounded here."""
+def test_the_html_report_has_the_scores_of_the_evaluation(report, written):
+    """Oracle: the values of the report, rounded here."""
     reader = Reader((written[0] / "few.html").read_text())
     rows = reader.tables["matrix"][1:]
     assert [[int(cell or 0) for cell in row[1:]] for row in rows] == report.matrix.tolist()
@@ -112,26 +112,26 @@ def test_the_page_holds_the_figures_of_the_evaluation(report, written):
         QUICK.epochs,
         4,
         len(hyperparameter_values(QUICK)),
-    )  # of epochs, costs, recipe; each has a head
+    )  # epochs, thresholds, hyperparameters; each table has a header row
     assert len(reader.tables[""]) == sum(1 + n for n in rows)
 
 
-def test_the_images_are_those_that_the_network_sees(report, written):
-    """Oracle: each decoded anew; JPEG keeps a channel of a smooth picture within some steps."""
+def test_the_shown_images_are_those_that_the_network_sees(report, written):
+    """Oracle: each file decoded again; JPEG changes the channels of a smooth image by a few levels."""
     reader = Reader((written[0] / "few.html").read_text())
     shown = [a["src"] for tag, a in reader.tags if tag == "img" and "jpeg" in a["src"]]
-    judged = [*report.worst, *report.doubtful]
-    assert len(shown) == len(judged) > 0
-    for source, one in zip(shown, judged):
+    scored = [*report.confident_errors, *report.least_certain]
+    assert len(shown) == len(scored) > 0
+    for source, one in zip(shown, scored):
         picture = Image.open(BytesIO(base64.b64decode(source.partition(",")[2])))
         square = load_image(one.file, QUICK)
         expected = Image.fromarray(square).resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
         apart = np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean()
-        assert apart < 12  # of another image of another color: 80 (tried)
+        assert apart < 12  # measured for an image of another color: 80
 
 
-def test_the_kernels_are_those_of_the_first_layer(report, written):
-    """Oracle: the weights, scaled in NumPy by the largest of each kernel, where the sheet has them."""
+def test_the_shown_kernels_are_those_of_the_first_layer(report, written):
+    """Oracle: the weights of one kernel, scaled in NumPy by the largest of them."""
     weights = load_arrays(report.members[0].path / "best.safetensors")["conv1/kernel"]
     reader = Reader((written[0] / "few.html").read_text())
     towers = [a["src"] for _, a in reader.tags if a.get("class") == "kernels"]
@@ -143,8 +143,8 @@ def test_the_kernels_are_those_of_the_first_layer(report, written):
     assert (sheet[0, :, 3] == 0).all()
 
 
-def test_nothing_comes_from_elsewhere(written):
-    """Oracle: every address in the page is data within it or a place on it."""
+def test_the_html_report_loads_nothing(written):
+    """Oracle: every URL in the file is a data: URL or an anchor in the file."""
     for name in ("few.html", "many.html"):
         html = (written[0] / name).read_text()
         for tag, attributes in Reader(html).tags:
@@ -154,8 +154,8 @@ def test_nothing_comes_from_elsewhere(written):
         assert not re.search(r"url\(|@import|https?://", html)
 
 
-def test_hostile_names_are_text(written):
-    """Oracle: an HTML parser finds the scripts of the template alone, and the name among the text."""
+def test_hostile_names_are_escaped(written):
+    """Oracle: an HTML parser finds only the scripts of the template, and the names as text."""
     reader = Reader((written[0] / "many.html").read_text())
     assert sum(tag == "script" for tag, _ in reader.tags) == 2
     assert sum(HOSTILE in row[0] for row in reader.tables["classes"]) == 1000
@@ -163,8 +163,8 @@ def test_hostile_names_are_text(written):
 
 @pytest.mark.parametrize("settings", [(), ("lrn_k=1", "conv2.bias=1", "drop_at=0.5,0.8")])
 @pytest.mark.parametrize("variants", [(), ("no-lrn", "tanh")])
-def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variants):
-    """Oracle: what the command line makes of the options is the recipe, constant by constant."""
+def test_the_training_command_gives_the_same_recipe(report, settings, variants):
+    """Oracle: the recipe that the options give, compared hyperparameter by hyperparameter."""
     recipe = build_recipe(RECIPES["modern"], variants, settings)
     config = replace(RunFolder(report.members[0].path).config, recipe=recipe)
     (command,) = train_commands(config, in_place(report), config.recipe.epochs)
@@ -178,55 +178,55 @@ def test_the_command_of_the_page_makes_the_same_recipe(report, settings, variant
 
 
 def in_place(report):
-    """The manifest of the report's run, whose images were never copied."""
+    """The manifest of the report's run, which was split in place."""
     return RunFolder(report.members[0].path).manifest
 
 
 def known(report):
-    """The config of the report's run, as if its recipe were one that has a name here."""
+    """The configuration of the report's run, with the name of a recipe that exists."""
     config = RunFolder(report.members[0].path).config
     return replace(config, recipe=replace(config.recipe, name="paper"))
 
 
 @pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
-def test_the_commands_divide_as_the_data_were_divided(report, image_folder, tmp_path, how):
+def test_the_split_command_repeats_the_split(report, image_folder, tmp_path, how):
     """Oracle: the manifest that `split` with the same options wrote."""
     split = ["split", str(image_folder), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
     (tmp_path / "one").mkdir()
     assert CliRunner().invoke(app.app, [*split, "--out", str(tmp_path / "one")]).exit_code == 0
-    manifest = splitting.open_data(tmp_path / "one")
+    manifest = split_folders.open_data(tmp_path / "one")
     config = known(report)
     commands = train_commands(config, manifest, config.recipe.epochs)
     again, _ = (shlex.split(command)[1:] for command in commands)
     again[again.index("--out") + 1] = str(tmp_path / "two")
     assert CliRunner().invoke(app.app, again).exit_code == 0
-    other = splitting.open_data(tmp_path / "two")
+    other = split_folders.open_data(tmp_path / "two")
     assert [(f.split, f.label, f.sha256) for f in other.files] == [
         (f.split, f.label, f.sha256) for f in manifest.files
     ]
     assert any(f.record for f in other.files) == ("--prepare" in how)
-    unsplit = splitting.open_data(image_folder)
+    unsplit = split_folders.open_data(image_folder)
     assert len([*train_commands(config, unsplit, config.recipe.epochs)]) == 1
 
 
-def test_the_commands_tell_of_epochs_that_were_added(report):
-    """Oracle: the command by which they are added, written by hand."""
+def test_the_commands_include_added_epochs(report):
+    """Oracle: the command that adds them, written by hand."""
     config = known(report)
     first, second = train_commands(config, in_place(report), config.recipe.epochs + 2)
     assert first.startswith("alexnet train ")
     assert second == f"alexnet train --resume runs/latest --epochs {config.recipe.epochs + 2}"
 
 
-def test_a_recipe_that_this_version_does_not_know_is_not_repeated(report):
-    """Oracle: no command is better than one that trains something else."""
+def test_no_training_command_for_an_unknown_recipe(report):
+    """Oracle: an empty list, as any other command would train something else."""
     config = known(report)
     for name in ("mine", "paper+no-such"):
         other = replace(config, recipe=replace(config.recipe, name=name))
         assert list(train_commands(other, in_place(report), config.recipe.epochs)) == []
 
 
-def test_the_command_writes_the_page(run_copy, tmp_path):
-    """Oracle: the file is there whole, and the screen says where."""
+def test_evaluate_writes_the_html_report(run_copy, tmp_path):
+    """Oracle: the complete file, and its path on the screen."""
     out = tmp_path / "report.html"
     command = ["evaluate", "--model", str(run_copy), "--report", str(out)]
     result = CliRunner().invoke(app.app, command, env={"COLUMNS": "200"})
@@ -255,7 +255,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, written):
-    """Opens a page; at the end nothing else was asked for, and no script complained."""
+    """Opens a report; fails if anything else was loaded or a script had an error."""
     requests, complaints, contexts = [], [], []
 
     def opened(name, width=1200, scheme="light"):
@@ -291,7 +291,7 @@ def test_nothing_overflows(visit, name, width, scheme):
 
 
 def _contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2.1, of two colors as CSS computes them."""
+    """The contrast ratio of WCAG 2.1 for two computed CSS colors."""
 
     def luminance(color):
         channels = [int(number) / 255 for number in re.findall(r"\d+", color)[:3]]
@@ -303,8 +303,8 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(visit, scheme):
-    """Oracle: WCAG 2.1's formula and its 4.5 for text (AA), of what the browser computes."""
+def test_text_has_enough_contrast(visit, scheme):
+    """Oracle: the formula of WCAG 2.1 and its limit of 4.5 for text (AA), with computed colors."""
     tab = visit("few.html", scheme=scheme)
     color = "getComputedStyle(document.querySelector('{}')).{}"
     ground = tab.evaluate(color.format("body", "backgroundColor"))
@@ -326,7 +326,7 @@ def test_text_stands_out_from_its_ground(visit, scheme):
 @pytest.mark.parametrize("by", ["mouse", "keyboard"])
 @pytest.mark.parametrize(("column", "key"), [(1, "support"), (3, "recall"), (0, "name")])
 def test_the_table_sorts(visit, written, column, key, by):
-    """Oracle: Python's sort of the report's figures; the second time the other way round."""
+    """Oracle: the values of the report sorted in Python, ascending and then descending."""
     tab = visit("many.html")
     button = tab.locator("#classes thead button").nth(column)
     for descending in (False, True):
@@ -348,25 +348,25 @@ def test_the_table_sorts(visit, written, column, key, by):
         assert sorted_by.count() == 1
 
 
-def test_a_thousand_classes_can_be_asked_for_and_filtered(visit, written):
-    """Oracle: the matrix' row and column of a class, and Python's search in the names."""
+def test_a_thousand_classes_can_be_selected_and_filtered(visit, written):
+    """Oracle: row and column of the class in the matrix, and a search of the names in Python."""
     tab, (_, report) = visit("many.html"), written
     chosen = int(np.argmax((report.matrix > 0).sum(axis=1)))
     tab.select_option("#class", str(chosen))
-    called, others = tab.locator("#story").inner_text().split(". Called ")
-    for story, counts in ((called, report.matrix[chosen]), (others, report.matrix[:, chosen])):
-        pairs = re.findall(r"(\d+) <script>[^,]* (\d+)", story.partition(": ")[2])
-        named = {int(number): int(count) for number, count in pairs}
-        named.pop(chosen, None)
+    own, others = tab.locator("#confusions").inner_text().split(". Other images ")
+    for text, counts in ((own, report.matrix[chosen]), (others, report.matrix[:, chosen])):
+        pairs = re.findall(r"(\d+) <script>[^,]* (\d+)", text.partition(": ")[2])
+        found = {int(number): int(count) for number, count in pairs}
+        found.pop(chosen, None)
         expected = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if i != chosen}
-        assert named == expected
+        assert found == expected
     tab.fill("#filter", "99")
     shown = tab.locator("#classes tbody tr:visible").count()
     assert shown == sum("99" in name for name in report.classes)
 
 
-def test_print_is_dark_on_white(visit):
-    """Oracle: what the browser computes for print, of a page that is dark on the screen."""
+def test_printed_text_is_black_on_white(visit):
+    """Oracle: the computed colors for print of a report with the dark color scheme."""
     tab = visit("few.html", scheme="dark")
     tab.emulate_media(media="print", color_scheme="dark")
     style = "getComputedStyle(document.body)"
@@ -374,8 +374,8 @@ def test_print_is_dark_on_white(visit):
     assert tab.evaluate(f"{style}.color") == "rgb(0, 0, 0)"
 
 
-def test_the_figures_are_shown_even_where_the_picture_can_not_be_drawn(report, run_copy, tmp_path):
-    """Oracle: the figures of the evaluation, and an error that is not swallowed."""
+def test_scores_are_shown_even_if_the_confusion_matrix_can_not_be_drawn(report, run_copy, tmp_path):
+    """Oracle: the scores of the evaluation, and an error that is not hidden."""
     (run_copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
     page = tmp_path / "page.html"
     words = ["evaluate", "--split", report.split, "--model", str(run_copy), "--report", str(page)]

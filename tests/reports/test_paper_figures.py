@@ -1,4 +1,4 @@
-"""The paper's figures: what they show, and that it is what the network computes."""
+"""The paper's figures: their contents, compared with what the network computes."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def pixels(path):
 
 def test_neighbors_are_nearest_by_fc7(run_copy):
     """Oracle: fc7 in NumPy for every image, and a sort by Euclidean distance."""
-    member = load_model(run_copy)
+    model = load_model(run_copy)
     weights = load_arrays(run_copy / "best.safetensors")
-    mean = member.keras_network.statistics.mean_image
+    mean = model.keras_network.statistics.mean_image
 
     def fc7(path):
         image = load_image(ImageFile(path), QUICK).astype(float) - mean
         return reference.paper_fc7(image[None, 4:68, 4:68], weights)[0]
 
-    files = member.trained_on.of("train")[::3]
-    query = member.trained_on.of("val")[0].path
+    files = model.trained_on.of("train")[::3]
+    query = model.trained_on.of("val")[0].path
     distances = {file.path: np.linalg.norm(fc7(file.path) - fc7(query)) for file in files}
     (found,) = predict([query], [run_copy], neighbors=99)
     by_path = {near.file.path: near.distance for near in found.neighbors}
@@ -60,53 +60,53 @@ def test_neighbors_are_nearest_by_fc7(run_copy):
 
 
 def test_a_training_image_is_its_own_nearest(run_copy):
-    """Oracle: distance 0, as far as features kept in float16 tell; from memory and from disk."""
-    member = load_model(run_copy)
+    """Oracle: distance 0, up to the rounding of features stored in float16; computed and read from disk."""
+    model = load_model(run_copy)
     for number in range(2):
-        told = []
-        training = FeatureIndex(member, lambda done, total, told=told: told.append(done))
-        assert bool(told) == (number == 0)  # the second time they come from the run folder
+        calls = []
+        training = FeatureIndex(model, lambda done, total, calls=calls: calls.append(done))
+        assert bool(calls) == (number == 0)  # the second time they are read from the run folder
         apart = np.linalg.norm(training.features[:, None] - training.features, axis=2)
         np.fill_diagonal(apart, np.inf)
-        file = training.files[apart.min(axis=1).argmax()]  # the least like any other
-        crop = Cropper(member.recipe, member.statistics)(load_image(file, QUICK))
-        ((features,),) = member.keras_network.features([crop])
+        file = training.files[apart.min(axis=1).argmax()]  # the least similar to any other
+        crop = Cropper(model.recipe, model.statistics)(load_image(file, QUICK))
+        ((features,),) = model.keras_network.features([crop])
         nearest = training.nearest(features, 3)
         assert nearest[0].file == file
         assert nearest[0].distance < 2**-10 * np.linalg.norm(features) < nearest[1].distance
 
 
-def test_of_very_many_training_images_a_sample_is_searched(run_copy, monkeypatch):
+def test_a_sample_of_very_many_training_images_is_searched(run_copy, monkeypatch):
     """Oracle: 33 images, at most 10: every fourth, 9 of them."""
     monkeypatch.setattr("alexnet_cli.inference.neighbors.MOST_IMAGES", 10)
-    member = load_model(run_copy)
-    training = FeatureIndex(member)
-    assert training.files == member.trained_on.of("train")[::4]
+    model = load_model(run_copy)
+    training = FeatureIndex(model)
+    assert training.files == model.trained_on.of("train")[::4]
     assert training.features.shape == (9, 32)
 
 
 def test_neighbors_of_two_models_are_refused(trained, image_folder):
-    with pytest.raises(UsageError, match="neighbors=1: needs a single model"):
+    with pytest.raises(UsageError, match="neighbors=1: works with a single model only"):
         predict([image_folder], [trained, trained], neighbors=1)
 
 
-def test_training_images_that_are_gone_are_passed_over(run_copy, image_folder):
-    """Oracle: the order with all of them, without the one that is gone since, or was before."""
-    training_model = load_model(run_copy)
-    training = FeatureIndex(training_model)
+def test_missing_training_images_are_skipped(run_copy, image_folder):
+    """Oracle: the order with all images, without the one whose file is missing."""
+    model = load_model(run_copy)
+    training = FeatureIndex(model)
     query = training.features[0]
     before = training.nearest(query, 9)
     gone = replace(before[1].file, path=image_folder / "gone.png")
     training.files = [gone if file == before[1].file else file for file in training.files]
     assert training.nearest(query, 8) == (before[0], *before[2:])
-    again = training._compute(training_model.network(), None)
+    again = training._compute(model.network(), None)
     np.testing.assert_array_equal(np.isinf(again).all(axis=1), [f is gone for f in training.files])
 
 
-def test_features_are_kept_though_an_image_was_gone(run_copy, monkeypatch):
-    """Oracle: the same again without the network; the missing one is never near, nor at infinity."""
-    member = load_model(run_copy)
-    lost = member.trained_on.of("train")[0]
+def test_features_are_saved_even_if_an_image_is_missing(run_copy, monkeypatch):
+    """Oracle: the saved features answer without the network; the missing image is no neighbor."""
+    model = load_model(run_copy)
+    lost = model.trained_on.of("train")[0]
     read = neighbors.load_image
 
     def load_others(file, recipe):
@@ -115,28 +115,28 @@ def test_features_are_kept_though_an_image_was_gone(run_copy, monkeypatch):
         return read(file, recipe)
 
     monkeypatch.setattr(neighbors, "load_image", load_others)
-    query = FeatureIndex(member).features[1]
+    query = FeatureIndex(model).features[1]
     monkeypatch.setattr(FeatureIndex, "_compute", None)
-    near = FeatureIndex(member).nearest(query, 99)
-    assert len(near) == len(member.trained_on.of("train")) - 1
+    near = FeatureIndex(model).nearest(query, 99)
+    assert len(near) == len(model.trained_on.of("train")) - 1
     assert lost not in [neighbor.file for neighbor in near]
 
 
-def test_a_run_that_can_not_be_written_to_has_neighbors_too(run_copy, monkeypatch):
-    """Oracle: those that a run which can be written to has."""
+def test_neighbors_in_a_read_only_run(run_copy, monkeypatch):
+    """Oracle: the features of the same run before it was read-only."""
     expected = FeatureIndex(load_model(run_copy))
     (run_copy / "fc7.safetensors").unlink()
 
-    def refuse(source, target):
+    def fail(source, target):
         raise OSError(errno.EROFS, "Read-only file system", target)
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", fail)
     training = FeatureIndex(load_model(run_copy))
     np.testing.assert_allclose(training.features, expected.features, rtol=2e-3, atol=1e-3)
 
 
-def test_neighbors_that_are_gone_or_damaged_are_not_drawn(run_copy, tmp_path, monkeypatch):
-    """Oracle: the width of the picture, with all six, and with none."""
+def test_missing_or_damaged_neighbors_are_not_drawn(run_copy, tmp_path, monkeypatch):
+    """Oracle: the width of the figure with six neighbors and with none."""
     paper_figures.draw([run_copy], tmp_path)
     whole = pixels(tmp_path / "neighbors.png").shape[1]
 
@@ -154,7 +154,7 @@ def test_neighbors_that_are_gone_or_damaged_are_not_drawn(run_copy, tmp_path, mo
 
 
 def test_color_selectivity_by_hand():
-    """Oracle: gray has none; channels that cancel out have all; red alone has 2/3."""
+    """Oracle: 0 for gray, 1 for channels that cancel out, 2/3 for red alone."""
     gray = np.ones((2, 2, 3)) * RANDOM.normal(size=(2, 2, 1))
     opposed = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 1.0, -2.0])
     red = RANDOM.normal(size=(2, 2, 1)) * np.array([1.0, 0.0, 0.0])
@@ -163,8 +163,8 @@ def test_color_selectivity_by_hand():
 
 
 @pytest.mark.parametrize("colored", [False, True])
-def test_kernels_show_the_colors_that_they_have(tmp_path, colored):
-    """Oracle: gray kernels leave the picture gray but for the bars of the histogram."""
+def test_kernels_are_drawn_in_their_colors(tmp_path, colored):
+    """Oracle: the figure of gray kernels is gray, apart from the bars of the histogram."""
     kernels = RANDOM.normal(size=(11, 11, 1, 96)) * np.ones((1, 1, 3, 1))
     if colored:
         kernels[..., 0, :] = 0
@@ -179,7 +179,7 @@ def test_kernels_show_the_colors_that_they_have(tmp_path, colored):
 
 
 def test_all_figures_of_a_run(run_copy, image_folder, tmp_path):
-    """Oracle: names and order of the pictures; each has content; one folder as asked for."""
+    """Oracle: names and order of the figures; none is empty; the requested folder."""
     tanh = run(image_folder, tmp_path / "tanh", replace(vary(QUICK, "tanh"), epochs=1)).run
     alone = paper_figures.draw([run_copy])
     assert [path.name for path in alone] == ["kernels.png", "predictions.png", "neighbors.png"]
@@ -193,7 +193,7 @@ def test_all_figures_of_a_run(run_copy, image_folder, tmp_path):
 
 @pytest.mark.parametrize("n_classes", [2, 1000])
 def test_bars_are_as_long_as_probabilities(tmp_path, n_classes):
-    """Oracle: the width of the red bar, in a picture whose other bars are empty."""
+    """Oracle: the width of the red bar, in a figure whose other bars are empty."""
     for probability in (0.25, 1.0):
         bars = [("true", probability), *((f"class {n}", 0.0) for n in range(min(n_classes, 5) - 1))]
         image = np.zeros((64, 64, 3), np.uint8)
@@ -205,8 +205,8 @@ def test_bars_are_as_long_as_probabilities(tmp_path, n_classes):
     assert red == pytest.approx(4 * quarter, rel=0.03)
 
 
-def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
-    """Oracle: the picture without the mistake; 1 image of 50 of a class far from the other."""
+def test_one_error_among_a_thousand_classes_is_visible(tmp_path):
+    """Oracle: the figure without the error; 1 of the 50 images of a class is misclassified."""
     matrix = np.eye(1000, dtype=np.int64) * 50
     plots.draw_confusion(matrix, ["class"] * 1000, tmp_path / "without.png", "a")
     matrix[990, 990], matrix[990, 10] = 49, 1
@@ -218,10 +218,10 @@ def test_one_mistake_among_a_thousand_classes_can_be_seen(tmp_path):
     assert columns.max() < 0.1 * changed.shape[1]
 
 
-def test_curves_mark_where_a_rate_drops_and_not_where_it_glides():
-    """Oracle: the epochs of a schedule by hand; of warm-up and cosine none, however steep at the end."""
+def test_curves_mark_drops_of_the_rate_but_no_gradual_decrease():
+    """Oracle: the epochs of a schedule by hand; none for warm-up and cosine."""
     steps = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2
-    gliding = [learning_rate(RECIPES["modern"], [None] * epoch) for epoch in range(90)]
-    for rates, expected in ((steps, [5, 8]), (gliding, []), ([1e-2], [])):
+    cosine = [learning_rate(RECIPES["modern"], [None] * epoch) for epoch in range(90)]
+    for rates, expected in ((steps, [5, 8]), (cosine, []), ([1e-2], [])):
         rows = [EpochRow(n, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)]
         assert plots.rate_drops(rows) == expected

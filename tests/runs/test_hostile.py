@@ -1,4 +1,4 @@
-"""Runs from someone else: whatever is in the folder, the answer is one line, soon and small.
+"""Malicious run folders: each gets one line, within limits of time and memory.
 
 Each attack goes through the functions that the commands call, in a process that may not take more
 than 1 GB beyond what TensorFlow holds: without that limit a test that fails would take the machine.
@@ -26,7 +26,7 @@ from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.caffe_weights import read_caffe
-from alexnet_cli.network.shapes import count_weights
+from alexnet_cli.network.weight_shapes import count_weights
 from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.recipes.variants import VARIANTS, vary
 from alexnet_cli.reports import paper_figures
@@ -39,13 +39,13 @@ from alexnet_cli.training.devices import choose_devices
 
 @pytest.fixture
 def sent(trained, tmp_path):
-    """A copy of a sound run, whose checksums `assert_refused` computes anew."""
+    """A copy of a valid run; `assert_refused` updates its checksums."""
     return Path(shutil.copytree(trained, tmp_path / "runs" / "sent"))
 
 
 @pytest.fixture
 def little_memory():
-    """Let this process grow by 1 GB and no more."""
+    """Limit the growth of this process to 1 GB."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), before[1]))
@@ -146,9 +146,9 @@ CONFIGS = {
     ),
     "a path as name": (_recipe(name="../../../tmp/x"), "name must be letters, digits"),
     "an unknown precision": (lambda config: config.update(precision="int8"), "precision must be"),
-    "a negative seed": (lambda config: config.update(seed=-1), "seed not negative"),
-    "no classes": (lambda config: config.update(classes=[]), "classes must be different names"),
-    "the same class twice": (lambda config: config.update(classes=["a", "a"]), "different names"),
+    "a negative seed": (lambda config: config.update(seed=-1), "the seed 0 or more"),
+    "no classes": (lambda config: config.update(classes=[]), "classes must be distinct"),
+    "the same class twice": (lambda config: config.update(classes=["a", "a"]), "must be distinct"),
     "a class that is a number": (
         lambda config: config.update(classes=[1]),
         r"classes.0: must be text. Received: 1",
@@ -175,7 +175,7 @@ CONFIGS = {
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("attack", CONFIGS)
 def test_a_config_out_of_bounds_is_refused(sent, attack):
-    """Oracle: our own error with the field's name; a limit of memory and of seconds."""
+    """Oracle: AlexNetError with the name of the field; limits of memory and time."""
     change, match = CONFIGS[attack]
     config = json.loads((sent / "config.json").read_text())
     change(config)
@@ -229,7 +229,7 @@ def dimensions(path):
 
 
 def twice(path):
-    """A valid file but for an array that its header gives twice."""
+    """An otherwise valid file with an array that is twice in the header."""
     write_file(path, {"a": entry(np.zeros(1, np.float32))}, bytes(4))
     header, data = path.read_bytes()[8:-4], path.read_bytes()[-4:]
     write_raw(path, header[:-1] + b', "a": {}}', data)
@@ -312,23 +312,23 @@ ARRAYS = {
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("attack", ARRAYS)
 @pytest.mark.parametrize("name", [BEST, LAST, STATISTICS])
-def test_arrays_that_are_a_trap_are_refused(sent, name, attack):
-    """Oracle: our own error with the file's name; a limit of memory and of seconds."""
+def test_malicious_array_files_are_refused(sent, name, attack):
+    """Oracle: AlexNetError with the name of the file; limits of memory and time."""
     change, match = ARRAYS[attack]
     change(sent / name)
-    # who does not read a file need not refuse it
+    # readers that do not use the file need not refuse it
     readers = {BEST: ("predict", "weights"), LAST: ("resume",)}
     assert_refused(sent, rf"{name}.*({match})", readers.get(name, ("predict", "resume")))
 
 
-def test_weights_that_are_not_finite_are_refused(sent):
+def test_nan_and_infinite_weights_are_refused(sent):
     """Oracle: the name of the array, for each command that uses it."""
     for name, array in ((BEST, "conv1/kernel"), (LAST, "velocity/fc6/kernel")):
         arrays = {key: value.copy() for key, value in load_arrays(sent / name).items()}
         arrays[array].flat[7] = np.inf
         save_arrays(sent / name, arrays, read_notes(sent / name))
-    assert_refused(sent, r"conv1/kernel: holds values that are not finite", ["predict"])
-    assert_refused(sent, r"velocity/fc6/kernel: holds values that are not finite", ["resume"])
+    assert_refused(sent, r"conv1/kernel: contains NaN or infinite values", ["predict"])
+    assert_refused(sent, r"velocity/fc6/kernel: contains NaN or infinite values", ["resume"])
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_weights_that_are_not_finite_are_refused(sent):
         (lambda notes: notes.update(findings=[{"kind": 1}]), r"findings\.0\.kind: must be text"),
     ],
 )
-def test_notes_that_lie_are_refused(sent, change, match):
+def test_inconsistent_notes_are_refused(sent, change, match):
     """Oracle: the name of the note."""
     notes = read_notes(sent / LAST)
     change(notes)
@@ -369,35 +369,35 @@ def test_notes_that_lie_are_refused(sent, change, match):
         ({"shard": "../x", "offset": 0, "length": 1, "crc32": 0}, "not a file beside"),
     ],
 )
-def test_a_manifest_that_leads_elsewhere_is_refused(sent, change, match):
-    """Oracle: our own error with file and line."""
+def test_a_manifest_with_paths_outside_its_folder_is_refused(sent, change, match):
+    """Oracle: AlexNetError with file and line."""
     header, first, *rest = (sent / MANIFEST).read_text().splitlines()
     lines = [header, json.dumps({**json.loads(first), **change}), *rest]
     (sent / MANIFEST).write_text("\n".join(lines) + "\n")
     assert_refused(sent, rf"{MANIFEST}:2: .*{match}", ("evaluate", "resume"))
 
 
-def test_latest_leads_to_no_other_folder(sent, trained, monkeypatch):
-    """Oracle: a sound run elsewhere, which is not opened by way of the link."""
+def test_a_link_latest_to_another_folder_is_refused(sent, trained, monkeypatch):
+    """Oracle: a valid run elsewhere, which is not opened through the link."""
     (sent.parent / "latest").symlink_to(trained)
     monkeypatch.chdir(sent.parent.parent)
-    with pytest.raises(AlexNetError, match="leads out of runs/; name the run itself"):
+    with pytest.raises(AlexNetError, match=r"points out of runs/\. Give the path"):
         RunFolder.find(None)
     (sent.parent / "latest").unlink()
     (sent.parent / "latest").symlink_to("sent")
     assert RunFolder.find(None).path == Path("runs/sent")
 
 
-def test_figures_are_not_drawn_by_way_of_a_link(sent, tmp_path):
-    """Oracle: the folder that the link leads to stays empty."""
+def test_figures_are_not_written_through_a_link(sent, tmp_path):
+    """Oracle: the target of the link stays empty."""
     (tmp_path / "precious").mkdir()
     (sent / "figures").symlink_to(tmp_path / "precious")
     assert_refused(sent, "figures: is a link", ["figures"])
     assert list((tmp_path / "precious").iterdir()) == []
 
 
-def test_an_image_that_never_ends_is_refused(tmp_path):
-    """Oracle: the reason; without it the test would not end."""
+def test_an_endless_image_is_refused(tmp_path):
+    """Oracle: the reason; reading the file would never end."""
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     for name in ("pipe.jpg", "zero.jpg"):
@@ -409,8 +409,8 @@ def test_an_image_that_never_ends_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", MANIFEST])
-def test_a_flipped_bit_in_text_is_noticed_before_it_is_read(trained, tmp_path, name):
-    """Law: SHA-256; the damaged byte is one that leaves the text sound, a digit."""
+def test_a_flipped_bit_in_a_text_file_is_detected(trained, tmp_path, name):
+    """Law: SHA-256; the damaged byte is a digit, so that the text remains valid."""
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
     content = bytearray((copy / name).read_bytes())
     place = content.index(b'"seed": 0') + 8
@@ -454,8 +454,8 @@ CAFFE_FILES = {
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("attack", CAFFE_FILES)
-def test_a_pickle_that_is_a_trap_is_refused(tmp_path, capsys, attack):
-    """Oracle: our own error, nothing printed, a limit of memory and of seconds."""
+def test_a_malicious_pickle_is_refused(tmp_path, capsys, attack):
+    """Oracle: AlexNetError, no output, limits of memory and time."""
     path = tmp_path / "bvlc_alexnet.npy"
     path.write_bytes(CAFFE_FILES[attack])
     with pytest.raises(AlexNetError, match="not the weights of Caffe's AlexNet"):
@@ -463,12 +463,12 @@ def test_a_pickle_that_is_a_trap_is_refused(tmp_path, capsys, attack):
     assert capsys.readouterr().out == ""
 
 
-# How large a network is
+# The number of weights
 
 
 @pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
-def test_weights_are_counted_as_keras_counts_them(name):
-    """Oracle: the network that Keras builds of it, with its layers narrowed."""
+def test_the_number_of_weights_is_that_of_keras(name):
+    """Oracle: the Keras model of the recipe, with narrow layers."""
     recipe = RECIPES[name] if name in RECIPES else vary(PAPER, name)
     narrow = replace(
         recipe,

@@ -11,19 +11,19 @@ from alexnet_cli.runs.metrics import (
     ClassScore,
     SelectiveAccuracy,
     confusion_matrix,
+    least_certain,
+    most_confident_errors,
     most_confused,
-    most_doubtful,
     per_class,
-    refuse,
     score,
-    surest_mistakes,
+    selective_accuracy,
     top_k_hits,
     wilson_interval,
 )
 
 RANDOM = np.random.default_rng(11)
 NAMES = ("cat", "dog", "emu", "fox")
-# Nobody takes anything for a fox, and there is no emu.
+# fox is never predicted, and no image shows an emu.
 Y_TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3])
 Y_PRED = np.array([0, 0, 1, 2, 1, 1, 0, 1, 1, 0])
 MATRIX = np.array([[2, 1, 1, 0], [1, 2, 0, 0], [0, 0, 0, 0], [1, 2, 0, 0]])
@@ -53,7 +53,7 @@ def test_precision_recall_and_f1():
     assert per_class(MATRIX, NAMES) == expected
 
 
-def test_a_class_without_images_that_nobody_predicts():
+def test_a_class_without_images_or_predictions():
     """Oracle: 0/0 counts as 0 in all three ratios."""
     empty = per_class(np.zeros((1, 1), np.int64), ("emu",))
     assert empty == (ClassScore("emu", precision=0.0, recall=0.0, f1=0.0, support=0),)
@@ -204,18 +204,18 @@ SURE = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [0.3, 0.7]])
 TRUTH = np.array([1, 1, 1, 0, 0])
 
 
-def test_the_surest_mistakes_come_first():
-    """Oracle: by hand; images 0, 2 and 4 are wrong, with 0.9, 0.6 and 0.7."""
-    assert surest_mistakes(TRUTH, SURE).tolist() == [0, 4, 2]
+def test_the_most_confident_errors_come_first():
+    """Oracle: by hand; images 0, 2 and 4 are misclassified, with 0.9, 0.6 and 0.7."""
+    assert most_confident_errors(TRUTH, SURE).tolist() == [0, 4, 2]
 
 
-def test_the_most_doubtful_come_first():
+def test_the_least_certain_images_come_first():
     """Oracle: by hand; the best two classes are 0.8, 0.6, 0.2, 0 and 0.4 apart."""
-    assert most_doubtful(SURE).tolist() == [3, 2, 4, 1, 0]
+    assert least_certain(SURE).tolist() == [3, 2, 4, 1, 0]
 
 
 @pytest.mark.parametrize(
-    ("below", "n_refused", "n_right", "top1"),
+    ("threshold", "n_below", "n_correct", "top1"),
     [
         (0.0, 0, 0, 2 / 5),
         (0.5, 0, 0, 2 / 5),
@@ -224,6 +224,7 @@ def test_the_most_doubtful_come_first():
         (1.0, 5, 2, None),
     ],
 )
-def test_what_refusing_costs(below, n_refused, n_right, top1):
-    """Oracle: by hand; right are image 1, with 0.8, and image 3, with 0.5."""
-    assert refuse(TRUTH, SURE, below) == SelectiveAccuracy(below, 5, n_refused, n_right, top1)
+def test_selective_accuracy(threshold, n_below, n_correct, top1):
+    """Oracle: by hand; images 1 (with 0.8) and 3 (with 0.5) are classified correctly."""
+    expected = SelectiveAccuracy(threshold, 5, n_below, n_correct, top1)
+    assert selective_accuracy(TRUTH, SURE, threshold) == expected

@@ -1,4 +1,4 @@
-"""Run folders: whole or not there, read back bit for bit, and never unpickled."""
+"""Run folders: complete or absent, read back bit for bit, and never unpickled."""
 
 from __future__ import annotations
 
@@ -67,24 +67,24 @@ def run(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A small file with notes, before anything happens to it."""
+    """A small undamaged file with notes."""
     path = tmp_path / "arrays.safetensors"
     save_arrays(path, ARRAYS, NOTES)
     return path
 
 
-# Whole or not there
+# Complete or absent
 
 
-def test_a_written_file_takes_the_place_of_the_old_one_with_ordinary_permissions(tmp_path):
-    """Oracle: the new bytes, nothing beside them, and the mode that open() gives a new file."""
+def test_a_written_file_replaces_the_old_one_with_default_permissions(tmp_path):
+    """Oracle: the new bytes, no other file, and the mode that open() gives a new file."""
     path, plain = tmp_path / "file", tmp_path / "plain"
     path.write_bytes(b"old and longer than the new one")
     plain.write_bytes(b"")
     with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
-        assert path.read_bytes().startswith(b"old")  # not before all of it is there
+        assert path.read_bytes().startswith(b"old")  # unchanged until the new file is complete
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode == plain.stat().st_mode
     assert sorted(tmp_path.iterdir()) == [path, plain]
@@ -92,8 +92,8 @@ def test_a_written_file_takes_the_place_of_the_old_one_with_ordinary_permissions
 
 @pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [b"old", None], ids=["replacing", "new"])
-def test_when_the_body_raises_nothing_has_happened(tmp_path, error, old):
-    """Oracle: the folder as it was before, and the body's own exception."""
+def test_an_exception_while_writing_changes_nothing(tmp_path, error, old):
+    """Oracle: the folder as before, and the exception of the body."""
     path = tmp_path / "file"
     if old:
         path.write_bytes(old)
@@ -109,7 +109,7 @@ def test_when_the_body_raises_nothing_has_happened(tmp_path, error, old):
 
 
 def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
-    """Oracle: the old bytes, after SIGKILL (which no handler sees) came within the body."""
+    """Oracle: the old bytes, after SIGKILL, which can't be handled, within the body."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     code = (
@@ -121,13 +121,13 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code, path], cwd=root, timeout=HANG, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 2  # the kill did come between beginning and end
+    assert len(list(tmp_path.iterdir())) == 2  # the kill came while the file was being written
     remove_leftovers(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_leftovers_are_removed_and_not_followed(tmp_path):
-    """Oracle: a folder that a link among them leads to, and a file of another name, stay whole."""
+    """Oracle: the target of a link among them and a file of another name, which are kept."""
     for name in ("precious", ".file.a", ".file2.b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "kept").write_bytes(b"x")
@@ -141,8 +141,8 @@ def test_leftovers_are_removed_and_not_followed(tmp_path):
 # Arrays
 
 
-def test_arrays_and_notes_come_back_bit_for_bit(saved):
-    """Oracle: dtype, shape and bytes of what was saved, NaN, −0 and denormals among them."""
+def test_arrays_and_notes_are_read_back_bit_for_bit(saved):
+    """Oracle: dtype, shape and bytes of what was saved, including NaN, −0 and denormals."""
     assert read_notes(saved) == NOTES
     assert bits(load_arrays(saved)) == bits(ARRAYS)
     assert bits(load_arrays(saved, only="mean")) == bits({"mean": ARRAYS["mean"]})
@@ -150,8 +150,8 @@ def test_arrays_and_notes_come_back_bit_for_bit(saved):
     assert (load_arrays(saved), read_notes(saved)) == ({}, {})
 
 
-def test_the_library_of_the_format_reads_the_same_arrays(saved):
-    """Oracle: the safetensors library's own reader; the CRC-32 that zlib computes of the bytes."""
+def test_the_safetensors_library_reads_the_same_arrays(saved):
+    """Oracle: the reader of the library; CRC-32 checksums by zlib."""
     assert bits(safetensors.numpy.load_file(saved)) == bits(ARRAYS)
     with safetensors.safe_open(saved, framework="np") as file:
         strings = file.metadata()
@@ -160,8 +160,8 @@ def test_the_library_of_the_format_reads_the_same_arrays(saved):
     assert json.loads(strings["crc32"]) == expected
 
 
-def test_a_file_that_the_library_wrote_is_read(tmp_path):
-    """Oracle: the arrays given to the safetensors library, in C order, with checksums beside them."""
+def test_a_file_written_by_the_safetensors_library_is_read(tmp_path):
+    """Oracle: the arrays given to the safetensors library, in C order, with checksums in the metadata."""
     arrays = {name: np.asarray(array, order="C") for name, array in ARRAYS.items()}
     dtypes = dict(zip(ARRAYS, ["F32", "F64", "I64", "U8", "I32", "F32"]))
     entries = {name: entry(array, dtype=dtypes[name]) for name, array in arrays.items()}
@@ -198,7 +198,7 @@ def test_a_file_that_the_library_wrote_is_read(tmp_path):
     ],
 )
 def test_an_array_is_saved_by_value_whatever_its_layout_in_memory(tmp_path, array):
-    """Oracle: NumPy's comparison, for our reader and the library's, which writes memory as it lies."""
+    """Oracle: NumPy's comparison, for our reader and the library's, which writes the memory as it is."""
     path = tmp_path / "a.safetensors"
     save_arrays(path, {"a": array})
     for found in (load_arrays(path)["a"], safetensors.numpy.load_file(path)["a"]):
@@ -206,8 +206,8 @@ def test_an_array_is_saved_by_value_whatever_its_layout_in_memory(tmp_path, arra
         np.testing.assert_array_equal(found, array)
 
 
-def test_loaded_arrays_are_read_only_and_outlive_the_replacement_of_their_file(saved):
-    """Oracle: the bits before; NumPy's refusal to write."""
+def test_loaded_arrays_are_read_only_and_survive_the_replacement_of_their_file(saved):
+    """Oracle: the bits before; the error of NumPy on writing."""
     loaded = load_arrays(saved)
     save_arrays(saved, {name: np.zeros_like(array) for name, array in ARRAYS.items()})
     assert bits(loaded) == bits(ARRAYS)
@@ -218,7 +218,7 @@ def test_loaded_arrays_are_read_only_and_outlive_the_replacement_of_their_file(s
 
 
 def test_saving_takes_no_second_copy_of_the_arrays(tmp_path):
-    """Oracle: the process's peak of resident memory, as the kernel counts it, in a process of its own."""
+    """Oracle: the process's peak of resident memory, as the kernel counts it, in a separate process."""
     code = (
         "import pathlib, resource, sys; import numpy as np\n"
         "from alexnet_cli.runs.weights_file import save_arrays\n"
@@ -234,8 +234,8 @@ def test_saving_takes_no_second_copy_of_the_arrays(tmp_path):
     assert int(done.stdout) < 25
 
 
-def test_reading_does_not_import_the_library_of_the_format(saved):
-    """Oracle: sys.modules of a fresh process, which writing then changes."""
+def test_reading_does_not_import_the_safetensors_library(saved):
+    """Oracle: sys.modules of a new process; the positive control is writing."""
     code = (
         "import pathlib, sys\n"
         "from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays\n"
@@ -248,8 +248,8 @@ def test_reading_does_not_import_the_library_of_the_format(saved):
     assert done.stdout.split() == ["False", "True"]
 
 
-def test_an_error_of_the_system_while_saving_is_an_oserror_and_keeps_the_old_file(saved):
-    """Oracle: EFBIG by the kernel's limit on the size of a file, the old bytes, no other file."""
+def test_a_system_error_while_saving_is_an_oserror_and_keeps_the_old_file(saved):
+    """Oracle: EFBIG from the kernel's limit on file sizes, the old bytes, no other file."""
     whole, limit = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
@@ -265,8 +265,8 @@ def test_an_error_of_the_system_while_saving_is_an_oserror_and_keeps_the_old_fil
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])
-def test_a_damaged_byte_is_noticed_or_does_no_harm(saved, mask):
-    """Law: whichever byte changes, the file is refused or its arrays and notes are what they were."""
+def test_a_damaged_byte_is_detected_or_harmless(saved, mask):
+    """Law: whichever byte changes, the file is refused or its arrays and notes are unchanged."""
     whole, path = saved.read_bytes(), saved.with_name("damaged.safetensors")
     expected, refused = (bits(load_arrays(saved)), read_notes(saved)), 0
     for place in range(len(whole)):
@@ -278,11 +278,11 @@ def test_a_damaged_byte_is_noticed_or_does_no_harm(saved, mask):
         except AlexNetError as error:
             assert "damaged.safetensors: damaged or not an array file" in str(error)  # noqa: PT017
             refused += 1
-    assert refused > len(whole) * 0.99  # what is left is white space
+    assert refused > len(whole) * 0.99  # the rest is white space
 
 
-def test_only_the_array_that_is_asked_for_is_checked(saved):
-    """Oracle: a flipped bit in another array, which is refused when that one is asked for."""
+def test_only_requested_arrays_are_checked(saved):
+    """Oracle: a flipped bit in another array, which is detected when that array is requested."""
     content = bytearray(saved.read_bytes())
     content[content.index(ARRAYS["mean"].tobytes())] ^= 1
     saved.write_bytes(content)
@@ -295,7 +295,7 @@ def test_only_the_array_that_is_asked_for_is_checked(saved):
 
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(saved, keep):
-    """Law: no beginning of an array file is an array file."""
+    """Law: no prefix of an array file is an array file."""
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(keep * len(whole))])
     for read in (load_arrays, read_notes):
@@ -341,8 +341,8 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_header_that_lies_is_refused(tmp_path, lie):
-    """Oracle: the format's rules; every checksum is right. The same file without the lie is read."""
+def test_an_inconsistent_header_is_refused(tmp_path, lie):
+    """Oracle: the format's rules; all checksums are valid. The consistent file is read."""
     entries, data, match = LIES[lie]
     path = tmp_path / "a.safetensors"
     sums = {"a": zlib.crc32(A.tobytes()), "b": zlib.crc32(B.tobytes())}
@@ -368,8 +368,8 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_header_that_is_none_is_refused(tmp_path, header):
-    """Oracle: our own error with the file's name, in one line."""
+def test_an_invalid_header_is_refused(tmp_path, header):
+    """Oracle: AlexNetError with the name of the file, in one line."""
     text, match = HEADERS[header]
     path = tmp_path / "a.safetensors"
     write_raw(path, text)
@@ -380,7 +380,7 @@ def test_a_header_that_is_none_is_refused(tmp_path, header):
 
 
 @pytest.mark.parametrize("size", [17_000_000, 2**63, 2**64 - 1])
-def test_a_header_that_claims_to_be_giant_is_not_read(tmp_path, size):
+def test_a_header_with_a_giant_size_is_not_read(tmp_path, size):
     """Oracle: the limit of 16 MB, and the end of the file."""
     path = tmp_path / "a.safetensors"
     with path.open("wb") as file:
@@ -391,7 +391,7 @@ def test_a_header_that_claims_to_be_giant_is_not_read(tmp_path, size):
 
 
 def test_missing_file_and_missing_array_are_named(saved):
-    """Oracle: the names that were asked for."""
+    """Oracle: the requested names."""
     with pytest.raises(AlexNetError, match=r"absent\.safetensors.*No such file"):
         load_arrays(saved.with_name("absent.safetensors"))
     with pytest.raises(AlexNetError, match=r"arrays\.safetensors.*velocity"):
@@ -399,7 +399,7 @@ def test_missing_file_and_missing_array_are_named(saved):
 
 
 class _Bomb:
-    """Unpickling this makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -410,7 +410,7 @@ class _Bomb:
 
 @pytest.mark.parametrize("form", ["npz", "npy", "pickle"])
 def test_nothing_is_unpickled(tmp_path, form):
-    """Oracle: the marker that unpickling would leave; that the bomb works is tried at the end."""
+    """Oracle: the folder that unpickling would create; the positive control is at the end."""
     path, marker = tmp_path / "weights.safetensors", tmp_path / "marker"
     bomb = np.array([_Bomb(marker)], dtype=object)
     with path.open("wb") as file:
@@ -428,8 +428,8 @@ def test_nothing_is_unpickled(tmp_path, form):
 
 
 @pytest.mark.parametrize("array", [np.array([None]), np.array(["a"]), np.array([1j])])
-def test_arrays_of_other_things_are_not_saved(tmp_path, array):
-    """Oracle: the list of dtypes that the reader knows, and an empty folder."""
+def test_arrays_of_other_dtypes_are_not_saved(tmp_path, array):
+    """Oracle: the dtypes that the reader supports, and an empty folder."""
     with pytest.raises(ValueError, match=f"a: arrays of dtype {array.dtype} can't be saved"):
         save_arrays(tmp_path / "a.safetensors", {"a": array})
     assert list(tmp_path.iterdir()) == []
@@ -438,8 +438,8 @@ def test_arrays_of_other_things_are_not_saved(tmp_path, array):
 # The run folder
 
 
-def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
-    """Oracle: counting; of four runs within some milliseconds, two or more share a second."""
+def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path, run):
+    """Oracle: four folders, for runs that start within milliseconds."""
     statistics = run.statistics
     others = [RunFolder.create(run.path.parent, config(), statistics, EMPTY) for _ in range(3)]
     assert len({run.path, *(other.path for other in others)}) == 4
@@ -447,8 +447,8 @@ def test_runs_of_one_second_get_a_folder_each(tmp_path, run):
     assert all(r.path.name.split("-tiny")[1] in ("", "-2", "-3", "-4") for r in others)
 
 
-def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
-    """Oracle: the link's text is the bare name, so it holds after the folder moved."""
+def test_latest_points_to_the_newest_run_also_after_a_move(run, tmp_path):
+    """Oracle: the target of the link is a relative name."""
     other = RunFolder.create(run.path.parent, config(), run.statistics, EMPTY)
     for newest in (run, other):
         newest.write_records(META, TINY)
@@ -461,18 +461,18 @@ def test_latest_leads_to_the_newest_and_moves_along(run, tmp_path):
     assert len(list(Path(moved).iterdir())) == 3  # no temporary link
 
 
-def test_a_folder_in_the_place_of_latest_is_left_alone(tmp_path):
-    """Oracle: the folder's file, and no new run beside it."""
+def test_a_folder_named_latest_is_kept(tmp_path):
+    """Oracle: the file in the folder, and no new run."""
     (tmp_path / "latest").mkdir()
     (tmp_path / "latest" / "mine").write_text("x")
     statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
-    with pytest.raises(AlexNetError, match="latest: exists and is no link"):
+    with pytest.raises(AlexNetError, match="latest: exists and is not a link"):
         RunFolder.create(tmp_path, config(), statistics, EMPTY)
     assert [p.name for p in tmp_path.rglob("*")] == ["latest", "mine"]
 
 
-def test_runs_that_begin_together_get_folders_of_their_own_and_latest_leads_to_one(tmp_path):
-    """Oracle: eight threads, eight paths; `latest` is followed at every moment of a hundred changes."""
+def test_concurrent_starts_get_different_folders_and_latest_is_always_valid(tmp_path):
+    """Oracle: eight threads, eight paths; `latest` is resolved during a hundred changes."""
     statistics = Statistics(np.zeros((2, 2, 3), np.float32), np.eye(3))
     with ThreadPoolExecutor(8) as pool:
         begin = [
@@ -492,7 +492,7 @@ def test_runs_that_begin_together_get_folders_of_their_own_and_latest_leads_to_o
             change.result()
 
 
-def test_find_names_what_is_missing(run):
+def test_find_names_the_missing_file(run):
     """Oracle: the name of the missing folder or file, each in turn."""
     with pytest.raises(
         AlexNetError, match=r"runs/: holds no trained model\. Train one with: alexnet train"
@@ -513,7 +513,7 @@ def test_find_names_what_is_missing(run):
 
 
 @pytest.mark.parametrize("recipe", [PAPER, NOTEBOOK, TINY], ids=lambda recipe: recipe.name)
-def test_card_and_statistics_come_back_equal(run, recipe):
+def test_config_and_statistics_are_read_back_equal(run, recipe):
     """Oracle: equality of frozen data classes, and of arrays bit for bit."""
     size = recipe.resize_size
     statistics = Statistics(np.full((size, size, 3), 1 / 3, np.float32), np.eye(3) / 7)
@@ -540,7 +540,7 @@ DAMAGE = {
     "number": lambda text: "3",
     "future": lambda text: text.replace('"format": 2', '"format": 3'),
     "unknown key": lambda text: text.replace('"seed"', '"sead"'),
-    "unknown constant": lambda text: text.replace('"crop_size"', '"crop"'),
+    "unknown hyperparameter": lambda text: text.replace('"crop_size"', '"crop"'),
     "recipe is a list": lambda text: json.dumps({**json.loads(text), "recipe": []}),
     "convs is a number": lambda text: json.dumps({**json.loads(text), "recipe": {"convs": 1}}),
     "classes is null": lambda text: json.dumps({**json.loads(text), "classes": None}),
@@ -550,17 +550,17 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_card_is_refused(run, damage):
-    """Oracle: the error names the file, or the recipe as the part that can't be read."""
+def test_a_damaged_config_is_refused(run, damage):
+    """Oracle: an error with the name of the file."""
     path = run.path / "config.json"
     content = DAMAGE[damage](path.read_text())
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AlexNetError, match=r"config\.json|the recipe can't be read"):
+    with pytest.raises(AlexNetError, match=r"config\.json"):
         print(run.config)
 
 
-def test_history_reads_back_as_written(run):
-    """Oracle: the rows, parsed by the csv module with each float's shortest exact text."""
+def test_history_is_read_back_as_written(run):
+    """Oracle: the rows, parsed by the csv module with the shortest exact text of each float."""
     rows = [
         EpochRow(1, 0.1 + 0.2, 1 / 3, 1e-17, 0.5, None, 0.01, 812.5, 3.0),
         EpochRow(2, math.inf, 0.0, 2.5e300, 1.0, 0.875, 0.001, 1e6 / 7, 12.25),

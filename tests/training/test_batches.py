@@ -1,4 +1,4 @@
-"""The batches of an epoch: their order, and images and targets mixed by CutMix."""
+"""The batches of an epoch: order of the images, and images and targets mixed by CutMix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alexnet_cli.training.batches import BatchLoader, epoch_order
 from alexnet_cli.training.devices import choose_devices
 
 
-def test_each_epoch_visits_every_image_once_in_another_order():
+def test_each_epoch_has_every_image_once_in_a_new_order():
     first, second = (epoch_order(500, 0, epoch) for epoch in (1, 2))
     assert sorted(first) == sorted(second) == list(range(500))
     assert (first == second).mean() < 0.05

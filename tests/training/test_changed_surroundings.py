@@ -1,4 +1,4 @@
-"""What is another than it was: images gone bad, a new split, an edited recipe, less memory."""
+"""Changes after the split or the start: damaged images, a new split, another recipe, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import QUICK, evaluate, run
 
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.architecture import build_alexnet
@@ -23,8 +23,8 @@ from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.training.step_memory import step_bytes
 
 
-class Ear(Callback):
-    """Keeps what it hears."""
+class Recorder(Callback):
+    """Stores what it is notified of."""
 
     def __init__(self):
         self.rejected, self.plan = [], None
@@ -44,20 +44,20 @@ def resume(path, callback=None, epochs=5):
 
 @pytest.fixture
 def data(image_folder, tmp_path):
-    return splitting.write(plan_split(scanning.scan(image_folder)), tmp_path / "data").root
+    return split_folders.write(plan_split(scanning.scan(image_folder)), tmp_path / "data").root
 
 
 # Images
 
 
-def test_images_gone_bad_since_the_split_are_named_left_out_and_counted(data, tmp_path):
-    """Oracle: 33 and 3 images by the manifest, less the one of each that was spoiled."""
+def test_images_damaged_after_the_split_are_skipped_and_listed(data, tmp_path):
+    """Oracle: 33 and 3 images in the manifest, minus one damaged image each."""
     train, val = (sorted((data / split).rglob("*.png"))[1] for split in ("train", "val"))
     train.write_bytes(train.read_bytes()[:500])
     val.unlink()
-    ear = Ear()
-    report = run(data, tmp_path / "runs", replace(QUICK, epochs=2), callback=ear)
-    assert {rejected.path for rejected in ear.rejected} == {train, val}
+    recorder = Recorder()
+    report = run(data, tmp_path / "runs", replace(QUICK, epochs=2), callback=recorder)
+    assert {rejected.path for rejected in recorder.rejected} == {train, val}
     assert (report.best.train.n, report.best.val.n) == (32, 2)
     metrics = json.loads((report.run / "metrics.json").read_text())
     assert metrics["best"]["train"]["n"] == 32
@@ -70,8 +70,8 @@ def test_images_gone_bad_since_the_split_are_named_left_out_and_counted(data, tm
         assert report.one_crop.top1 == metrics["best"][split]["top1"]
 
 
-def test_it_learns_from_the_others_alone(data, tmp_path):
-    """Oracle: as many images in the first epoch's figures as there are; top-1 is a whole number of them."""
+def test_training_uses_the_other_images_only(data, tmp_path):
+    """Oracle: the top-1 accuracy of the first epoch is a multiple of 1/32, for the 32 other images."""
     sorted((data / "train").rglob("*.png"))[7].unlink()
     report = run(data, tmp_path / "runs", replace(QUICK, epochs=1))
     (row,) = (report.run / "history.csv").read_text().splitlines()[1:]
@@ -79,8 +79,8 @@ def test_it_learns_from_the_others_alone(data, tmp_path):
     assert hits == pytest.approx(round(hits), abs=1e-9)
 
 
-def test_too_many_bad_images_stop_the_run(data, tmp_path):
-    """Oracle: a twentieth of 33 is 1."""
+def test_too_many_damaged_images_stop_the_run(data, tmp_path):
+    """Oracle: 5 % of 33 is 1, so 2 are too many."""
     for path in sorted((data / "train").rglob("*.png"))[:2]:
         path.unlink()
     with pytest.raises(
@@ -98,21 +98,21 @@ def begun(data, tmp_path):
     return run(data, tmp_path / "runs", replace(QUICK, epochs=2)).run
 
 
-def test_a_split_made_anew_is_not_taken_for_the_one_trained_on(data, begun, image_folder):
+def test_a_new_split_is_not_used_to_resume(data, begun, image_folder):
     plan = plan_split(scanning.scan(image_folder), seed=1)
-    splitting.write(plan, data, force=True)
+    split_folders.write(plan, data, force=True)
     with pytest.raises(AlexNetError, match=r"data: was split anew since .* began; split it"):
         resume(begun)
-    splitting.write(replace(plan, files=scan_again(image_folder).files), data, force=True)
-    assert resume(begun).last.epoch == 5
+    split_folders.write(replace(plan, files=plan_again(image_folder).files), data, force=True)
+    assert resume(begun).metrics().last.epoch == 5
 
 
-def scan_again(image_folder):
+def plan_again(image_folder):
     return plan_split(scanning.scan(image_folder))
 
 
 @pytest.mark.parametrize(("key", "value"), [("momentum", 0.8), ("classes", ["blue", "green", "x"])])
-def test_an_edited_recipe_or_class_is_named(begun, key, value):
+def test_an_edited_configuration_is_refused(begun, key, value):
     path = begun / "config.json"
     config = json.loads(path.read_text())
     (config if key in config else config["recipe"])[key] = value
@@ -121,23 +121,23 @@ def test_an_edited_recipe_or_class_is_named(begun, key, value):
         resume(begun)
 
 
-def test_other_versions_are_named_and_nothing_else(begun, monkeypatch):
-    """Oracle: the version that is another, and no word where all are the same."""
-    ear = Ear()
-    resume(begun, ear, epochs=3)
-    assert ear.plan.changed == ()
+def test_changed_versions_are_reported(begun, monkeypatch):
+    """Oracle: the version that differs, and nothing if none does."""
+    recorder = Recorder()
+    resume(begun, recorder, epochs=3)
+    assert recorder.plan.changed == ()
     versions = config.current_versions()
     before = versions["keras"]
     monkeypatch.setattr(config, "current_versions", lambda: versions | {"keras": "99"})
-    resume(begun, ear, epochs=4)
-    assert ear.plan.changed == (f"keras {before}, now 99",)
+    resume(begun, recorder, epochs=4)
+    assert recorder.plan.changed == (f"keras {before}, now 99",)
 
 
 # Memory
 
 
-def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path, monkeypatch):
-    """Oracle: /proc/meminfo as text; a limit of 1 GiB of a group above, and one that says "max".
+def test_memory_is_that_of_the_machine_or_of_the_container(tmp_path, monkeypatch):
+    """Oracle: the text of /proc/meminfo; a limit of 1 GiB in a parent cgroup, and a limit "max".
 
     So it is whether the groups are those of version 2, or a tree for each kind of limit.
     """
@@ -161,8 +161,8 @@ def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path, monkeypatch
         limit.unlink()
 
 
-def test_a_batch_too_large_is_refused_with_one_that_fits(image_folder, tmp_path, monkeypatch):
-    """Oracle: the estimate of a step for 4 images but not for 8; nothing is left of the run."""
+def test_a_batch_too_large_for_the_memory_is_refused(image_folder, tmp_path, monkeypatch):
+    """Oracle: memory for a step of 4 images but not of 8, by the estimate; no run folder is left."""
     model = build_alexnet(QUICK, 3)
     four, eight = (step_bytes(model, n) for n in (4, 8))
     monkeypatch.setattr(memory, "available", lambda: (four + eight) // 2)
@@ -176,7 +176,7 @@ def test_a_batch_too_large_is_refused_with_one_that_fits(image_folder, tmp_path,
         run(image_folder, tmp_path, replace(QUICK, batch_size=32))
 
 
-def test_the_estimate_of_a_step_is_that_of_the_paper_counted_by_hand():
+def test_the_estimated_memory_of_a_step():
     """Oracle: 60,965,224 parameters; the layers' outputs, from the paper's Figure 2, summed by hand.
 
     A batch in use, and one ahead for each processor, but at least 4 and at most 16.

@@ -1,6 +1,6 @@
-"""Whatever moment a training is killed at, it goes on as if nothing had happened.
+"""A training that was killed at any moment can be resumed with the same result.
 
-`benchmarks/kills.py` kills processes at random; here every moment of writing is tried in turn.
+`benchmarks/kill_and_resume.py` kills processes at random; here every moment of writing is tried in turn.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import HANG, QUICK, assert_same_run, run
+from helpers import HANG, PLAIN, assert_same_run, run
 
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.api.runs import draw_curves
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.runs.weights_file import load_arrays
@@ -26,19 +26,13 @@ from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
 
-PLAIN = replace(  # compiles sooner
-    QUICK,
-    convs=tuple(replace(c, post_ops=("relu", "pool")) for c in (*QUICK.convs[:2], QUICK.convs[4])),
-    learning_rate=3e-4,
-    epochs=3,
-)
 WRITTEN = ["best.safetensors", "last.safetensors", "history.csv", "report.md", "latest"]
 AT_THE_END = ["curves.png", "metrics.json"]
 
 
 @pytest.fixture(scope="module")
 def moments(image_folder, tmp_path_factory):
-    """An undisturbed run, and the run folder as it was before each file got its place.
+    """An undisturbed run, and copies of its folder from before each file was renamed.
 
     That, temporary file included, is what SIGKILL would leave then. Two lists of them, by whether
     an epoch had been saved; of those after it only the last for each file.
@@ -65,8 +59,8 @@ def moments(image_folder, tmp_path_factory):
     return whole, before, after
 
 
-def test_killed_before_anything_was_saved_it_says_to_begin_anew(moments):
-    """Oracle: the file that is missing."""
+def test_a_kill_before_the_first_checkpoint_asks_to_train_again(moments):
+    """Oracle: the name of the missing file."""
     _, before, _ = moments
     for killed in before.values():
         with pytest.raises(AlexNetError, match=r"last\.safetensors is missing; train again"):
@@ -74,12 +68,12 @@ def test_killed_before_anything_was_saved_it_says_to_begin_anew(moments):
 
 
 @pytest.mark.parametrize("name", WRITTEN + AT_THE_END)
-def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moments, name):
-    """Oracle: the run that nobody killed: states bit for bit, metrics, and no other file."""
+def test_a_kill_before_any_rename_does_not_change_the_result(moments, name):
+    """Oracle: the undisturbed run: states bit for bit, metrics, and no other files."""
     whole, _, after = moments
     killed = after[name]
-    assert len(list(killed.glob(".*"))) == 1  # what was being written
-    start_and_resume.resume(killed, devices=choose_devices(0))
+    assert len(list(killed.glob(".*"))) == 1  # the temporary folder of the file
+    start_and_resume.resume(killed, devices=choose_devices(0), draw=draw_curves)
     assert_same_run(killed, whole)
     best = [load_arrays(path / "best.safetensors") for path in (killed, whole)]
     assert {n: a.tobytes() for n, a in best[0].items()} == {
@@ -94,35 +88,33 @@ def test_killed_before_a_file_got_its_place_it_ends_as_if_it_had_not_been(moment
 
 
 @pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
-def test_a_split_killed_while_it_replaces_another_leaves_nothing_once_repeated(
-    image_folder, tmp_path, moment
-):
-    """Oracle: the moments when neither is in place, and when both are; the folder in the end."""
+def test_a_split_killed_while_replacing_another_can_be_repeated(image_folder, tmp_path, moment):
+    """Oracle: kills when neither split is in place and when both are; the folder at the end."""
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from alexnet_cli.data import scanning, splitting
+from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 out = Path({str(tmp_path / "out")!r})
 plan = plan_split(scanning.scan(Path({str(image_folder)!r})), val=0.5)
-splitting.write(plan, out)
+split_folders.write(plan, out)
 def strike(event, arguments):
     if event == {moment!r} and Path(out.parent, ".out.alexnet-old", "train").exists():
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(strike)
-splitting.write(plan, out, force=True)
+split_folders.write(plan, out, force=True)
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=HANG)
     assert killed.returncode == -signal.SIGKILL
     left = {".out.alexnet-old", ".out.alexnet-partial" if moment == "os.rename" else "out"}
     assert {path.name for path in tmp_path.iterdir()} == left
-    splitting.write(plan_split(scanning.scan(image_folder)), tmp_path / "out", force=True)
+    split_folders.write(plan_split(scanning.scan(image_folder)), tmp_path / "out", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert len(splitting.open_data(tmp_path / "out").files) == 36
+    assert len(split_folders.open_data(tmp_path / "out").files) == 36
 
 
-def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
-    """Oracle: as above; and figures of fewer epochs are not taken for those of more."""
+def test_final_metrics_interrupted_are_computed_when_resumed(moments, tmp_path):
+    """Oracle: as above; metrics of fewer epochs are not reported for more epochs."""
     whole, _, _ = moments
     shutil.copytree(whole, tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.json"
@@ -132,12 +124,12 @@ def test_stopped_while_measuring_it_measures_when_resumed(moments, tmp_path):
         def on_score_progress(self, done, total):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="Epoch 4 is safe; continue with") as stopped:
+    with pytest.raises(Interrupted, match="Saved up to epoch 4; continue with") as stopped:
         start_and_resume.resume(
             tmp_path / "run", devices=choose_devices(0), epochs=4, callback=StopRequest()
         )
     assert stopped.value.exit_code == 143
     assert not metrics.exists()
-    report = start_and_resume.resume(tmp_path / "run", devices=choose_devices(0))
-    assert (old["last"]["epoch"], report.last.epoch) == (3, 4)
+    resumed = start_and_resume.resume(tmp_path / "run", devices=choose_devices(0))
+    assert (old["last"]["epoch"], resumed.metrics().last.epoch) == (3, 4)
     assert json.loads(metrics.read_text())["last"]["epoch"] == 4

@@ -1,4 +1,4 @@
-"""Training: what it learns, what it keeps, and that nothing about the machine changes the result."""
+"""Training: results, run folder, schedule, resuming, devices and signals."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from alexnet_cli.training.callbacks import Callback, TrainPlan
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.training.schedule import count_drops, learning_rate, rate_factor
 
-# What it learns and reports
+# Results
 
 
-def test_it_learns_colors(training_report):
-    """Oracle: chance is 1/3, and the odds of guessing 3 of 3 and 30 of 33 are below 1e-9."""
+def test_training_learns_colors(training_report):
+    """Oracle: chance is 1/3, and the probability of guessing 3 of 3 and 30 of 33 is below 1e-9."""
     assert training_report.best.val.top1 == 1.0
     assert training_report.best.train.top1 > 0.9
 
 
-def test_the_run_folder_tells_everything(trained, training_report, image_folder):
+def test_the_contents_of_the_run_folder(trained, training_report, image_folder):
     names = {path.name for path in trained.iterdir()}
     expected = "best.safetensors curves.png history.csv last.safetensors manifest.jsonl metrics.json report.md"
     assert names == {*expected.split(), "config.json", "statistics.safetensors"}
@@ -60,8 +60,8 @@ def test_the_run_folder_tells_everything(trained, training_report, image_folder)
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(image_folder, tmp_path):
-    """Oracle: three ways to the same figures; the last from single files, in another order.
+def test_evaluate_and_predict_agree_with_the_final_metrics(image_folder, tmp_path):
+    """Oracle: three ways to compute the same metrics, the last from single files in another order.
 
     After one epoch, as the logarithm of a probability near 1 has few digits left in float32.
     """
@@ -88,22 +88,24 @@ def test_evaluate_repeats_the_final_metrics_and_predict_the_probabilities(image_
         assert all(sum(o.probabilities) == pytest.approx(1, abs=1e-6) for o in outcomes)
 
 
-def test_evaluate_counts_what_it_has_seen(trained, training_report, image_folder, tmp_path):
-    """Oracle: the same images under another roof: all 36, 33 of them trained on."""
+def test_evaluate_counts_images_that_were_trained_on(
+    trained, training_report, image_folder, tmp_path
+):
+    """Oracle: copies of the images in another folder: 36, of which 33 were trained on."""
     copy = tmp_path / "copy"
     for path in image_folder.rglob("*.png"):
         target = copy / path.relative_to(image_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     report = evaluate([trained], copy)
-    assert (report.split, report.one_crop.n, report.n_seen) == (
+    assert (report.split, report.one_crop.n, report.n_trained_on) == (
         "all",
         36,
         training_report.best.train.n,
     )
 
 
-def test_evaluate_refuses_other_classes_and_names_them(trained, image_folder, tmp_path):
+def test_evaluate_refuses_other_classes(trained, image_folder, tmp_path):
     for name in ("blue", "mauve"):
         (tmp_path / "data" / name).mkdir(parents=True)
         image = (image_folder / "blue" / "0.png").read_bytes()
@@ -121,19 +123,19 @@ def epoch_row(epoch, val_top1, val_loss=1.0):
 
 
 def rates_of(recipe, tops):
-    """The rate of every epoch of a run whose validation accuracies are `tops`."""
+    """Return the learning rate of every epoch for validation accuracies `tops`."""
     history = [epoch_row(epoch, top1) for epoch, top1 in enumerate(tops, start=1)]
     return [learning_rate(recipe, history[:n]) for n in range(len(tops))]
 
 
 def test_the_rate_drops_by_ten_three_times_at_most():
-    """Oracle: a run by hand with patience 2; a drop starts the wait anew."""
+    """Oracle: a run by hand with patience 2; the count restarts at each drop."""
     tops = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]
     rates = rates_of(replace(TINY, patience=2), tops)
     assert rates == pytest.approx([1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
 
 
-def test_of_equal_errors_the_lower_loss_is_best_but_does_not_count_as_improvement():
+def test_a_lower_loss_breaks_ties_for_the_best_epoch_but_is_no_improvement():
     """Oracle: by hand: with patience 3 the rate drops after epoch 4."""
     history = [epoch_row(n, 0.5, loss) for n, loss in enumerate([1.0, 0.9, 0.95, 0.8], start=1)]
     assert CheckpointMeta(9, tuple(history[:3])).best_epoch == 2
@@ -146,14 +148,14 @@ def test_a_recipe_without_drops_keeps_its_rate():
     assert rates_of(recipe, [0.5] * 9) == [0.001] * 9
 
 
-def test_a_recipe_that_says_when_the_rate_drops_is_followed():
+def test_the_rate_drops_at_the_fractions_in_the_recipe():
     """Oracle: the released log: rates of 91 epochs that fall after 25, 51 and 79."""
     expected = [1e-2] * 25 + [1e-3] * 26 + [1e-4] * 28 + [1e-5] * 12
     assert rates_of(RELEASED, [0.5] * 91) == pytest.approx(expected)
 
 
 def test_the_rate_rises_and_then_falls_along_a_cosine():
-    """Oracle: Loshchilov and Hutter's formula, at the middle of each of ten epochs, by NumPy."""
+    """Oracle: Loshchilov and Hutter's formula, at the middle of each of ten epochs, in NumPy."""
     recipe = replace(TINY, epochs=10, learning_rate=0.4, warmup=0.2, cosine=True)
     middles = (np.arange(10) + 0.5) / 10
     falling = 0.2 * (1 + np.cos(np.pi * (middles - 0.2) / 0.8))
@@ -163,7 +165,7 @@ def test_the_rate_rises_and_then_falls_along_a_cosine():
     assert [constant[n] for n in (0, 1, 2, 8)] == pytest.approx([0.1, 0.3, 0.4, 0.4])
 
 
-def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
+def test_a_warm_up_does_not_change_the_later_drops():
     """Oracle: by hand, patience 2 and validation that never improves after the first epoch."""
     rates = rates_of(replace(TINY, epochs=10, warmup=0.1, patience=2), [0.5] * 8)
     assert rates == pytest.approx([5e-3, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5])
@@ -175,7 +177,7 @@ def test_a_warm_up_leaves_the_drops_that_follow_it_alone():
     ("epochs", "expected"), [(1, [0.01]), (2, [0.01, 1e-4]), (3, [0.01, 1e-3, 1e-4])]
 )
 def test_no_drop_comes_before_the_first_epoch(epochs, expected):
-    """Oracle: by hand; a tenth of two epochs would be before them, and six tenths are after one."""
+    """Oracle: by hand; 0.1 of two epochs is before the first, 0.6 is after the first."""
     recipe = replace(TINY, epochs=epochs, drop_at=(0.1, 0.6, 1.0))
     assert rates_of(recipe, [0.5] * epochs) == pytest.approx(expected)
 
@@ -224,8 +226,8 @@ class _Leave(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_run_made_longer_goes_on_to_its_new_end(image_folder, tmp_path):
-    """Oracle: the cosine of two epochs, then that of four, by NumPy; nobody says four again."""
+def test_an_extended_run_continues_to_its_new_end(image_folder, tmp_path):
+    """Oracle: the cosine of two epochs, then that of four, in NumPy; the second resume does not repeat the number."""
     run(image_folder, tmp_path, replace(QUICK, epochs=2, cosine=True))
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="Saved up to epoch 3"):
@@ -238,8 +240,8 @@ def test_a_run_made_longer_goes_on_to_its_new_end(image_folder, tmp_path):
     np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * parts)) / 2, rtol=1e-6)
 
 
-def test_a_run_may_end_with_the_epochs_that_it_has(image_folder, tmp_path):
-    """Oracle: nothing is learned, all is measured; and nobody goes on unasked, nor further than asked."""
+def test_a_run_can_be_ended_early(image_folder, tmp_path):
+    """Oracle: final metrics without further training; no more epochs than requested."""
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="Saved up to epoch 2"):
         run(image_folder, tmp_path, replace(QUICK, epochs=5), callback=_Leave(after=2))
@@ -259,13 +261,13 @@ def test_a_run_may_end_with_the_epochs_that_it_has(image_folder, tmp_path):
 
 
 def test_a_run_is_resumed_from_within_its_folder(image_folder, tmp_path, monkeypatch):
-    """Oracle: the run that `latest` leads to, and its last epoch."""
+    """Oracle: the run that `latest` points to, and its last epoch."""
     one = run(image_folder, tmp_path, replace(QUICK, epochs=1)).run
     monkeypatch.chdir(one)
     resumed = start_and_resume.resume(Path(), devices=choose_devices(0, "float32"), epochs=2)
     assert resumed.metrics().last.epoch == 2
     assert (tmp_path / "latest").resolve() == one.resolve()
-    (tmp_path / ".latest").mkdir()  # in the way of the link, whose lack costs no epoch
+    (tmp_path / ".latest").mkdir()  # the link can't be created, which must not stop the training
     resumed.write_records(resumed.checkpoint(), resumed.recipe())
 
 
@@ -277,8 +279,8 @@ class _StopInside(Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_run_does_not_end_within_an_epoch(image_folder, tmp_path):
-    """Oracle: a refusal that names the epoch, and the same run, which goes on to its end."""
+def test_a_run_can_not_be_ended_within_an_epoch(image_folder, tmp_path):
+    """Oracle: an error with the epoch; the same run then continues to its end."""
     device = choose_devices(0, "float32")
     with pytest.raises(Interrupted, match="of epoch 2"):
         run(image_folder, tmp_path, replace(QUICK, epochs=2), callback=_StopInside())
@@ -287,20 +289,20 @@ def test_a_run_does_not_end_within_an_epoch(image_folder, tmp_path):
     assert start_and_resume.resume(tmp_path / "latest", devices=device).metrics().last.epoch == 2
 
 
-def test_another_seed_gives_another_run(trained, image_folder, tmp_path):
-    """Oracle: the first epoch's loss of the run with seed 0."""
+def test_another_seed_gives_another_result(trained, image_folder, tmp_path):
+    """Oracle: the loss of the first epoch with seed 0."""
     other = run(image_folder, tmp_path, replace(QUICK, epochs=1), seed=1).run
     (one, *_), (first,) = (RunFolder(path).checkpoint().history for path in (trained, other))
     assert one.train_loss != first.train_loss
 
 
-def test_a_finished_run_says_so(trained):
+def test_resuming_a_finished_run_is_an_error(trained):
     with pytest.raises(UsageError, match="already trained for 4 epochs"):
         start_and_resume.resume(trained, devices=choose_devices(0))
 
 
 @pytest.mark.parametrize("damage", ["cut", "shape"])
-def test_a_damaged_state_is_refused(trained, tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path, damage):
     copy = tmp_path / "run"
     copy.mkdir()
     for path in trained.iterdir():
@@ -323,8 +325,8 @@ def test_a_diverging_run_stops_and_leaves_nothing(image_folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_earlier_runs_survive_a_run_that_can_not_begin(image_folder, tmp_path, monkeypatch):
-    """Oracle: a file of an earlier run, while the disk is full when the next would begin."""
+def test_earlier_runs_survive_a_failed_start(image_folder, tmp_path, monkeypatch):
+    """Oracle: a file of an earlier run, after a start on a full disk."""
     earlier = tmp_path / "earlier" / "best.safetensors"
     earlier.parent.mkdir()
     earlier.write_bytes(b"weights")
@@ -332,7 +334,7 @@ def test_earlier_runs_survive_a_run_that_can_not_begin(image_folder, tmp_path, m
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(RunFolder, "_new_folder", full)
+    monkeypatch.setattr("alexnet_cli.runs.run_folder._new_folder", full)
     with pytest.raises(AlexNetError, match="No space left"):
         run(image_folder, tmp_path)
     assert earlier.read_bytes() == b"weights"
@@ -347,7 +349,7 @@ sys.path.insert(0, {tests!r})
 n = int(sys.argv[3])
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
-from helpers import QUICK
+import helpers
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.devices import Devices
 from pathlib import Path
@@ -355,7 +357,7 @@ names = [f"/cpu:{{i}}" for i in range(n)]
 strategy = (
     tf.distribute.MirroredStrategy(names) if n > 1 else tf.distribute.OneDeviceStrategy(names[0])
 )
-recipe = dataclasses.replace(QUICK, **{changes})
+recipe = dataclasses.replace(helpers.{recipe}, **{changes})
 class Wait(start_and_resume.Callback):
     def on_batch_end(self, epoch, done, total):
         if (str(epoch), done) == (sys.argv[4], recipe.batch_size):
@@ -368,9 +370,9 @@ start_and_resume.train(
 """
 
 
-def start(data, out, *, n_devices=1, wait_in_epoch=0, changes=None):
-    """Train in a process, which may say when it has begun an epoch and wait for a line."""
-    script = SCRIPT.format(tests=str(TESTS), changes=changes or "{}")
+def start(data, out, *, n_devices=1, wait_in_epoch=0, recipe="QUICK", changes="{}"):
+    """Train in a process that can report the start of an epoch and wait for a line of input."""
+    script = SCRIPT.format(tests=str(TESTS), recipe=recipe, changes=changes)
     arguments = [data, out, n_devices, wait_in_epoch]
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -384,11 +386,12 @@ def start(data, out, *, n_devices=1, wait_in_epoch=0, changes=None):
 
 def test_one_two_and_four_devices_reach_the_same_weights(image_folder, tmp_path):
     """Oracle: one device. Batches of 4 from 33 images: the last one is a single image."""
-    dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in QUICK.dense)"
+    dense = "tuple(dataclasses.replace(layer, dropout=0.0) for layer in helpers.PLAIN.dense)"
     changes = f"dict(epochs=1, kmeans_init=True, dense={dense})"
     states = {}
+    options = {"recipe": "PLAIN", "changes": changes}
     processes = {
-        n: start(image_folder, tmp_path / str(n), n_devices=n, changes=changes) for n in (1, 2, 4)
+        n: start(image_folder, tmp_path / str(n), n_devices=n, **options) for n in (1, 2, 4)
     }
     for n_devices, process in processes.items():
         _, errors = process.communicate(timeout=HANG)
@@ -398,11 +401,11 @@ def test_one_two_and_four_devices_reach_the_same_weights(image_folder, tmp_path)
         for name, expected in states[1].items():
             found = states[n_devices][name]
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
-    assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5  # there was something to differ
+    assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5  # large enough to show differences
 
 
-def test_ctrl_c_keeps_all_up_to_the_last_step(trained, image_folder, tmp_path):
-    """Oracle: the run that nobody stopped, bit for bit."""
+def test_ctrl_c_saves_up_to_the_last_step(trained, image_folder, tmp_path):
+    """Oracle: an uninterrupted run, bit for bit."""
     process = start(image_folder, tmp_path, wait_in_epoch=2)
     assert process.stdout.readline() == "within epoch 2\n", process.stderr.read()
     process.send_signal(signal.SIGINT)
@@ -416,10 +419,10 @@ def test_ctrl_c_keeps_all_up_to_the_last_step(trained, image_folder, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_stopped_within_three_epochs_is_that_of_one_never_stopped(
+def test_a_run_stopped_three_times_equals_an_uninterrupted_run(
     trained, image_folder, tmp_path, number
 ):
-    """Oracle: the run that nobody stopped, weights, velocities, dropout and sums bit for bit."""
+    """Oracle: an uninterrupted run: weights, velocities, dropout and sums bit for bit."""
     moments = [(1, 8), (2, 4), (2, 33)]  # within the first epoch, and after all of an epoch's steps
 
     class StopRequest(Callback):
@@ -465,9 +468,7 @@ def test_a_killed_process_can_be_resumed(trained, image_folder, tmp_path):
     assert_same_run(cut, trained)
 
 
-def test_the_screen_counts_what_is_learnt_now_and_names_the_run(
-    trained, training_report, monkeypatch
-):
+def test_progress_counts_images_of_this_process_only(trained, training_report, monkeypatch):
     """Oracle: by hand. Resumed after 90 of 100 images; 10 more in a second are 10 images/s."""
     now, console = [0.0], Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(training_view.time, "monotonic", lambda: now[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes.renamed import HYPERPARAMETERS, VARIANTS
+from alexnet_cli.recipes.old_names import HYPERPARAMETERS, VARIANTS
 
 # Options of earlier versions → today's.
 RENAMED = {

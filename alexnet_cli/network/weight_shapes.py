@@ -1,4 +1,4 @@
-"""The weights of a recipe's network: their names, shapes and number, known before it is built."""
+"""Names, shapes and number of the weights of a recipe's network, without building it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Shape = tuple[int, ...]
 
 
 def count_weights(recipe: Recipe, n_classes: int) -> int:
-    """Return how many numbers all weights hold."""
+    """Return the number of weights, also called parameters."""
     return sum(size.weights for size in layer_sizes(recipe, n_classes))
 
 
 def weight_shapes(recipe: Recipe, n_classes: int) -> dict[str, Shape]:
-    """Return the shape of each array of weights: `conv2/tower1/kernel`, `fc6/bias`, …."""
+    """Return the shape of each array of weights: `conv2/tower1/kernel`, `fc6/bias`, …"""
     layers = recipe.layers()
     shapes: dict[str, Shape] = {}
     for size in layer_sizes(recipe, n_classes):
-        layer = layers.get(size.name)  # None for the last
+        layer = layers.get(size.name)  # None for the last layer
         if not isinstance(layer, Conv):
             shapes |= _kernel_and_bias(size.name, size.kernel)
             continue
@@ -32,7 +32,7 @@ def weight_shapes(recipe: Recipe, n_classes: int) -> dict[str, Shape]:
             shapes |= _kernel_and_bias(tower, size.kernel)
         for number, post_op in enumerate(layer.post_ops):
             if post_op == "batch_norm":
-                norm = step_name(size.name, layer, number)
+                norm = post_op_name(size.name, layer, number)
                 parts = ("gamma", "beta", "moving_mean", "moving_variance")
                 shapes |= {f"{norm}/{part}": (layer.filters,) for part in parts}
     return shapes
@@ -43,25 +43,28 @@ def _kernel_and_bias(name: str, kernel: Shape) -> dict[str, Shape]:
 
 
 def tower_names(name: str, conv: Conv) -> list[str]:
-    """Return the names of the convolutions that a layer consists of, one for each tower."""
+    """Return the names of the convolutions of a layer, one for each tower."""
     if conv.towers == 1:
         return [name]
     return [f"{name}/tower{number}" for number in range(1, conv.towers + 1)]
 
 
-def step_name(name: str, conv: Conv, number: int) -> str:
+def post_op_name(name: str, conv: Conv, number: int) -> str:
     """Return the name of the operation `number` (from 0) after a convolution.
 
-    `relu1` after conv1; `relu1_again` where the same operation follows a second time.
+    `relu1` after conv1; `relu1_again` if the operation follows conv1 a second time.
     """
-    step = conv.post_ops[number]
-    return f"{step}{name[4:]}{'_again' if step in conv.post_ops[:number] else ''}"
+    post_op = conv.post_ops[number]
+    return f"{post_op}{name[4:]}{'_again' if post_op in conv.post_ops[:number] else ''}"
 
 
-def fitting(
+def checked_array(
     arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: Shape, dtype: Any = np.float32
 ) -> npt.NDArray[Any]:
-    """Return the array of that name; raises `ValueError` if it is missing, unfit or not finite."""
+    """Return the array `name` after checking it.
+
+    Raises `ValueError` if it is missing, of another shape or dtype, or not finite.
+    """
     if name not in arrays:
         raise ValueError(f"the weights {name} are missing")
     array = arrays[name]
@@ -69,5 +72,5 @@ def fitting(
         expected = f"{np.dtype(dtype)} {shape}"
         raise ValueError(f"{name}: expected {expected}. Received: {array.dtype} {array.shape}")
     if not np.isfinite(array.sum()):  # four times as fast as `isfinite(array).all()`
-        raise ValueError(f"{name}: holds values that are not finite")
+        raise ValueError(f"{name}: contains NaN or infinite values")
     return array

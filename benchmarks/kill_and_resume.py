@@ -1,10 +1,10 @@
-"""A training killed by SIGKILL at random moments and resumed each time, beside one left in peace.
+"""Kill a training with SIGKILL at random moments, resume it each time, and compare the result.
 
-    python -m benchmarks.kills [--kills 200] [--workers 1] [--seed 0]
+    python -m benchmarks.kill_and_resume [--kills 200] [--workers 1] [--seed 0]
 
-A narrow network on examples/flowers. Every other kill comes while a file of the run is being
-written; of several workers one is killed. In the end weights, velocities, dropout's draws, history
-and best epoch must be those of the undisturbed run, to the last bit.
+A narrow network on examples/flowers. Every second kill comes while a file of the run is being
+written; of several workers one is killed. In the end weights, velocities, state of the dropout,
+history and best epoch must equal those of an uninterrupted run, bit by bit.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import csv
 import multiprocessing
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -28,14 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
+import alexnet_cli as alexnet
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.records import EpochRow
-from alexnet_cli.runs.run_folder import BEST, LAST, RunFolder
+from alexnet_cli.runs.run_folder import BEST, CONFIG, HISTORY, LAST, LATEST, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, read_notes
 from alexnet_cli.training.callbacks import Callback, TrainPlan
-from alexnet_cli.training.cluster import Cluster, wait_for_workers
-from benchmarks.common import FLOWERS
+from benchmarks.common import FLOWERS, free_addresses
 
 # Quick to compile and to run, with files of some megabytes; the best epoch changes often.
 NARROW = replace(
@@ -54,12 +52,13 @@ NARROW = replace(
     epochs=10_000,
 )
 
-# A process of it has imported TensorFlow, but not begun to use it, and so can fork.
+# Its processes fork from one that has imported TensorFlow and not used it, which makes them safe
+# and quick to start.
 _SERVER = multiprocessing.get_context("forkserver")
 
 
-class _Teller(Callback):
-    """Sends the run's folder, and then the number of each epoch that is on disk."""
+class _Reporter(Callback):
+    """Sends the run folder, and then the number of each epoch that is on disk."""
 
     def __init__(self, parent: Connection) -> None:
         self.parent = parent
@@ -71,21 +70,25 @@ class _Teller(Callback):
         self.parent.send(row.epoch)
 
 
-def work(parent: Connection, cluster: Cluster | None, place: Path, epochs: int | None) -> None:
-    """Train as one worker: resume the run at `place`, or begin one in it."""
-    from alexnet_cli.training import start_and_resume
-    from alexnet_cli.training.devices import choose_devices
-
-    if cluster:
-        wait_for_workers(cluster)
-    devices, callback = choose_devices(0, "float32", cluster), _Teller(parent)
+def train_worker(
+    parent: Connection, hosts: list[str] | None, rank: int | None, place: Path, epochs: int | None
+) -> None:
+    """Train as one worker: resume the run at `place`, or begin one in that folder."""
+    callback = _Reporter(parent)
     try:
-        if (place / "config.json").exists():
-            start_and_resume.resume(place, devices=devices, epochs=epochs, callback=callback)
+        if (place / CONFIG).exists():
+            alexnet.resume(place, epochs=epochs, gpus=0, hosts=hosts, rank=rank, callback=callback)
         else:
-            recipe = replace(NARROW, epochs=epochs or NARROW.epochs)
-            start_and_resume.train(
-                FLOWERS, recipe=recipe, devices=devices, out=place, callback=callback
+            alexnet.train(
+                FLOWERS,
+                recipe=NARROW,
+                epochs=epochs,
+                gpus=0,
+                precision="float32",
+                hosts=hosts,
+                rank=rank,
+                out=place,
+                callback=callback,
             )
     except AlexNetError as error:
         print(error, file=sys.stderr)
@@ -96,73 +99,68 @@ class Job:
     """The workers of one training, started together."""
 
     def __init__(self, n_workers: int, place: Path, epochs: int | None = None) -> None:
-        """Start them, on free ports of this machine."""
-        clusters: Sequence[Cluster | None] = [None]
-        if n_workers > 1:
-            sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n_workers)]
-            names = tuple(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
-            for s in sockets:
-                s.close()
-            clusters = [Cluster(names, index) for index in range(n_workers)]
+        """Start the workers, on free ports of this machine."""
+        hosts = free_addresses(n_workers) if n_workers > 1 else None
         self.processes: list[ForkServerProcess] = []
         self.pipes: list[Connection] = []
-        for cluster in clusters:
+        for rank in range(n_workers):
             ours, theirs = _SERVER.Pipe(duplex=False)
-            process = _SERVER.Process(target=work, args=(theirs, cluster, place, epochs))
+            arguments = (theirs, hosts, rank if hosts else None, place, epochs)
+            process = _SERVER.Process(target=train_worker, args=arguments)
             process.start()
             theirs.close()
             self.processes.append(process)
             self.pipes.append(ours)
 
-    def hear(self) -> object:
-        """Wait for what the chief has to say next."""
+    def receive(self) -> object:
+        """Wait for the next message of the chief."""
         return self.pipes[0].recv()
 
     def finish(self) -> list[int | None]:
-        """Wait for the end of all; returns their exit codes."""
+        """Wait until all workers have ended; returns their exit codes."""
         for process in self.processes:
             process.join(300)
         return [process.exitcode for process in self.processes]
 
 
 def leftovers(run: Path) -> list[str]:
-    """Name the files that are being written, or were when their writer was killed."""
+    """Return the names of temporary files: being written, or left by a killed writer."""
     return [path.name.rpartition(".")[0] for path in run.glob(".*")]
 
 
 def moment(run: Path) -> str:
-    """Tell from the files of a killed run what it was doing."""
+    """Return what a killed run was doing, judged by its files."""
     if left := leftovers(run):
         assert len(left) == 1, f"{left}: left by several kills"
-        return f"while writing {left[0][1:] or 'the link `latest`'}"
+        return f"while writing {left[0][1:] or f'the link {LATEST}'}"
     if not (run / LAST).exists():
         return "before anything was saved"
     done = epochs_done(run)
     if RunFolder(run).best_epoch() > done:
         return f"between {BEST} and {LAST}"
-    with suppress(FileNotFoundError), (run / "history.csv").open() as file:
+    with suppress(FileNotFoundError), (run / HISTORY).open() as file:
         if len(list(csv.DictReader(file))) == done:
-            return "while learning"
-    return f"between {LAST} and history.csv"
+            return "while training an epoch"
+    return f"between {LAST} and {HISTORY}"
 
 
 def epochs_done(run: Path) -> int:
-    """Read how far a run is."""
-    return int(read_notes(run / LAST)["epoch"])
+    """Return the number of finished epochs in the checkpoint of a run."""
+    return RunFolder(run).checkpoint().epoch
 
 
-def kill_once(n_workers: int, place: Path, draw: random.Random, in_writing: bool) -> Path:
-    """Start or resume, and kill one worker; returns the run's folder."""
+def kill_once(n_workers: int, place: Path, draw: random.Random, *, while_writing: bool) -> Path:
+    """Start or resume a training, and kill one worker; returns the run folder."""
     job = Job(n_workers, place)
-    run = job.hear()
+    run = job.receive()
     assert isinstance(run, Path)
-    if in_writing:
-        job.hear()  # an epoch is done: the next writing comes soon
+    if while_writing:
+        job.receive()  # an epoch is on disk: the next files are written soon
         while not leftovers(run):
             time.sleep(0.0002)
         time.sleep(draw.uniform(0, 0.03))
     else:
-        time.sleep(draw.uniform(0, 6))  # it compiles, learns, validates, saves
+        time.sleep(draw.uniform(0, 6))  # it compiles, trains, validates, saves
     victim = draw.randrange(n_workers)
     job.processes[victim].kill()
     codes = job.finish()
@@ -172,20 +170,21 @@ def kill_once(n_workers: int, place: Path, draw: random.Random, in_writing: bool
 
 
 def same(one: Path, two: Path) -> bool:
-    """Compare all that lasts, but for the timings in the history."""
+    """Compare the arrays and notes of two runs, except for the times in the history."""
     runs = [RunFolder(one), RunFolder(two)]
     last, best = ([load_arrays(run.path / name) for run in runs] for name in (LAST, BEST))
-    notes = [read_notes(run.path / LAST) for run in runs]
-    for row in (row for note in notes for row in note["history"]):
+    metas = [read_notes(run.path / LAST) for run in runs]
+    for row in (row for meta in metas for row in meta["history"]):
         del row["seconds"], row["images_per_second"]
-    return notes[0] == notes[1] and all(
+    equal_notes = metas[0] == metas[1] and runs[0].best_epoch() == runs[1].best_epoch()
+    return equal_notes and all(
         a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
         for a, b in (last, best)
     )
 
 
 def main() -> None:
-    """Kill, resume and compare."""
+    """Kill and resume a training, then compare it with an uninterrupted one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1)
@@ -195,25 +194,25 @@ def main() -> None:
     draw, began, n = random.Random(arguments.seed), time.monotonic(), arguments.workers
     moments: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        cut, whole = Path(folder, "cut"), Path(folder, "whole")
-        place = cut
+        killed, whole = Path(folder, "killed"), Path(folder, "whole")
+        place = killed
         for number in range(1, arguments.kills + 1):
-            run = kill_once(n, place, draw, in_writing=number % 2 == 0)
+            run = kill_once(n, place, draw, while_writing=number % 2 == 0)
             when = moment(run)
             moments[when] += 1
-            place = run if (run / LAST).exists() else cut
+            place = run if (run / LAST).exists() else killed
             done = epochs_done(run) if place == run else 0
             print(f"kill {number}, after epoch {done}: {when}", flush=True)
         last = epochs_done(place) + 1
         for job in (Job(n, place, last), Job(n, whole, last)):
             assert job.finish() == [0] * n
-        equal = same(place, (whole / "latest").resolve())
+        equal = same(place, (whole / LATEST).resolve())
         assert not leftovers(place)
     print()
     for when, count in moments.most_common():
         print(f"{count:4} {when}")
     minutes = (time.monotonic() - began) / 60
-    verdict = "the same to the last bit" if equal else "DIFFERENT"
+    verdict = "equal to an uninterrupted run, bit by bit" if equal else "DIFFERENT"
     print(f"{arguments.kills} kills, {last} epochs, {minutes:.0f} min: {verdict}")
     raise SystemExit(not equal)
 

@@ -1,49 +1,45 @@
-"""Training speed, disk to weights, against PyTorch and against the notebook as it was written.
+"""Training speed from disk, compared with PyTorch and with the original Keras notebook.
 
-    python -m benchmarks.rivals FOLDER [--steps 12] [--repeats 2] [--torch PYTHON]
+    python -m benchmarks.pytorch_comparison FOLDER [--steps 12] [--repeats 2] [--torch PYTHON]
 
-FOLDER holds class folders of photographs. `--torch` names a Python that has PyTorch and Pillow, if
-this one has not. Each program trains in a process of its own on the same images, batches of 128 (32
-for the notebook), one after the other, `--repeats` times; what counts is the best of its rates
-after a warm-up, so that nothing else on the machine decides.
+FOLDER holds class folders of images. `--torch` is the path of a Python that has PyTorch and Pillow,
+if this one has not. Each program trains in a process of its own on the same images, in batches of
+128 (32 for the notebook), one after the other, `--repeats` times. The result is the best rate of
+each after a warm-up, as other load on the machine only ever slows a program down. Compare rates of
+the same precision only.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import alexnet_cli as alexnet
+from benchmarks.common import run_command
+
 OURS = """
 import sys, time
-from dataclasses import replace
-from pathlib import Path
-from alexnet_cli.system import tensorflow_startup
-tensorflow_startup.load_tensorflow()
-from alexnet_cli.training import start_and_resume
-from alexnet_cli.training.devices import choose_devices
-from alexnet_cli.recipes.presets import RECIPES
-from alexnet_cli.training.callbacks import Callback
+import alexnet_cli as alexnet
 
 class Enough(Exception): pass
 
-class Clock(Callback):
+class Clock(alexnet.Callback):
+    def on_train_begin(self, plan):
+        self.batch_size = plan.config.recipe.batch_size
     def on_batch_end(self, epoch, done, total):
-        if epoch == 1:  # in which every image is decoded, once and for all
+        if epoch == 1:  # this epoch also decodes every image
             return
-        if done == recipe.batch_size:
+        if done == self.batch_size:
             self.began = time.perf_counter()
-        elif done > steps * recipe.batch_size or done == total:
-            print((done - recipe.batch_size) / (time.perf_counter() - self.began))
+        elif done > steps * self.batch_size or done == total:
+            print((done - self.batch_size) / (time.perf_counter() - self.began))
             raise Enough
 
-steps, recipe = int(sys.argv[2]), RECIPES[sys.argv[4]]
-devices = choose_devices(0, sys.argv[3])
+data, steps, precision, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 try:
-    out = Path(sys.argv[5])
-    start_and_resume.train(Path(sys.argv[1]), recipe=recipe, devices=devices, out=out, callback=Clock())
+    alexnet.train(data, recipe="paper", gpus=0, precision=precision, out=out, callback=Clock())
 except Enough:
     pass
 """
@@ -55,7 +51,7 @@ import numpy as np, torch
 from PIL import Image, ImageOps
 from torch import nn
 
-class Photographs(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     def __init__(self, root):
         classes = sorted(p for p in Path(root).iterdir() if p.is_dir())
         self.files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.iterdir())]
@@ -86,7 +82,7 @@ net = nn.Sequential(
     nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(True), nn.Dropout(),
     nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 5),
 )
-data, steps, bfloat16 = Photographs(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "bfloat16"
+data, steps, bfloat16 = Images(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "bfloat16"
 loader = torch.utils.data.DataLoader(
     data, batch_size=128, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True
 )
@@ -140,17 +136,13 @@ print(32 * steps / (time.perf_counter() - began))
 """
 
 
-def rate(python: str, program: str, *arguments: object) -> float:
-    """Run one program; returns the images per second that it prints last."""
-    command = [python, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(done.stdout.split()[-1])
+def training_rate(python: str, program: str, *arguments: object) -> float:
+    """Run one program, and return the images per second that it prints last."""
+    return float(run_command([python, "-c", program, *map(str, arguments)]).split()[-1])
 
 
 def main() -> None:
-    """Time everything and print rates and ratios."""
+    """Time every program, and print rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12)
@@ -159,13 +151,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder, "data"), Path(folder, "runs")
-        split = [sys.executable, "-m", "alexnet_cli", "split", str(arguments.folder)]
-        quiet = {"check": True, "stdout": subprocess.DEVNULL}
-        subprocess.run([*split, "--out", str(data), "--link", "symbolic"], **quiet)
+        alexnet.split(arguments.folder, out=data, link="symbolic")
         train, steps, here = data / "train", arguments.steps, sys.executable
-        programs = {
-            "alexnet, float32": (here, OURS, data, steps, "float32", "paper", out),
-            "alexnet, bfloat16": (here, OURS, data, steps, "bfloat16", "paper", out),
+        programs: dict[str, tuple[str, str, *tuple[object, ...]]] = {
+            "alexnet, float32": (here, OURS, data, steps, "float32", out),
+            "alexnet, bfloat16": (here, OURS, data, steps, "bfloat16", out),
             "PyTorch, float32": (arguments.torch, TORCH, train, steps, "float32"),
             "PyTorch, bfloat16": (arguments.torch, TORCH, train, steps, "bfloat16"),
             "the notebook, float32": (here, NOTEBOOK, train, steps),
@@ -173,12 +163,14 @@ def main() -> None:
         best = dict.fromkeys(programs, 0.0)
         for _ in range(arguments.repeats):
             for name, program in programs.items():
-                best[name] = max(best[name], rate(*program))
+                best[name] = max(best[name], training_rate(*program))
                 print(f"{name:<22} {best[name]:6.1f} images/s", flush=True)
-    print("\n| | images/s | times PyTorch, float32 | times the notebook |\n|---|---|---|---|")
-    torch, notebook = best["PyTorch, float32"], best["the notebook, float32"]
+    print(
+        "\n| program, precision | images/s | divided by PyTorch's, same precision |\n|---|---|---|"
+    )
     for name, value in best.items():
-        print(f"| {name} | {value:.1f} | {value / torch:.2f} | {value / notebook:.2f} |")
+        _, precision = name.split(", ")
+        print(f"| {name} | {value:.1f} | {value / best[f'PyTorch, {precision}']:.2f} |")
 
 
 if __name__ == "__main__":

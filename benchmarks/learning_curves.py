@@ -1,34 +1,37 @@
-"""Learning curves: top-1 against photographs per class, by recipe, and from other weights.
+"""Learning curves: top-1 accuracy by training images per class, recipe and initial weights.
 
-    python -m benchmarks.learning FOLDER OUT [--epochs 60] [--size 112] [--seeds 1]
+    python -m benchmarks.learning_curves FOLDER OUT [--epochs 60] [--size 112] [--seeds 1]
 
-FOLDER holds class folders. Left in OUT/learning.png: all its classes, by the recipes `paper` and
-`modern`. Right: two of its classes, by `modern` from nothing and from the weights of a model of all
-the others, which never saw these two. A set of photographs holds the smaller ones; validation and
-test images are the same for all. Trained as `benchmarks.ablations` does: one thread each, small
-crops, and what is done is not done again.
+FOLDER holds class folders of images. OUT/learning.png is the result. Left: all classes, with the
+recipes `paper` and `modern`. Right: two of the classes, with `modern` from scratch and from the
+weights of a model that was trained on all the other classes. Every larger training set contains the
+smaller ones; validation and test images are the same for all. Trainings that ended are kept in OUT
+and not repeated.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.runs.metrics import wilson_interval
-from benchmarks.ablations import Job, begin, run, sizes
+from benchmarks.training_jobs import (
+    TrainingJob,
+    image_sizes,
+    parse_arguments,
+    run_all,
+    split_once,
+)
 
-COUNTS = (20, 50, 100, 200, None)  # photographs of a class; None is all
+COUNTS = (20, 50, 100, 200, None)  # training images of a class; None is all
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How one way to train fares: its panel, its classes and its options."""
+    """One curve: its name, panel and classes, and its options of `alexnet train`."""
 
     name: str
     panel: int
@@ -37,7 +40,7 @@ class Curve:
 
 
 def subset(data: Path, classes: Sequence[str], count: int | None, out: Path) -> Path:
-    """Link `count` training photographs of each class, and all of the other splits."""
+    """Link `count` training images of each class, and all validation and test images."""
     folder = out / f"data-{len(classes)}-{count or 'all'}"
     for split in ("train", "val", "test"):
         for name in classes:
@@ -52,7 +55,7 @@ def subset(data: Path, classes: Sequence[str], count: int | None, out: Path) -> 
 
 
 def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Path) -> None:
-    """Draw mean top-1 with the 95 % interval of one test."""
+    """Draw the mean top-1 accuracy of the seeds, with the 95 % interval of one test."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), dpi=150, layout="constrained")
@@ -68,8 +71,10 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
         spread += [[high - m for m, (_, high) in zip(means, bounds)]]
         axes = panels[curve.panel]
         axes.errorbar(places, means, spread, color=color, marker="o", capsize=3, label=curve.name)
-        axes.set(xscale="log", xlabel="photographs per class", xlim=(17, 550), ylim=(0.2, 1))
-        axes.set_title(f"{len(curve.classes)} classes" + (", new to it" if curve.panel else ""))
+        axes.set(xscale="log", xlabel="training images per class", xlim=(17, 550), ylim=(0.2, 1))
+        axes.set_title(
+            f"{len(curve.classes)} classes" + (", not seen before" if curve.panel else "")
+        )
         axes.set_xticks(places, [str(count or "all") for count in counts])
         axes.minorticks_off()
         axes.grid(axis="y", color="0.92")
@@ -79,44 +84,47 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
     figure.savefig(out / "learning.png")
 
 
-def main() -> None:
-    """Train what is not trained yet, and write table and picture."""
-    arguments, data = begin(__doc__, "--test", "0.2", seeds=1, epochs=60)
-    out = arguments.out
-    classes = tuple(sorted(folder.name for folder in (data / "train").iterdir()))
+def plan_curves(classes: tuple[str, ...], size: int, teacher: Path) -> list[Curve]:
+    """Return all curves; the last one starts from the weights of the run `teacher`."""
     new, known = (classes[0], classes[-1]), classes[1:-1]
-    small = sizes("paper", arguments.size)
-    modern = ("--recipe", "modern", *small)
-    teacher = Job("teacher", 0, modern)
-    weights = ("--weights", str(out / "teacher-0" / "latest"))
-    curves = (
-        Curve("paper", 0, classes, ("--recipe", "paper", *small)),
+    sizes = image_sizes("paper", size)
+    modern = ("--recipe", "modern", *sizes)
+    transfer = (*modern, "--weights", str(teacher))
+    return [
+        Curve("paper", 0, classes, ("--recipe", "paper", *sizes)),
         Curve("modern", 0, classes, modern),
-        Curve("modern, from nothing", 1, new, modern),
-        Curve(f"modern, from {len(known)} other classes", 1, new, (*modern, *weights)),
-    )
+        Curve("modern, from scratch", 1, new, modern),
+        Curve(f"modern, from {len(known)} other classes", 1, new, transfer),
+    ]
 
-    def train(job: Job, trained_on: Path) -> None:
-        run(job, trained_on, out, arguments.epochs, split="test")
 
-    train(teacher, subset(data, known, None, out))
+def main() -> None:
+    """Train what is not trained yet, print the table and draw the curves."""
+    arguments = parse_arguments(__doc__, seeds=1, epochs=60)
+    out, epochs = arguments.out, arguments.epochs
+    data = split_once(arguments.folder, out, "--test", "0.2")
+    classes = tuple(sorted(folder.name for folder in (data / "train").iterdir()))
+    modern = ("--recipe", "modern", *image_sizes("paper", arguments.size))
+    teacher = TrainingJob("teacher", 0, modern)
+    run_all([(teacher, subset(data, classes[1:-1], None, out))], out, epochs, split="test")
+
+    curves = plan_curves(classes, arguments.size, teacher.run_folder(out))
     points = [
-        (curve, count, Job(f"{curve.name}-{count or 'all'}", seed, curve.options))
+        (curve, count, TrainingJob(f"{curve.name}-{count or 'all'}", seed, curve.options))
         for seed in range(arguments.seeds)
         for count in COUNTS
         for curve in curves
     ]
-    folders = {(c.classes, n): subset(data, c.classes, n, out) for c, n, _ in points}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda point: train(point[2], folders[point[0].classes, point[1]]), points))
+    jobs = [(job, subset(data, curve.classes, count, out)) for curve, count, job in points]
+    run_all(jobs, out, epochs, split="test")
 
     found: dict[tuple[Curve, int | None], list[tuple[float, int]]] = {}
     for curve, count, job in points:
-        if (file := job.folder(out) / "evaluation.json").exists():
-            score = json.loads(file.read_text())["one_crop"]
+        if evaluation := job.evaluation(out):
+            score = evaluation["one_crop"]
             found.setdefault((curve, count), []).append((score["top1"], score["n"]))
     for (curve, count), scores in found.items():
-        listed = ", ".join(f"{top1:.3f}" for top1, _ in scores)
+        listed = ", ".join(f"{top1:.1%}" for top1, _ in scores)
         print(f"| {curve.name} | {count or 'all'} | {listed} |")
     draw(found, out)
 

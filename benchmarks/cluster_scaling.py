@@ -1,19 +1,18 @@
-"""The formula of docs/scale.md held against two processes on this machine.
+"""Step time of two workers on this machine, against the formula of docs/scale.md.
 
-    python -m benchmarks.scale
+    python -m benchmarks.cluster_scaling
 
-Both workers have one thread each. Measured alone: a step of half the batch in one process, and the
-sum of the gradients over two. The formula says that a step of both takes the one and the other.
+Each worker has one thread. The formula adds two times, which are measured separately: a step of half
+the batch in one process, and the all-reduce of the gradients over both.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 
-from benchmarks.common import line
+from benchmarks.common import free_addresses, print_row
 
 WORKER = """
 import os, sys, time
@@ -36,8 +35,8 @@ devices = choose_devices(0, "float32", cluster)
 strategy = devices.strategy
 with strategy.scope():
     model = build_alexnet(PAPER, 1000, seed=0)
-    rule = PaperMomentum(model.trainable_variables, 0.9, 0.0005)
-step = compile_step(model, rule, strategy)
+    optimizer = PaperMomentum(model.trainable_variables, 0.9, 0.0005)
+step = compile_step(model, optimizer, strategy)
 own = batch // len(addresses)
 
 def spread(value):
@@ -49,13 +48,13 @@ rates, count = tf.fill([len(model.trainable_variables)], 1e-4), tf.constant(floa
 gradients = [spread(tf.zeros(v.shape)) for v in model.trainable_variables]
 
 @tf.function
-def add_up(values):
+def all_reduce(values):
     def replica(parts):
         context = tf.distribute.get_replica_context()
         return [tf.reduce_sum(x) for x in context.all_reduce("SUM", [tf.identity(x) for x in parts])]
     return strategy.run(replica, args=(values,))
 
-def seconds(function, rounds=5):
+def median_seconds(function, rounds=5):
     function()
     times = []
     for _ in range(rounds):
@@ -64,15 +63,15 @@ def seconds(function, rounds=5):
         times.append(time.perf_counter() - began)
     return sorted(times)[rounds // 2]
 
-whole = seconds(lambda: float(step(images, targets, count, rates)[0]))
-wire = seconds(lambda: [strategy.experimental_local_results(x)[0].numpy() for x in add_up(gradients)])
-print(whole, wire)
+step_seconds = median_seconds(lambda: float(step(images, targets, count, rates)[0]))
+reduce_seconds = median_seconds(lambda: [strategy.experimental_local_results(x)[0].numpy() for x in all_reduce(gradients)])
+print(step_seconds, reduce_seconds)
 """
-BYTES = 4 * 60_965_224
+GRADIENT_BYTES = 4 * 60_965_224
 
 
-def begin(addresses: list[str], index: int, batch: int) -> subprocess.Popen[str]:
-    """Start one worker of one thread."""
+def start_worker(addresses: list[str], index: int, batch: int) -> subprocess.Popen[str]:
+    """Start one worker with one thread."""
     one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, str(index), ",".join(addresses), str(batch)],
@@ -83,26 +82,25 @@ def begin(addresses: list[str], index: int, batch: int) -> subprocess.Popen[str]
 
 
 def slowest(processes: list[subprocess.Popen[str]]) -> tuple[float, float]:
-    """Wait for all; returns the seconds of a step and of a sum."""
+    """Wait for all workers; returns the longest seconds of a step and of an all-reduce."""
     outputs = [map(float, process.communicate()[0].split()) for process in processes]
-    step, wire = (max(found) for found in zip(*outputs))
-    return step, wire
+    step, reduction = (max(found) for found in zip(*outputs))
+    return step, reduction
 
 
 def main() -> None:
     """Compare formula and measurement for a small and a large batch."""
     for batch in (32, 128):
-        # Two at once here too: they share the memory's bandwidth as the workers will.
-        alone, _ = slowest([begin(["alone:1"], 0, batch // 2) for _ in range(2)])
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
-        for s in sockets:
-            s.close()
-        together, wire = slowest([begin(addresses, index, batch) for index in range(2)])
-        line(f"a step of {batch // 2}, one process", f"{alone:.2f} s")
-        line("the sum of 244 MB over two", f"{wire:.2f} s, {BYTES / wire / 1e6:.0f} MB/s")
-        line(f"a step of {batch} by two: the formula", f"{alone + wire:.2f} s")
-        line("measured", f"{together:.2f} s", together / (alone + wire))
+        # Two independent processes at once, as two workers share the memory bandwidth too.
+        alone, _ = slowest([start_worker(["alone:1"], 0, batch // 2) for _ in range(2)])
+        addresses = free_addresses(2)
+        together, reduction = slowest([start_worker(addresses, rank, batch) for rank in range(2)])
+        rate = GRADIENT_BYTES / reduction / 1e6
+        formula = alone + reduction
+        print_row(f"step of {batch // 2} images, one process", f"{alone:.2f} s")
+        print_row("all-reduce of 244 MB", f"{reduction:.2f} s, {rate:.0f} MB/s")
+        print_row(f"step of {batch} images, two workers: formula", f"{formula:.2f} s")
+        print_row("  measured", f"{together:.2f} s", together / formula)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from alexnet_cli.data.scanning import (
 )
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.atomic_files import lock_folder
+from alexnet_cli.system.locks import lock_folder
 from alexnet_cli.system.workers import Progress, map_with_progress
 
 LINKS = ("copy", "hard", "symbolic")
