@@ -145,10 +145,14 @@ def _set(recipe: Recipe, name: str, text: str) -> Recipe:
     return result
 
 
+# Common short forms, which are not spelled like what they stand for.
+_SHORT = {"lr": "learning_rate", "rate": "learning_rate", "bs": "batch_size", "wd": "weight_decay"}
+
+
 def _unknown(recipe: Recipe, name: str) -> str:
     names = list(hyperparameter_values(recipe))
     of_a_layer = [known for known in names if known.endswith(f".{name}")]
-    nearest = of_a_layer or get_close_matches(name, names)
+    nearest = [_SHORT[name]] if name in _SHORT else of_a_layer or get_close_matches(name, names)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return f"unknown hyperparameter.{hint} alexnet recipes NAME lists all."
 

@@ -470,6 +470,8 @@ def test_a_value_out_of_bounds_is_refused(setting, message):
     [
         ("learnin_rate", "learning_rate"),
         ("epoch", "epochs"),
+        ("lr", "learning_rate"),
+        ("wd", "weight_decay"),
         ("cnv2.bias", "conv2.bias"),
         ("conv2.bais", "conv2.bias"),
         ("fc6.drop", "fc6.dropout"),
