@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from alexnet_cli.api.arguments import Probability, as_list, check
 from alexnet_cli.api.evaluations import Report
 from alexnet_cli.data.images import Float32Array, from_memory
 from alexnet_cli.data.manifest import Rejected
@@ -100,7 +101,7 @@ class Model:
         """
         return prediction.predict(
             self._models,
-            prediction.list_images([Path(path) for path in paths]),
+            prediction.list_images([Path(path) for path in as_list("paths", paths)]),
             top=top,
             ten_crop=ten_crop,
             threshold=threshold,
@@ -136,6 +137,7 @@ class Model:
             threshold: also report the accuracy without predictions below this probability.
             progress: called with (done, total) images.
         """
+        check("threshold", threshold, Probability)
         from alexnet_cli.inference import evaluation
 
         found = evaluation.evaluate(
@@ -183,6 +185,8 @@ class Model:
 
     def draw_neighbors(self, predictions: Sequence[Prediction]) -> Path:
         """Draw images with their nearest training images; returns the path of the figure."""
+        if not predictions:
+            raise UsageError("must not be empty", argument="predictions", value=predictions)
         from alexnet_cli.reports import paper_figures
 
         return paper_figures.draw_nearest(predictions, self._only("draw_neighbors"))

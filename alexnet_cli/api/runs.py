@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_cli.api.arguments import Count, Positive, Seed, as_list
+from alexnet_cli.api.arguments import check as check_argument
 from alexnet_cli.errors import UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe
@@ -135,6 +137,9 @@ def train(
     Returns the run, or None on machines other than the first. Raises `AlexNetError` with one line:
     what is wrong, what was saved and how to continue.
     """
+    check_argument("seed", seed, Seed)
+    check_argument("gpus", gpus, Count)
+    variants, settings = as_list("variants", variants), as_list("settings", settings)
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
     texts = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
@@ -178,6 +183,8 @@ def resume(
     `epochs` is the total number of epochs, by default as planned; the other arguments, the result
     and the errors are those of `train`.
     """
+    check_argument("epochs", epochs, Positive)
+    check_argument("gpus", gpus, Count)
     devices = _start_devices(gpus, "auto", hosts, rank)
     from alexnet_cli.training import start_and_resume
 
@@ -201,7 +208,7 @@ def draw_figures(
     from alexnet_cli.reports import paper_figures
 
     where = None if out is None else Path(out)
-    return paper_figures.draw([Path(run) for run in runs] or None, where, progress)
+    return paper_figures.draw([Path(run) for run in as_list("runs", runs)] or None, where, progress)
 
 
 def _start_devices(

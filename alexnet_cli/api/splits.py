@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from alexnet_cli.api.arguments import Seed
+from alexnet_cli.api.arguments import check as check_argument
 from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split
@@ -52,6 +54,7 @@ def split(
     no folders of images, or if `out` contains anything but a split.
     """
     source, out = Path(source), Path(out)
+    check_argument("seed", seed, Seed)
     is_split = prepare and scanning.is_split(source)
     for name, value in (("val", val), ("test", test), ("seed", seed)):
         if is_split and value is not None:

@@ -59,7 +59,15 @@ def main() -> None:
 
 
 # What a file system may answer at any time: no bug of ours, and nothing that a traceback explains.
-_ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_ENVIRONMENT = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+}
 
 
 def _parse_error(error: typer.TyperException) -> str:

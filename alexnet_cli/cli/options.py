@@ -27,7 +27,7 @@ TenCrop = Annotated[
 
 NoCheck = Annotated[
     bool,
-    typer.Option("--no-check", help="Skip validation; select images by extension."),
+    typer.Option("--no-check", help="Do not read images; select by extension."),
 ]
 
 

@@ -46,6 +46,8 @@ def predict(
         raise UsageError("must be at least 1", argument="top", value=top)
     if not 0 <= threshold <= 1:
         raise UsageError("must be between 0 and 1", argument="threshold", value=threshold)
+    if neighbors < 0:
+        raise UsageError("must be at least 0", argument="neighbors", value=neighbors)
     if neighbors and len(models) > 1:
         raise UsageError("works with a single model only", argument="neighbors", value=neighbors)
     n_images = None if neighbors else len(sources)

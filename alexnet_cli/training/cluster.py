@@ -60,7 +60,9 @@ def find_cluster(
         try:
             return _cluster([*hosts], rank)
         except ValueError as error:
-            raise UsageError(str(error), argument="hosts", value=",".join(hosts)) from None
+            raise UsageError(
+                str(error), argument="hosts", value=",".join(map(str, hosts))
+            ) from None
     if rank is not None:
         reason = "needs hosts, all addresses as host:port,host:port"
         raise UsageError(reason, argument="rank", value=rank)

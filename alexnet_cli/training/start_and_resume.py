@@ -138,7 +138,7 @@ def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
         reason = f"must be at least {meta.epoch + 1}: {run.path} stopped inside that epoch"
         raise UsageError(reason, argument="epochs", value=epochs)
     if not any_left and run.has_final_metrics:
-        reason = f"{run.path} is already trained for {meta.epoch} epochs; ask for more to continue"
+        reason = f"{run.path} is already trained to epoch {meta.epoch}; ask for more to continue"
         raise UsageError(reason, argument="epochs")
     with ExitStack() as held:
         if trainer.devices.is_chief:

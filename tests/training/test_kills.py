@@ -83,7 +83,7 @@ def test_a_kill_before_any_rename_does_not_change_the_result(moments, name):
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
     assert (killed.parent / "latest").resolve() == killed
-    with pytest.raises(UsageError, match="already trained for"):
+    with pytest.raises(UsageError, match="already trained to epoch"):
         start_and_resume.resume(killed, devices=choose_devices(0))
 
 

@@ -251,7 +251,7 @@ def test_a_run_can_be_ended_early(image_folder, tmp_path):
     np.testing.assert_array_equal(
         load_arrays(resumed.path / "last.safetensors")["fc6/kernel"], weights
     )
-    with pytest.raises(UsageError, match="already trained for 2 epochs"):
+    with pytest.raises(UsageError, match="already trained to epoch 2"):
         start_and_resume.resume(tmp_path / "latest", devices=device)
     with pytest.raises(Interrupted, match="Saved up to epoch 3"):
         start_and_resume.resume(
@@ -297,7 +297,7 @@ def test_another_seed_gives_another_result(trained, image_folder, tmp_path):
 
 
 def test_resuming_a_finished_run_is_an_error(trained):
-    with pytest.raises(UsageError, match="already trained for 4 epochs"):
+    with pytest.raises(UsageError, match="already trained to epoch 4"):
         start_and_resume.resume(trained, devices=choose_devices(0))
 
 
