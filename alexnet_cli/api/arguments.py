@@ -18,7 +18,7 @@ Positive = Annotated[int, Ge(1)]
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
-def check(argument: str, value: object, kind: Any) -> None:
+def check_argument(argument: str, value: object, kind: Any) -> None:
     """Raise `UsageError` with the argument's name unless `value` is None or of type `kind`."""
     try:
         if value is not None:

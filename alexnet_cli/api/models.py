@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.api.arguments import Probability, as_list, check
+from alexnet_cli.api.arguments import Probability, as_list, check_argument
 from alexnet_cli.api.evaluations import Report
 from alexnet_cli.data.images import Float32Array, from_memory
 from alexnet_cli.data.manifest import Rejected
@@ -137,7 +137,7 @@ class Model:
             threshold: also report the accuracy without predictions below this probability.
             progress: called with (done, total) images.
         """
-        check("threshold", threshold, Probability)
+        check_argument("threshold", threshold, Probability)
         from alexnet_cli.inference import evaluation
 
         found = evaluation.evaluate(

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_cli.api.arguments import Count, Positive, Seed, as_list
-from alexnet_cli.api.arguments import check as check_argument
+from alexnet_cli.api.arguments import Count, Positive, Seed, as_list, check_argument
 from alexnet_cli.errors import UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_cli.api.arguments import Seed
-from alexnet_cli.api.arguments import check as check_argument
+from alexnet_cli.api.arguments import Seed, check_argument
 from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split

@@ -58,7 +58,7 @@ def main() -> None:
     sys.exit(code)
 
 
-# What a file system may answer at any time: no bug of ours, and nothing that a traceback explains.
+# Errors of the file system, which can occur at any time: not bugs, so one line and no traceback.
 _ENVIRONMENT = {
     errno.ENOSPC,
     errno.EDQUOT,

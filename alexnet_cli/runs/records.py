@@ -1,10 +1,16 @@
-"""Records of a run, stored in its folder: a row for each epoch, final scores, findings."""
+"""Records of a run, stored in its folder: a row for each epoch, final scores, findings; and their text."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
+from alexnet_cli.recipes import paper_comparison
+from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.metrics import Score
+from alexnet_cli.system.safe_names import markdown_safe
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,24 @@ class FinalMetrics:
     seconds: float  # total duration of all epochs
     findings: tuple[Finding, ...]
     skipped: dict[str, str]  # images that became unreadable after the split: path → reason
+
+
+def history_csv(rows: Sequence[EpochRow]) -> str:
+    """Return the rows as CSV, with a header; None is an empty cell."""
+    text = io.StringIO()
+    names = [field.name for field in fields(EpochRow)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def report_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
+    """Return the report of a run: its problems, and its recipe compared with the paper."""
+    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Problems during training", ""]
+    lines += [f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}" for f in findings]
+    if not findings:
+        lines.append("The diagnostics found no problem.")
+    lines += ["", "## Compared with the paper", "", "Differences are in bold."]
+    text = "\n".join(map(markdown_safe, lines))
+    return f"{text}\n\n{paper_comparison.as_markdown(recipe)}"

@@ -21,15 +21,12 @@ Checksums detect damage, not manipulation: whoever edits a file can also update 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -42,15 +39,13 @@ from alexnet_cli.data.manifest import MANIFEST, Manifest, read_manifest, write_m
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.weight_shapes import count_weights
-from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.checkpoint import CheckpointMeta
 from alexnet_cli.runs.config import FORMAT, RunConfig, parse_config
-from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
+from alexnet_cli.runs.records import FinalMetrics, history_csv, report_markdown
 from alexnet_cli.runs.weights_file import Arrays, load_arrays, read_notes, reason, save_arrays
 from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import atomic_write, open_file, remove_leftovers, write_json
-from alexnet_cli.system.safe_names import markdown_safe
 
 CONFIG, METRICS = "config.json", "metrics.json"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -266,17 +261,6 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def report_markdown(recipe: Recipe, findings: Sequence[Finding]) -> str:
-    """Return the report of a run: its problems, and its recipe compared with the paper."""
-    lines = [f"# {recipe.name}: {recipe.summary}", "", "## Problems during training", ""]
-    lines += [f"- {f.kind}, epoch {f.epoch}: {f.evidence}; {f.remedy}" for f in findings]
-    if not findings:
-        lines.append("The diagnostics found no problem.")
-    lines += ["", "## Compared with the paper", "", "Differences are in bold."]
-    text = "\n".join(map(markdown_safe, lines))
-    return f"{text}\n\n{paper_comparison.as_markdown(recipe)}"
-
-
 def _new_folder(out: Path, recipe: str) -> Path:
     """Make a folder in `out` that is named after the time and the recipe."""
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{recipe}"
@@ -298,13 +282,3 @@ def _link_latest(path: Path) -> None:
         link.unlink(missing_ok=True)  # of a killed process
         link.symlink_to(path.name)
         os.replace(link, path.parent / LATEST)
-
-
-def history_csv(rows: Sequence[EpochRow]) -> str:
-    """Return the rows as CSV, with a header; None is an empty cell."""
-    text = io.StringIO()
-    names = [field.name for field in fields(EpochRow)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()

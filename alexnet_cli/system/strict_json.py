@@ -65,8 +65,8 @@ def parse(kind: type[T], data: Any) -> T:
 
     `kind` may be a scalar, an annotated type with bounds, or a frozen dataclass of these, nested to
     any depth. Each field must be present, and no other may be; integers lie within 64 bits, floats
-    are finite, a boolean is no number and a text is none. Raises `FieldError` with one line that
-    names the first wrong field: `recipe.convs.1.filters: must be 1 or more. Received: 0`.
+    are finite, and neither a boolean nor a text counts as a number. Raises `FieldError` with one
+    line that names the first wrong field: `recipe.convs.1.filters: must be 1 or more. Received: 0`.
     """
     from pydantic import ValidationError
 

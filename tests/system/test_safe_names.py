@@ -17,8 +17,7 @@ from PIL import Image
 
 from alexnet_cli.cli import app
 from alexnet_cli.recipes import presets
-from alexnet_cli.runs.records import Finding
-from alexnet_cli.runs.run_folder import report_markdown
+from alexnet_cli.runs.records import Finding, report_markdown
 from alexnet_cli.system import safe_names
 
 # name → as a terminal shows it; None: unchanged
