@@ -142,7 +142,8 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     try:
         with open_file(path, sys.maxsize, links=True) as lines:
             header = _entry(lines.readline(_LONGEST_HEADER))
-            manifest = _parse_header(header, root)
+            manifest = _parse_header(header)
+            manifest = replace(manifest, root=root or manifest.root)
             known = frozenset(manifest.classes)
             while line := lines.readline(_LONGEST_LINE):
                 file = _parse_file(_entry(line), manifest.root, known)
@@ -199,7 +200,7 @@ def _require_name(text: str) -> None:
     text.encode("utf-8", "surrogateescape")  # raises ValueError
 
 
-def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
+def _parse_header(header: dict[str, Any]) -> Manifest:
     if header.get(_MARKER) != _VERSION:
         raise ValueError(f"{_MARKER!r} must be {_VERSION}, is {header.get(_MARKER)!r}")
     _get_field(header, "n_files", int)
@@ -211,7 +212,7 @@ def _parse_header(header: dict[str, Any], root: Path | None) -> Manifest:
         _require_name(name)
     source = Path(_get_field(header, "source", str))
     return Manifest(
-        root=root or Path(_get_field(header, "root", str)),
+        root=Path(_get_field(header, "root", str)),
         source=source,
         seed=_get_field(header, "seed", int, type(None)),
         val=_get_field(header, "val", float, int),

@@ -51,6 +51,11 @@ def scan(source: Path, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
     source = require_folder(source)
     if is_split(source):
         raise AlexNetError(f"{source}: is already split. Train on it, or split the original folder")
+    return scan_classes(source, options)
+
+
+def scan_classes(source: Path, options: ScanOptions) -> Manifest:
+    """Return what `scan` does for a folder that is known to be no split."""
     found = find_candidates(source)
     if len(found.classes) == 1:
         only = found.classes[0]

@@ -27,7 +27,7 @@ from alexnet_cli.data.scanning import (
     find_split_folders,
     require_folder,
     require_images,
-    scan,
+    scan_classes,
 )
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
@@ -196,11 +196,11 @@ def open_data(path: Path, *, seed: int = 0, options: ScanOptions = DEFAULT_SCAN)
     if not os.path.exists(path):
         raise AlexNetError(f"{path}: not found. Create it with: alexnet split FOLDER")
     path = require_folder(path)
-    if os.path.exists(path / MANIFEST):
-        return read_manifest(path / MANIFEST, path)
-    if folders := find_split_folders(path):
-        return _open_other_split(path, folders, options)
-    return plan_split(scan(path, options), seed=seed)
+    if not os.path.exists(path / MANIFEST):
+        if folders := find_split_folders(path):
+            return _open_other_split(path, folders, options)
+        return plan_split(scan_classes(path, options), seed=seed)
+    return read_manifest(path / MANIFEST, path)
 
 
 def _open_other_split(path: Path, folders: dict[str, Path], options: ScanOptions) -> Manifest:

@@ -90,12 +90,6 @@ def baseline_loss(counts: IntArray, label_smoothing: float, balance: bool) -> fl
     return float(-(shares * np.log(np.maximum(shares, 1e-12))).sum())
 
 
-def balancing_weights(counts: IntArray) -> npt.NDArray[np.float32]:
-    """Return loss weights with which all classes count equally; their mean over images is 1."""
-    weights: npt.NDArray[np.floating] = counts.sum() / (len(counts) * np.maximum(counts, 1))
-    return weights.astype(np.float32)
-
-
 @dataclass(frozen=True)
 class ClassScore:
     """Precision, recall and F1 of one class; a ratio with denominator 0 is 0."""

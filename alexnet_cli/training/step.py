@@ -62,6 +62,15 @@ def compile_step(
     return step
 
 
+def balancing_weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return loss weights with which all classes count equally; their mean over images is 1.
+
+    `counts`: the number of training images of each class.
+    """
+    weights: npt.NDArray[np.floating] = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return weights.astype(np.float32)
+
+
 def _cross_entropy(targets: tf.Tensor, log_p: tf.Tensor, label_smoothing: float) -> tf.Tensor:
     """Return −Σ q log p, summed over the images. A row of zeros has no loss and no gradient.
 

@@ -33,7 +33,7 @@ from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.diagnostics import EpochDiagnostics
 from alexnet_cli.training.optimizer import PaperMomentum, dropout_seeds
 from alexnet_cli.training.schedule import learning_rate, rate_factor
-from alexnet_cli.training.step import compile_step
+from alexnet_cli.training.step import balancing_weights, compile_step
 from alexnet_cli.training.training_data import TrainingData
 
 
@@ -62,11 +62,11 @@ class Trainer:
             self.optimizer = PaperMomentum(
                 self.model.trainable_variables, recipe.momentum, recipe.weight_decay
             )
-        self.network = KerasNetwork(self.model, recipe, data.statistics)
-        weights = metrics.balancing_weights(data.class_counts) if recipe.balance else None
+        weights = balancing_weights(data.class_counts) if recipe.balance else None
         self.step = compile_step(
             self.model, self.optimizer, devices.strategy, recipe.label_smoothing, weights
         )
+        self.network = KerasNetwork(self.model, recipe, data.statistics)
         self.batches = BatchLoader(
             data.train,
             data.y_true["train"],

@@ -18,11 +18,10 @@ from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.keras_network import get_weights, set_weights
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.recipes import presets, variants
-from alexnet_cli.runs.metrics import balancing_weights
 from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.training import devices
 from alexnet_cli.training.optimizer import PaperMomentum
-from alexnet_cli.training.step import compile_step
+from alexnet_cli.training.step import balancing_weights, compile_step
 
 RANDOM = np.random.default_rng(7)
 
