@@ -29,6 +29,7 @@ from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.recipes.presets import PAPER
+from alexnet_cli.training.batches import Batch
 from alexnet_cli.training.step import compile_step
 
 devices = choose_devices(0, "float32", cluster)
@@ -36,7 +37,7 @@ strategy = devices.strategy
 with strategy.scope():
     model = build_alexnet(PAPER, 1000, seed=0)
     optimizer = PaperMomentum(model.trainable_variables, 0.9, 0.0005)
-step = compile_step(model, optimizer, strategy)
+step = compile_step(model, optimizer, strategy, batch)
 own = batch // len(addresses)
 
 def spread(value):
@@ -45,6 +46,8 @@ def spread(value):
 images = spread(tf.random.normal((own, 224, 224, 3)))
 targets = spread(tf.one_hot(tf.range(own) % 1000, 1000))
 rates, count = tf.fill([len(model.trainable_variables)], 1e-4), tf.constant(float(batch))
+positions = spread(index * own + tf.range(own))
+shared = Batch(images, targets, positions, count, tf.zeros(2, tf.int32))
 gradients = [spread(tf.zeros(v.shape)) for v in model.trainable_variables]
 
 @tf.function
@@ -63,7 +66,7 @@ def median_seconds(function, rounds=5):
         times.append(time.perf_counter() - began)
     return sorted(times)[rounds // 2]
 
-step_seconds = median_seconds(lambda: float(step(images, targets, count, rates)[0]))
+step_seconds = median_seconds(lambda: float(step(shared, rates)[0]))
 reduce_seconds = median_seconds(lambda: [strategy.experimental_local_results(x)[0].numpy() for x in all_reduce(gradients)])
 print(step_seconds, reduce_seconds)
 """

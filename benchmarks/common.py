@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 FLOWERS = Path(__file__).parent.parent / "examples" / "flowers"
 
@@ -38,6 +39,16 @@ def median_seconds(command: list[str], repeats: int = 7) -> float:
         run_command(command)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
+
+
+def batch_of(images: Any, targets: Any) -> Any:
+    """Return these tensors as a batch on one device."""
+    import tensorflow as tf
+
+    from alexnet_cli.training.batches import Batch
+
+    n = len(images)
+    return Batch(images, targets, tf.range(n), tf.constant(float(n)), tf.zeros(2, tf.int32))
 
 
 def free_addresses(count: int) -> list[str]:

@@ -15,7 +15,7 @@ from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.training.callbacks import Callback, TrainPlan
-from benchmarks.common import image_folder, print_row
+from benchmarks.common import batch_of, image_folder, print_row
 
 tensorflow_startup.load_tensorflow()
 import tensorflow as tf  # noqa: E402
@@ -44,7 +44,7 @@ class MemoryEpochs(Callback):
             model = build_alexnet(recipe, n_classes, seed=0, precision=self.devices.precision)
             variables = model.trainable_variables
             optimizer = PaperMomentum(variables, recipe.momentum, recipe.weight_decay)
-        self.step = compile_step(model, optimizer, self.devices.strategy)
+        self.step = compile_step(model, optimizer, self.devices.strategy, recipe.batch_size)
         self.rates = tf.fill([len(variables)], 1e-4)
         size = recipe.crop_size
         self.images = tf.random.normal((self.batch_size, size, size, 3), stddev=60.0)
@@ -56,8 +56,8 @@ class MemoryEpochs(Callback):
         began = time.perf_counter()
         for start in range(0, self.n_images, self.batch_size):
             n = min(self.batch_size, self.n_images - start)
-            count = tf.constant(float(n))
-            float(self.step(self.images[:n], self.targets[:n], count, self.rates)[0])
+            batch = batch_of(self.images[:n], self.targets[:n])
+            float(self.step(batch, self.rates)[0])
         self.from_memory.append(self.n_images / (time.perf_counter() - began))
 
 

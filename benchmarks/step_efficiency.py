@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.system import tensorflow_startup
-from benchmarks.common import print_row
+from benchmarks.common import batch_of, print_row
 
 tensorflow_startup.load_tensorflow()
 import keras  # noqa: E402
@@ -65,14 +65,13 @@ def bench(precision: str) -> None:
     with devices.strategy.scope():
         model = build_alexnet(PAPER, 1000, seed=0, precision=precision)
         optimizer = PaperMomentum(model.trainable_variables, PAPER.momentum, PAPER.weight_decay)
-    step = compile_step(model, optimizer, devices.strategy)
     flops = flops_per_image(model)
     for batch in (128, 32):
         images = tf.random.normal((batch, 224, 224, 3), stddev=60.0)
         targets = tf.one_hot(tf.range(batch) % 1000, 1000)
-        count = tf.constant(float(batch))
+        step = compile_step(model, optimizer, devices.strategy, batch)
         rates = tf.fill([len(model.trainable_variables)], 1e-4)
-        seconds = least_seconds(step, images, targets, count, rates)
+        seconds = least_seconds(step, batch_of(images, targets), rates)
         peak = 2 * SIDE**3 / least_seconds(product, a)
         ours = batch * flops / seconds
         print_row(f"matrix product, {precision}", f"{peak / 1e9:.0f} GFLOP/s")

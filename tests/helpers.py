@@ -76,6 +76,16 @@ def run(data, out, recipe=QUICK, **options):
     return SimpleNamespace(run=folder.path, **vars(folder.metrics()))
 
 
+def batch_of(images, targets, count=None):
+    """A batch on one device, all of it on the one replica."""
+    import tensorflow as tf
+
+    from alexnet_cli.training.batches import Batch
+
+    count = tf.constant(len(images) if count is None else count, tf.float32)
+    return Batch(images, targets, tf.range(len(images)), count, tf.zeros(2, tf.int32))
+
+
 def evaluate(models, data=None, **options):
     """Evaluate the models at these paths."""
     from alexnet_cli.inference import evaluation
@@ -87,6 +97,13 @@ def predict(paths, models, **options):
     """Predict the images of `paths` by the models at these paths: a list of outcomes."""
     loaded = [load_model(path) for path in models]
     return list(prediction.predict(loaded, prediction.list_images(paths), **options))
+
+
+def assert_close(found, expected):
+    """Assert that two states of a training are equal to float32 rounding in another order."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=2e-6, err_msg=name)
 
 
 def assert_same_run(one: Path, two: Path):

@@ -16,6 +16,7 @@ from alexnet_cli.data.crops import WindowCutter, mirror
 from alexnet_cli.data.images import Float32Array, UInt8Array
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.recipes.hyperparameters import Recipe
+from alexnet_cli.system.random_streams import random_stream
 
 
 class Augmenter(WindowCutter):
@@ -42,10 +43,10 @@ class Augmenter(WindowCutter):
         position decides which images share a window, if `recipe.shared_crop` is above 1.
         """
         recipe, (seed, epoch, index, position) = self.recipe, key
-        random = window_random = np.random.default_rng((seed, epoch, index))
+        random = window_random = random_stream(seed, "crop", epoch, index)
         if recipe.shared_crop > 1:
             group = position // recipe.shared_crop
-            window_random = np.random.default_rng((seed, epoch, group, 1))
+            window_random = random_stream(seed, "shared crop", epoch, group)
         if recipe.rotation:
             image = _rotate(image, recipe.rotation, self.mean_color, random)
         if recipe.crop_area is None:
@@ -76,7 +77,7 @@ class Augmenter(WindowCutter):
         The area of the window is uniform, its center uniform over the crop, its aspect ratio that
         of the crop (Yun et al. 2019, section 3.1). `key`: (seed, epoch, index of the image).
         """
-        random = np.random.default_rng((*key, 2))
+        random = random_stream(key[0], "cutmix", *key[1:])
         if random.random() >= self.recipe.cutmix:
             return None
         size = self.recipe.crop_size

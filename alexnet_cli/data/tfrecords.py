@@ -37,6 +37,7 @@ from alexnet_cli.data.shard_records import RECORD_SIZE, Record
 from alexnet_cli.errors import AlexNetError, ImageError
 from alexnet_cli.system.atomic_files import write_json
 from alexnet_cli.system.locks import lock_folder
+from alexnet_cli.system.random_streams import random_stream
 from alexnet_cli.system.workers import Progress, map_in_order, map_in_processes
 
 QUALITY = 90  # without chroma subsampling: on average at most 3 levels of 255 from the original
@@ -158,7 +159,7 @@ def _write_shards(
 
 def _assign_shards(planned: Manifest) -> Iterator[tuple[str, list[ImageFile]]]:
     """Yield the name of each shard and its images; those of a split are in random order."""
-    random = np.random.default_rng(planned.seed)
+    random = random_stream(planned.seed or 0, "shards")
     for split in SPLITS:
         files = planned.of(split)
         order = random.permutation(len(files))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import keras
-import numpy as np
 
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.network.batch_layers import BatchDropout, BatchNormalization
 from alexnet_cli.network.layers import LocalResponseNormalization, TowerConv2D
 from alexnet_cli.network.weight_shapes import post_op_name
 from alexnet_cli.recipes.hyperparameters import Conv, Recipe
 from alexnet_cli.recipes.structure import check_structure
+from alexnet_cli.system.random_streams import random_stream
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -55,7 +56,7 @@ class _Builder:
             if len(x.shape) > 2:
                 x = keras.layers.Flatten()(x)
             x = self._dense(layer.units, layer.stddev, layer.bias, name, layer.activation)(x)
-            x = keras.layers.Dropout(
+            x = BatchDropout(
                 layer.dropout, seed=next(self.seeds), dtype=self.policy, name=f"dropout{name[2:]}"
             )(x)
         last = self.recipe.last_layer
@@ -110,7 +111,7 @@ class _Builder:
                 name=name,
             )
         if post_op == "batch_norm":
-            return keras.layers.BatchNormalization(synchronized=True, dtype=self.policy, name=name)
+            return BatchNormalization(synchronized=True, dtype=self.policy, name=name)
         raise ValueError(
             f"post_op must be relu, tanh, lrn, batch_norm or pool. Received: {post_op!r}"
         )
@@ -137,6 +138,6 @@ class _Builder:
 
 
 def _seeds(seed: int) -> Iterator[int]:
-    generator = np.random.default_rng(seed)
+    generator = random_stream(seed, "initial weights")
     while True:
         yield int(generator.integers(2**31))

@@ -1,6 +1,6 @@
 """The metadata of a checkpoint: planned epochs, history, progress within the epoch, findings.
 
-last.safetensors holds arrays (weights, velocities, dropout states) and one `CheckpointMeta`.
+last.safetensors holds arrays (weights, velocities) and one `CheckpointMeta`.
 Together they are the complete state, so that a resumed training ends with the same bits.
 """
 

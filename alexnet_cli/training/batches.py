@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,30 @@ import tensorflow as tf
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.store import ImageStore
+from alexnet_cli.system.random_streams import random_stream
 from alexnet_cli.system.workers import map_in_order
 from alexnet_cli.training.devices import Devices
 
 # Batches prepared ahead, one per core, while the devices train.
 PREFETCH_BATCHES = min(max(4, os.cpu_count() or 1), 16)
 
-_Shard = tuple[tf.Tensor, tf.Tensor]  # images and targets of one replica
+
+_Shard = tuple[tf.Tensor, ...]  # images, targets and positions of one replica
+
+
+class Batch(NamedTuple):
+    """A batch for one step. The first three are distributed over the replicas of this machine."""
+
+    images: Any  # float32 (images, size, size, 3)
+    targets: Any  # float32 probabilities (images, classes); a row of zeros for a skipped image
+    positions: Any  # int32 (images,), in the batch of all replicas
+    count: tf.Tensor  # float32, the number of images of all replicas, skipped ones included
+    key: tf.Tensor  # int32 (2,), the seed of the dropout masks
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """Return the order of the images in `epoch` (from 1), a permutation of their indices."""
-    return np.random.default_rng([seed, epoch]).permutation(n_images)
+    return random_stream(seed, "order", epoch).permutation(n_images)
 
 
 @dataclass(frozen=True)
@@ -40,28 +52,32 @@ class BatchLoader:
     seed: int
     batch_size: int  # over all devices
 
-    def epoch(self, epoch: int, n_done: int = 0) -> Iterator[tuple[Any, Any, int]]:
-        """Yield the batches of `epoch` (from 1) after the first `n_done` images.
-
-        A batch is (images, targets, count). Images are float32 (images, size, size, 3), targets are
-        float32 probabilities (images, classes), with a row of zeros for a skipped image; both are
-        distributed over the replicas of this machine. The count is the global number of images.
-        """
+    def epoch(self, epoch: int, n_done: int = 0) -> Iterator[Batch]:
+        """Yield the batches of `epoch` (from 1) after the first `n_done` images."""
         order = epoch_order(len(self.store), self.seed, epoch)
         starts = range(n_done, len(order), self.batch_size)
 
-        def prepare(start: int) -> tuple[list[_Shard], int]:
+        def prepare(start: int) -> tuple[list[_Shard], tf.Tensor, tf.Tensor]:
             chosen = order[start : start + self.batch_size]
-            return self._shards(chosen, epoch, start), len(chosen)
+            key = random_stream(self.seed, "dropout", epoch, start).integers(2**31, size=2)
+            with tf.device("/cpu:0"):
+                count, key = tf.constant(len(chosen), tf.float32), tf.constant(key, tf.int32)
+            return self._shards(chosen, epoch, start), count, key
 
-        for shards, count in map_in_order(starts, prepare, ahead=PREFETCH_BATCHES):
-            images, targets = (self._distribute(part) for part in zip(*shards))
-            yield images, targets, count
+        for shards, count, key in map_in_order(starts, prepare, ahead=PREFETCH_BATCHES):
+            images, targets, positions = map(self.devices.distribute, zip(*shards))
+            yield Batch(images, targets, positions, count, key)
 
     def _shards(self, chosen: npt.NDArray[np.int64], epoch: int, start: int) -> list[_Shard]:
+        """Return the part of each replica of this machine, on its device."""
         n_replicas = self.devices.strategy.num_replicas_in_sync
         parts = np.array_split(np.arange(len(chosen)), n_replicas)
-        return [self._shard(chosen, parts[n], epoch, start) for n in self.devices.replicas]
+        shards = []
+        for number, device in zip(self.devices.replicas, self.devices.places):
+            with tf.device(device):
+                shard = self._shard(chosen, parts[number], epoch, start)
+                shards.append(tuple(map(tf.constant, shard)))
+        return shards
 
     def _shard(
         self,
@@ -69,8 +85,8 @@ class BatchLoader:
         positions: npt.NDArray[np.int64],
         epoch: int,
         start: int,
-    ) -> _Shard:
-        """Return crops and targets for `positions` in the batch of the images `chosen`.
+    ) -> tuple[Float32Array, Float32Array, npt.NDArray[np.int32]]:
+        """Return crops and targets for `positions` in the batch of the images `chosen`, and these.
 
         `start` is the position of the batch in the order of the epoch.
         """
@@ -97,10 +113,4 @@ class BatchLoader:
                 share = np.float32(image[window].size / image.size)
                 target[self.y_true[index]] -= share
                 target[self.y_true[chosen[neighbor]]] += share
-        return tf.constant(images), tf.constant(targets)
-
-    def _distribute(self, parts: tuple[tf.Tensor, ...]) -> Any:
-        first = self.devices.replicas[0]
-        return self.devices.strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group - first]
-        )
+        return images, targets, np.resize(positions, n).astype(np.int32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from alexnet_cli.system.tensorflow_startup import quiet_stderr, start_devices
 from alexnet_cli.training.cluster import Cluster
 
 CHOICES = ("auto", *PRECISIONS)
+F = TypeVar("F", bound=np.floating)
 
 # CPU flags of instructions for bfloat16; without them it is emulated, slower than float32.
 _CPU_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -54,17 +57,27 @@ class Devices:
             return range(n)
         return range(self.cluster.index, n, len(self.cluster.workers))
 
-    def total(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The TensorFlow names of this machine's devices, one for each of `replicas`."""
+        places: tuple[str, ...] = self.strategy.extended.worker_devices
+        return places
+
+    def distribute(self, parts: Sequence[tf.Tensor]) -> Any:
+        """Return a value of the strategy whose part on each of `replicas` is that of `parts`."""
+        first = self.replicas[0]
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group - first]
+        )
+
+    def total(self, values: npt.NDArray[F]) -> npt.NDArray[F]:
         """Return the sum of `values` over all workers; each must call this with the same shape."""
         if self.cluster is None:
             return values
-        first = self.replicas[0]
-        mine = self.strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(
-                values if context.replica_id_in_sync_group == first else np.zeros_like(values)
-            )
-        )
-        summed: npt.NDArray[np.float64] = self.strategy.reduce("SUM", mine, axis=None).numpy()
+        parts = [tf.constant(values), *(tf.zeros_like(values) for _ in self.places[1:])]
+        summed: npt.NDArray[F] = self.strategy.reduce(
+            "SUM", self.distribute(parts), axis=None
+        ).numpy()
         return summed
 
 

@@ -17,6 +17,7 @@ from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.store import ImageStore
 from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.recipes.hyperparameters import Conv
+from alexnet_cli.system.random_streams import random_stream
 from alexnet_cli.system.workers import Progress
 from alexnet_cli.training.batches import epoch_order
 from alexnet_cli.training.devices import Devices
@@ -51,7 +52,7 @@ def initialize(
 def _compute_kernels(
     network: KerasNetwork, store: ImageStore, seed: int, progress: Progress
 ) -> None:
-    random = np.random.default_rng((seed, 0))
+    random = random_stream(seed, "k-means")
     chosen = (store.get(int(index)) for index in epoch_order(len(store), seed, 0)[:N_IMAGES])
     crop = Cropper(network.recipe, network.statistics)
     inputs = np.concatenate([crop(image) for image in chosen if image is not None])

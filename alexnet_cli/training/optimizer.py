@@ -62,10 +62,3 @@ class PaperMomentum:
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=self.momentum
         )
-
-
-def dropout_seeds(model: keras.Model) -> dict[str, tf.Variable]:
-    """Return the states of the dropout generators by name; `model.weights` omits them."""
-    weights = {id(variable) for variable in model.weights}
-    seeds = [variable for variable in model.variables if id(variable) not in weights]
-    return {f"dropout/{number}": seed for number, seed in enumerate(seeds)}

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from alexnet_cli.network.batch_layers import BatchRows, rows_of_batch
+from alexnet_cli.training.batches import Batch
 from alexnet_cli.training.optimizer import PaperMomentum
 
 # Loss scaling: gradients of a mean over 128 images may be below 6e-8, which float16 rounds to 0. So
@@ -20,15 +22,16 @@ def compile_step(
     model: keras.Model,
     optimizer: PaperMomentum,
     strategy: tf.distribute.Strategy,
+    batch_size: int,
     label_smoothing: float = 0.0,
     class_weights: npt.NDArray[np.float32] | None = None,
 ) -> Any:
-    """Return step(images, targets, count, rates) → sums over all replicas: images, losses, hits.
+    """Return step(batch, rates) → sums over all replicas: images, losses, hits.
 
-    `targets` (images, classes): the target probabilities of each image; a row of zeros is ignored.
-    A hit is an image whose most likely class has the largest target.
-    `count`: the global number of images. The summed losses are divided by it, so the update does
-    not depend on how the batch was divided among the replicas.
+    An image whose row of targets is 0 is ignored. A hit is an image whose most likely class has the
+    largest target. The summed losses are divided by the batch's `count`, so the update does not
+    depend on how the batch was divided among the replicas.
+    `batch_size`: the largest number of images of all replicas in a batch.
     `rates`: the learning rate of each trainable variable.
     `label_smoothing`: the weight ε of the uniform distribution that is mixed into the targets
     (Szegedy et al. 2016, section 7).
@@ -37,26 +40,27 @@ def compile_step(
     """
     scale = FLOAT16_SCALE if model.get_layer("conv1").compute_dtype == "float16" else 1.0
 
-    def replica(images: tf.Tensor, targets: tf.Tensor, count: tf.Tensor, rates: tf.Tensor) -> Any:
-        counts = tf.reduce_sum(targets, axis=1)
-        with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+    def replica(batch: Batch, rates: tf.Tensor) -> Any:
+        targets = batch.targets
+        counted = tf.reduce_sum(targets, axis=1) > 0
+        rows = BatchRows(batch.key, batch_size, batch.positions, counted)
+        with tf.GradientTape() as tape, rows_of_batch(rows):
+            logits = model(batch.images, training=True)
             log_p = tf.nn.log_softmax(logits)
             total = _cross_entropy(targets, log_p, label_smoothing)
             minimized = total
             if class_weights is not None:
                 minimized = _cross_entropy(targets * class_weights, log_p, label_smoothing)
-            scaled = minimized / count * scale
+            scaled = minimized / batch.count * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
-        counted = counts > 0
         hits = counted & (tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1))
         n, n_hits = (tf.reduce_sum(tf.cast(which, tf.int32)) for which in (counted, hits))
         return n, total, n_hits
 
     @tf.function
-    def step(images: Any, targets: Any, count: tf.Tensor, rates: tf.Tensor) -> Any:
-        results = strategy.run(replica, args=(images, targets, count, rates))
+    def step(batch: Batch, rates: tf.Tensor) -> Any:
+        results = strategy.run(replica, args=(batch, rates))
         return tuple(strategy.reduce("SUM", result, axis=None) for result in results)
 
     return step

@@ -49,8 +49,7 @@ def fits(trainer: Trainer, batch_size: int) -> bool:
     rates = tf.zeros(len(model.trainable_variables))
     try:
         batches = replace(trainer.batches, batch_size=batch_size).epoch(trainer.meta.epoch + 1)
-        images, targets, count = next(batches)
-        trainer.step(images, targets, tf.constant(count, tf.float32), rates)
+        trainer.step(next(batches), rates)
     except tf.errors.ResourceExhaustedError:
         return False
     return True

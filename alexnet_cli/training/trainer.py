@@ -31,7 +31,7 @@ from alexnet_cli.training.batches import BatchLoader
 from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.diagnostics import EpochDiagnostics
-from alexnet_cli.training.optimizer import PaperMomentum, dropout_seeds
+from alexnet_cli.training.optimizer import PaperMomentum
 from alexnet_cli.training.schedule import learning_rate, rate_factor
 from alexnet_cli.training.step import balancing_weights, compile_step
 from alexnet_cli.training.training_data import TrainingData
@@ -64,7 +64,12 @@ class Trainer:
             )
         weights = balancing_weights(data.class_counts) if recipe.balance else None
         self.step = compile_step(
-            self.model, self.optimizer, devices.strategy, recipe.label_smoothing, weights
+            self.model,
+            self.optimizer,
+            devices.strategy,
+            min(recipe.batch_size, len(data.train)),
+            recipe.label_smoothing,
+            weights,
         )
         self.network = KerasNetwork(self.model, recipe, data.statistics)
         self.batches = BatchLoader(
@@ -97,15 +102,11 @@ class Trainer:
         try:
             meta.check(len(self.data.train))
             set_weights(self.model, arrays)
-            for name, variable in self._other_variables().items():
+            for name, variable in self.optimizer.named_velocities().items():
                 assign(variable, arrays, name)
         except ValueError as error:
             raise AlexNetError(f"{self.run.path / LAST}: can't be resumed: {error}") from None
         self.meta = meta
-
-    def _other_variables(self) -> dict[str, tf.Variable]:
-        """Return all that a checkpoint holds beside the weights: velocities, state of the dropout."""
-        return {**self.optimizer.named_velocities(), **dropout_seeds(self.model)}
 
     # Epochs
 
@@ -137,9 +138,9 @@ class Trainer:
         names = (variable.path for variable in self.model.trainable_variables)
         rates = tf.constant([rate * rate_factor(recipe, epoch, name) for name in names], tf.float32)
         began = time.perf_counter()
-        for images, targets, count in self.batches.epoch(epoch, progress.n_done):
-            n, loss, hits = self.step(images, targets, tf.constant(count, tf.float32), rates)
-            now = time.perf_counter()
+        for batch in self.batches.epoch(epoch, progress.n_done):
+            n, loss, hits = self.step(batch, rates)
+            now, count = time.perf_counter(), int(batch.count)
             progress = progress.add_batch(count, int(n), float(loss), int(hits), now - began, full)
             began = now
             self._require_finite(progress.loss_sum, f"loss after {progress.n_done} images")
@@ -204,8 +205,10 @@ class Trainer:
         """Write a checkpoint; this training then continues from `meta`."""
         meta = replace(meta, planned_epochs=self.config.recipe.epochs)
         if self.devices.is_chief:
-            others = {name: value.numpy() for name, value in self._other_variables().items()}
-            self.run.save_checkpoint({**get_weights(self.model), **others}, meta)
+            velocities = {
+                name: value.numpy() for name, value in self.optimizer.named_velocities().items()
+            }
+            self.run.save_checkpoint({**get_weights(self.model), **velocities}, meta)
         self.meta = meta
 
     def saved(self) -> str:

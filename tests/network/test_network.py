@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from helpers import TINY
+from helpers import TINY, batch_of
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network.architecture import build_alexnet
@@ -296,7 +296,7 @@ def _gradients(precision, count):
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     images = tf.constant(random.normal(0, 60, (6, 64, 64, 3)), tf.float32)
     rates, one_hot = tf.fill([len(before)], 1.0), tf.one_hot(tf.range(6) % 3, 3)
-    compile_step(model, optimizer, strategy)(images, one_hot, tf.constant(count), rates)
+    compile_step(model, optimizer, strategy, 6)(batch_of(images, one_hot, count), rates)
     return [velocity.numpy() for velocity in optimizer.velocities]
 
 
@@ -330,10 +330,10 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
     biases = np.array([0.3, -1.0, 0.2], np.float32)
     model.get_layer("fc8").bias.assign(biases)  # all other weights are 0: these are the logits
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
-    step = compile_step(model, optimizer, strategy, smoothing)
+    step = compile_step(model, optimizer, strategy, 5, smoothing)
     one_hot = tf.one_hot([0, 2, 2, 1, -1], 3)  # -1 gives a row of zeros
     rates = tf.ones(len(model.trainable_variables))
-    n, losses, hits = step(tf.zeros((5, 64, 64, 3)), one_hot, tf.constant(5.0), rates)
+    n, losses, hits = step(batch_of(tf.zeros((5, 64, 64, 3)), one_hot), rates)
     log_p = biases - np.log(np.exp(biases).sum())
     targets = (1 - smoothing) * np.eye(3)[[0, 2, 2, 1]] + smoothing / 3
     assert float(losses) == pytest.approx(-(targets * log_p).sum(), rel=1e-5)
@@ -356,9 +356,9 @@ def test_balanced_classes_have_equal_gradients(shares):
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     weights = balancing_weights(np.array([3, 1, 1]))
     np.testing.assert_allclose(weights, [5 / 9, 5 / 3, 5 / 3], rtol=1e-6)
-    step = compile_step(model, optimizer, strategy, 0.0, weights)
+    step = compile_step(model, optimizer, strategy, 5, 0.0, weights)
     targets, rates = tf.constant(shares, tf.float32), tf.ones(len(model.trainable_variables))
-    _, losses, _ = step(tf.zeros((5, 64, 64, 3)), targets, tf.constant(5.0), rates)
+    _, losses, _ = step(batch_of(tf.zeros((5, 64, 64, 3)), targets), rates)
     weighted = shares * weights
     pulls = weighted.sum(axis=1, keepdims=True) / 3 - weighted
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -pulls.sum(axis=0) / 5, atol=1e-6)

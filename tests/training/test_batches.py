@@ -39,7 +39,7 @@ def test_cutmix_mixes_images_and_targets_alike(tmp_path, bad):
     augment, y_true = Augmenter(recipe, noise_statistics()), np.array([0, 1, 2, 0], np.int32)
     devices = choose_devices(0, "float32")
     batch_loader = BatchLoader(store, y_true, 3, augment, devices, seed=5, batch_size=4)
-    ((images, targets, count),) = batch_loader.epoch(2)
+    (batch,) = batch_loader.epoch(2)
     order = epoch_order(4, seed=5, epoch=2)
     crops = np.zeros((4, 64, 64, 3), np.float32)
     for position, index in enumerate(map(int, order)):
@@ -53,7 +53,7 @@ def test_cutmix_mixes_images_and_targets_alike(tmp_path, bad):
             expected[rows, columns] = crops[other][rows, columns]
             share = (rows.stop - rows.start) * (columns.stop - columns.start) / 64**2
             target = (1 - share) * target + share * np.eye(3)[y_true[order[other]]]
-        np.testing.assert_array_equal(images[position], expected)
-        np.testing.assert_allclose(targets[position], target, atol=1e-6)
-    assert count == 4
-    assert np.sum(targets) == pytest.approx(4 - bad)
+        np.testing.assert_array_equal(batch.images[position], expected)
+        np.testing.assert_allclose(batch.targets[position], target, atol=1e-6)
+    assert batch.count == 4
+    assert np.sum(batch.targets) == pytest.approx(4 - bad)

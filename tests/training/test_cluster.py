@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import HANG, TINY, assert_same_run
+from helpers import HANG, TINY, assert_close, assert_same_run
 
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.statistics import Statistics
@@ -309,11 +309,11 @@ def start_training(count, data, out, *options):
 
 
 def test_two_and_three_workers_reach_the_weights_of_one_process(image_folder, tmp_path):
-    """Oracle: one process. Batches of 5 from 33 images: the last is three, one per worker or none.
+    """Oracle: one process, dropout included. Batches of 5 from 33 images: the last is three, one per worker or none.
 
     The first finds the kernels that all start from.
     """
-    options = ("--epochs", 2, "--variant", "no-dropout", "--set", "kmeans_init=true")
+    options = ("--epochs", 2, "--set", "kmeans_init=true")
     states, metrics = {}, {}
     outs = {count: tmp_path / str(count) for count in (1, 2, 3)}
     jobs = {n: start_training(n, image_folder, out, *options) for n, out in outs.items()}
@@ -324,9 +324,7 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(image_folder, tm
         metrics[count] = json.loads((out / "latest" / "metrics.json").read_text())
         assert len(list(out.iterdir())) == 2  # one run, by the chief alone, and `latest`
     for count in (2, 3):
-        for name, expected in states[1].items():
-            found = states[count][name]
-            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6, err_msg=name)
+        assert_close(states[count], states[1])
         assert metrics[count]["last"]["val"]["n"] == metrics[1]["last"]["val"]["n"]
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5
 
@@ -359,19 +357,18 @@ def two_networks():
 
 def test_workers_on_two_networks_train_as_one_process(image_folder, tmp_path, two_networks):
     """Oracle: one process. Loopback does not lead from one namespace to the other."""
-    options = (*TINY_NETWORK, "--epochs", 1, "--variant", "no-dropout")
+    options = (*TINY_NETWORK, "--epochs", 1)
     both = Job(2, image_folder, *options, "--out", tmp_path / "two", hosts=two_networks)
     alone = Job(1, image_folder, *options, "--out", tmp_path / "one")
     for job in (both, alone):
         codes, errors = job.finish()
         assert codes == [0] * len(codes), errors
     one, two = (load_arrays(tmp_path / n / "latest" / "last.safetensors") for n in ("one", "two"))
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=2e-6, err_msg=name)
+    assert_close(two, one)
 
 
 def test_a_killed_worker_ends_all_and_the_job_continues_bit_identically(image_folder, tmp_path):
-    """Oracle: two workers that nobody disturbed, dropout, velocities and history included."""
+    """Oracle: two workers that nobody disturbed, velocities and history included."""
     job = start_training(2, image_folder, tmp_path / "cut", "--epochs", 10_000)
     job.wait_for_epoch(2)
     job.processes[1].kill()
