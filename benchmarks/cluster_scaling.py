@@ -17,11 +17,9 @@ from benchmarks.common import free_addresses, print_row
 WORKER = """
 import os, sys, time
 from alexnet_cli.system import tensorflow_startup
-from alexnet_cli.training.cluster import Cluster, wait_for_workers
+from alexnet_cli.training.cluster import Cluster
 index, addresses, batch = int(sys.argv[1]), tuple(sys.argv[2].split(",")), int(sys.argv[3])
 cluster = Cluster(addresses, index) if len(addresses) > 1 else None
-if cluster:
-    wait_for_workers(cluster)
 tensorflow_startup.load_tensorflow()
 import numpy as np
 import tensorflow as tf

@@ -214,13 +214,11 @@ def _start_devices(
     gpus: int | None, precision: str, hosts: Sequence[str] | None, rank: int | None
 ) -> Any:
     """Connect to the other machines, if any, and start TensorFlow on this machine."""
-    from alexnet_cli.training.cluster import find_cluster, wait_for_workers
+    from alexnet_cli.training.cluster import find_cluster
 
     if isinstance(hosts, str):
         raise UsageError("must be a list of host:port", argument="hosts", value=hosts)
     cluster = find_cluster(hosts, rank, os.environ)
-    if cluster:
-        wait_for_workers(cluster)
     tensorflow_startup.load_tensorflow()
     from alexnet_cli.training.devices import choose_devices
 

@@ -23,27 +23,60 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class KerasNetwork:
     """A `Classifier` in Keras; `model` may be trained further while it is used."""
 
-    def __init__(self, model: keras.Model, recipe: Recipe, statistics: Statistics) -> None:
-        """Compile the forward pass, for batches of any size."""
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        statistics: Statistics,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        """Compile the forward pass, for batches of any size.
+
+        They are divided among the devices of this machine in `strategy`, in whose scope `model` was
+        built; by default TensorFlow's first device takes all.
+        """
         self.model, self.recipe, self.statistics = model, recipe, statistics
+        self._strategy = strategy or tf.distribute.get_strategy()
         self._softmax = self._compile(lambda x: tf.nn.softmax(model(x, training=False)))
 
     @classmethod
     def from_arrays(
-        cls, recipe: Recipe, n_classes: int, arrays: Arrays, statistics: Statistics
+        cls,
+        recipe: Recipe,
+        n_classes: int,
+        arrays: Arrays,
+        statistics: Statistics,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> KerasNetwork:
         """Build the network of `recipe` in float32 with the weights `arrays`.
 
         Raises `ValueError` for weights that are missing or of another shape or dtype.
         """
-        model = build_alexnet(recipe, n_classes)
+        with (strategy or tf.distribute.get_strategy()).scope():
+            model = build_alexnet(recipe, n_classes)
         set_weights(model, arrays)
-        return cls(model, recipe, statistics)
+        return cls(model, recipe, statistics, strategy)
 
     def _compile(self, function: Any) -> Any:
-        size = self.recipe.crop_size
-        crops = tf.TensorSpec((None, size, size, 3), tf.float32)
-        return tf.function(function, input_signature=[crops], autograph=False)
+        """Return `function` of crops (n, size, size, 3), compiled once for all n; NumPy in and out."""
+        size, strategy = self.recipe.crop_size, self._strategy
+        spec = tf.TensorSpec((None, size, size, 3), tf.float32)
+        one_device = tf.function(function, input_signature=[spec], autograph=False)
+        places = strategy.extended.worker_devices
+        if len(places) < 2:
+            return lambda crops: one_device(tf.constant(crops)).numpy()
+        every_device = tf.function(
+            lambda parts: strategy.run(one_device, args=(parts,)), autograph=False
+        )
+
+        def compute(crops: Float32Array) -> Float32Array:
+            parts = np.array_split(crops, len(places))
+            filled = [part if len(part) else crops[:1] for part in parts]
+            inputs = distribute(strategy, list(map(tf.constant, filled)))
+            outputs = strategy.experimental_local_results(every_device(inputs))
+            return np.concatenate([x.numpy()[: len(part)] for x, part in zip(outputs, parts)])
+
+        return compute
 
     def probabilities(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return for each image the softmax outputs of its crops: float32, (crops, classes)."""
@@ -66,8 +99,15 @@ class KerasNetwork:
 
 def _for_each_image(function: Any, batch: Sequence[Float32Array]) -> list[Float32Array]:
     """Return `function` of the crops of each image, computed for all crops at once."""
-    outputs = function(tf.constant(np.concatenate(batch))).numpy()
+    outputs = function(np.concatenate(batch))
     return np.split(outputs, np.cumsum([len(crops) for crops in batch])[:-1])
+
+
+def distribute(strategy: tf.distribute.Strategy, parts: Sequence[tf.Tensor]) -> Any:
+    """Return a value of `strategy` whose parts on the replicas of this machine are `parts`."""
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group % len(parts)]
+    )
 
 
 def get_weights(model: keras.Model) -> dict[str, np.ndarray]:

@@ -6,9 +6,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
 
 # If the user sets TensorFlow's variable for messages, they are shown.
 VERBOSE = "TF_CPP_MIN_LOG_LEVEL" in os.environ
@@ -49,17 +48,18 @@ def load_tensorflow() -> None:
 
 
 @cache
-def start_devices(*gpus: Any) -> None:
+def start_devices() -> None:
     """Start the devices, which can't be configured afterwards, and XLA, which prints at its start.
 
-    `gpus`: physical devices of TensorFlow that should allocate memory as needed. TF32, by which GPUs
-    round float32 products to 10 bits, is switched off.
+    GPUs allocate memory as needed, so that other programs can use the rest. TF32, by which GPUs round
+    float32 products to 10 bits, is switched off.
     """
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    with suppress(RuntimeError):  # the calling program has started TensorFlow, and chose for itself
+        for gpu in tf.config.get_visible_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
     with quiet_stderr():
         inner = tf.function(lambda x: x + x, jit_compile=True)
         tf.function(lambda x: inner(x) * x)(tf.constant(1.0))

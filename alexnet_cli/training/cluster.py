@@ -19,6 +19,7 @@ from typing import Any
 from alexnet_cli.errors import AlexNetError, UsageError
 
 WAIT_SECONDS = 120.0
+_UNEQUAL = "the workers have different numbers of devices"
 SLURM_PORT = 12321  # plus the job's number, so that two jobs on one machine do not share a port
 
 
@@ -174,17 +175,20 @@ def _expand_hosts(text: str) -> list[str]:
 # Waiting for each other
 
 
-def wait_for_workers(cluster: Cluster, wait_seconds: float = WAIT_SECONDS) -> None:
-    """Wait until all workers have started; raises `WorkerMissing` with the addresses of the others.
+def wait_for_workers(
+    cluster: Cluster, wait_seconds: float = WAIT_SECONDS, *, n_devices: int = 1
+) -> None:
+    """Wait until all workers have started, each with `n_devices` of its own.
 
     The chief listens on its own address, and the other workers connect to it. All return at the
-    same time.
+    same time. Raises `WorkerMissing` with the addresses of the others, or `AlexNetError` if the
+    numbers of devices differ, in which case TensorFlow would wait for ever.
     """
     deadline = time.monotonic() + wait_seconds
     if cluster.is_chief:
-        _gather(cluster, deadline, wait_seconds)
+        _gather(cluster, n_devices, deadline, wait_seconds)
     else:
-        _report(cluster, deadline, wait_seconds)
+        _report(cluster, n_devices, deadline, wait_seconds)
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -192,9 +196,9 @@ def _split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
+def _gather(cluster: Cluster, n_devices: int, deadline: float, wait_seconds: float) -> None:
     own = cluster.workers[0]
-    missing = set(range(1, len(cluster.workers)))
+    found = {0: n_devices}
     with ExitStack() as open_sockets:
         try:
             family = socket.getaddrinfo(*_split(own), type=socket.SOCK_STREAM)[0][0]
@@ -203,7 +207,7 @@ def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
             raise AlexNetError(f"{own}: can't listen there: {error.strerror}") from None
         open_sockets.enter_context(server)
         waiting = []
-        while missing and (left := deadline - time.monotonic()) > 0:
+        while len(found) < len(cluster.workers) and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)
             try:
                 connection, _ = server.accept()
@@ -212,26 +216,41 @@ def _gather(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
                 line = connection.recv(64).decode(errors="replace").split()
             except OSError:
                 continue
-            if len(line) == 2 and line[0] == "alexnet" and line[1].isdecimal():
-                missing.discard(int(line[1]))
+            if len(line) == 3 and line[0] == "alexnet" and all(map(str.isdecimal, line[1:])):
+                found[int(line[1])] = int(line[2])
                 waiting.append(connection)
-        names = ", ".join(cluster.workers[index] for index in sorted(missing))
+        problem = _find_problem(cluster, found, wait_seconds)
         for connection in waiting:
             try:
-                connection.sendall((names or "go").encode() + b"\n")
+                connection.sendall((str(problem) if problem else "go").encode() + b"\n")
                 connection.recv(1)  # the worker closes first, so that the port is free at once
             except OSError:
                 pass
+    if problem:
+        raise problem
+
+
+def _find_problem(
+    cluster: Cluster, found: Mapping[int, int], wait_seconds: float
+) -> AlexNetError | None:
+    """Return the error for the numbers of devices of the workers that were `found`, by index."""
+    missing = [worker for n, worker in enumerate(cluster.workers) if n not in found]
     if missing:
-        raise WorkerMissing(f"after {wait_seconds:.0f} s these workers were missing: {names}")
+        return WorkerMissing(
+            f"after {wait_seconds:.0f} s these workers were missing: {', '.join(missing)}"
+        )
+    if len({*found.values()}) > 1:
+        counts = ", ".join(f"{worker}: {found[n]}" for n, worker in enumerate(cluster.workers))
+        return AlexNetError(f"{_UNEQUAL} ({counts}); give all of them the same --gpus")
+    return None
 
 
-def _report(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
+def _report(cluster: Cluster, n_devices: int, deadline: float, wait_seconds: float) -> None:
     chief = cluster.workers[0]
     while time.monotonic() < deadline:
         try:
             with socket.create_connection(_split(chief), timeout=2) as connection:
-                connection.sendall(f"alexnet {cluster.index}\n".encode())
+                connection.sendall(f"alexnet {cluster.index} {n_devices}\n".encode())
                 connection.settimeout(max(1, deadline + 5 - time.monotonic()))
                 answer = connection.recv(4096).decode(errors="replace").strip()
         except OSError:
@@ -240,5 +259,5 @@ def _report(cluster: Cluster, deadline: float, wait_seconds: float) -> None:
         if answer == "go":
             return
         if answer:
-            raise WorkerMissing(f"after {wait_seconds:.0f} s these workers were missing: {answer}")
+            raise AlexNetError(answer) if answer.startswith(_UNEQUAL) else WorkerMissing(answer)
     raise WorkerMissing(f"after {wait_seconds:.0f} s the first worker was missing: {chief}")

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.network.keras_network import distribute
 from alexnet_cli.runs.config import PRECISIONS
 from alexnet_cli.system.tensorflow_startup import quiet_stderr, start_devices
-from alexnet_cli.training.cluster import Cluster
+from alexnet_cli.training.cluster import Cluster, wait_for_workers
 
 CHOICES = ("auto", *PRECISIONS)
 F = TypeVar("F", bound=np.floating)
@@ -65,10 +66,7 @@ class Devices:
 
     def distribute(self, parts: Sequence[tf.Tensor]) -> Any:
         """Return a value of the strategy whose part on each of `replicas` is that of `parts`."""
-        first = self.replicas[0]
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group - first]
-        )
+        return distribute(self.strategy, parts)
 
     def total(self, values: npt.NDArray[F]) -> npt.NDArray[F]:
         """Return the sum of `values` over all workers; each must call this with the same shape."""
@@ -80,15 +78,19 @@ class Devices:
         ).numpy()
         return summed
 
+    def from_chief(self, array: npt.NDArray[F]) -> npt.NDArray[F]:
+        """Return the chief's `array`; each worker must call this with one of the same shape."""
+        return self.total(array if self.is_chief else np.zeros_like(array))
+
 
 def choose_devices(
     gpus: int | None = None, precision: str = "auto", cluster: Cluster | None = None
 ) -> Devices:
     """Return the devices for `gpus` GPUs (None: all; 0: the CPU).
 
-    `precision` "auto" selects the fastest that the devices support natively. In a `cluster`, every
-    worker uses this number of GPUs, and `wait_for_workers` must have returned before. Raises
-    `AlexNetError` with the names of the GPUs if there are fewer.
+    `precision` "auto" selects the fastest that the devices support natively. In a `cluster`, this
+    waits until all workers have started. Raises `AlexNetError` with the names of the GPUs if there
+    are fewer, and if the workers of the cluster do not have the same number.
     """
     if precision not in CHOICES:
         raise UsageError(f"choose from {', '.join(CHOICES)}", argument="precision", value=precision)
@@ -109,10 +111,11 @@ def choose_devices(
     if precision == "auto":
         precision = _native_precision(used)
     if cluster:  # before the start of the devices, as joining configures them
+        wait_for_workers(cluster, n_devices=max(count, 1))
         strategy = _join(cluster, used)
         start_devices()
     else:
-        start_devices(*used)
+        start_devices()
         strategy = _strategy(count)
     return Devices(strategy, tuple(map(_gpu_name, used)) or ("CPU",), precision, cluster)
 

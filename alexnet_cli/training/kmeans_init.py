@@ -45,8 +45,7 @@ def initialize(
         _compute_kernels(network, store, seed, progress)
     for variable in network.model.weights if devices.cluster else ():
         if variable.path.startswith("conv"):
-            own = variable.numpy().astype(np.float64)
-            variable.assign(devices.total(own if devices.is_chief else 0 * own))
+            variable.assign(devices.from_chief(variable.numpy()))
 
 
 def _compute_kernels(

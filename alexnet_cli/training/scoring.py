@@ -24,56 +24,53 @@ from alexnet_cli.training.training_data import TrainingData
 PROBED_IMAGES = 128  # validation images, in which dead units are counted
 
 
-def classify(
-    network: Classifier, store: ImageStore, indices: range, progress: Progress | None = None
-) -> tuple[npt.NDArray[np.int64], Float32Array]:
-    """Classify the center crops of the images `indices` of `store`.
+def _sums(
+    network: Classifier,
+    data: TrainingData,
+    split: str,
+    devices: Devices,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float64]:
+    """Classify the center crops of `split`, each worker its share: the sums behind its scores.
 
-    Returns the indices of the images that could be read, (n,), and their probabilities, float32
-    (n, classes). `progress` is called with (done, number of images in the store).
+    Returns those of `metrics.score_sums` and the number of images by predicted class, (4 + classes,).
+    `progress` is called with (done, number of images) of this worker.
     """
+    store, y_true, n_classes = data.stores[split], data.y_true[split], len(data.manifest.classes)
+    indices = devices.share(len(store))
     crop, kept = Cropper(network.recipe, network.statistics), list[int]()
 
     def load(index: int) -> Float32Array | None:
         return None if (image := store.get(index)) is None else crop(image)
 
+    sums = np.zeros(4 + n_classes)
     crops = skip_missing(kept, indices, map_in_order(indices, load))
-    parts: list[Float32Array] = []
-    done = 0
     for batch in group_crops(crops, len):
-        parts.append(np.concatenate(network.probabilities(batch)))
-        for _ in batch:
-            done += 1
-            if progress:
-                progress(done, len(store))
-    return np.array(kept, np.int64), np.concatenate(parts)
+        probabilities = np.concatenate(network.probabilities(batch))
+        sums[:4] += metrics.score_sums(y_true[kept], probabilities)
+        kept.clear()
+        sums[4:] += np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
+        if progress:
+            progress(int(sums[0]), len(indices))
+    return devices.total(sums)
 
 
 def validate(
     network: Classifier, data: TrainingData, devices: Devices
 ) -> tuple[Score, npt.NDArray[np.int64]]:
-    """Return the validation score and the number of images by predicted class, (classes,).
-
-    Each worker classifies its share of the images.
-    """
-    n_classes = len(data.manifest.classes)
-    share = devices.share(len(data.val))
-    sums = np.zeros(4 + n_classes)
-    if share:
-        kept, probabilities = classify(network, data.val, share)
-        sums[:4] = metrics.score_sums(data.y_true["val"][kept], probabilities)
-        sums[4:] = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
-    sums = devices.total(sums)
-    return metrics.score_from_sums(sums[:4], n_classes), sums[4:].astype(np.int64)
+    """Return the validation score and the number of images by predicted class, (classes,)."""
+    sums = _sums(network, data, "val", devices)
+    score = metrics.score_from_sums(sums[:4], len(data.manifest.classes))
+    return score, sums[4:].astype(np.int64)
 
 
-def score_all(network: Classifier, data: TrainingData, progress: Progress) -> dict[str, Score]:
+def score_all(
+    network: Classifier, data: TrainingData, devices: Devices, progress: Progress
+) -> dict[str, Score]:
     """Return the scores on all training and validation images, without augmentation or dropout."""
-    scores = {}
-    for split, store in data.stores.items():
-        kept, probabilities = classify(network, store, range(len(store)), progress)
-        scores[split] = metrics.score(data.y_true[split][kept], probabilities)
-    return scores
+    sums = {split: _sums(network, data, split, devices, progress) for split in data.stores}
+    n_classes = len(data.manifest.classes)
+    return {split: metrics.score_from_sums(sums[split][:4], n_classes) for split in sums}
 
 
 def dead_units(network: KerasNetwork, store: ImageStore) -> Mapping[str, float]:

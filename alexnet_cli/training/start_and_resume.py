@@ -16,7 +16,7 @@ from alexnet_cli.data.scanning import ScanOptions
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.config import RunConfig, changed_versions, current_versions
-from alexnet_cli.runs.models import LoadedModel, load_model
+from alexnet_cli.runs.models import LoadedModel
 from alexnet_cli.runs.records import FinalMetrics, FinalScore
 from alexnet_cli.runs.run_folder import BEST, LAST, METRICS, RUNS, RunFolder
 from alexnet_cli.system.atomic_files import write_json
@@ -152,8 +152,7 @@ def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
             trainer.callback.on_train_begin(_plan(trainer))
         require_memory(trainer)
         trainer.fit()
-        if trainer.devices.is_chief:
-            _score(trainer, draw)
+        _score(trainer, draw)
         trainer.devices.total(np.zeros(1))  # no worker leaves before all have finished
         return run if trainer.devices.is_chief else None
 
@@ -206,18 +205,24 @@ def _one_line_errors(trainer: Trainer) -> Iterator[None]:
 
 
 def _score(trainer: Trainer, draw: Draw) -> None:
-    """Score the best and the last weights on every image, and write metrics.json last of all."""
-    run, meta, data = trainer.run, trainer.meta, trainer.data
-    run.write_records(meta, trainer.config.recipe)  # a kill may have come before they were written
+    """Score the best and the last weights on every image, and write metrics.json last of all.
+
+    All workers score their share; only the chief has the files of the run.
+    """
+    run, meta, data, devices = trainer.run, trainer.meta, trainer.data, trainer.devices
+    if devices.is_chief:
+        # A kill may have come before they were written.
+        run.write_records(meta, trainer.config.recipe)
     finals: dict[str, FinalScore] = {}
     for name, file, epoch in (("best", BEST, meta.best_epoch), ("last", LAST, meta.epoch)):
         if name == "last" and epoch == meta.best_epoch:
             finals[name] = finals["best"]
             continue
-        network = load_model(run.path, file).keras_network
         progress = trainer.until_stopped(trainer.callback.on_score_progress)
-        scores = scoring.score_all(network, data, progress)
+        scores = scoring.score_all(trainer.saved_network(file), data, devices, progress)
         finals[name] = FinalScore(epoch, scores["train"], scores["val"])
+    if not devices.is_chief:
+        return
     skipped = (*data.train.bad_images, *data.val.bad_images)
     metrics = FinalMetrics(
         best=finals["best"],

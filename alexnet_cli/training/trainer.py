@@ -71,7 +71,7 @@ class Trainer:
             recipe.label_smoothing,
             weights,
         )
-        self.network = KerasNetwork(self.model, recipe, data.statistics)
+        self.network = KerasNetwork(self.model, recipe, data.statistics, devices.strategy)
         self.batches = BatchLoader(
             data.train,
             data.y_true["train"],
@@ -210,6 +210,22 @@ class Trainer:
             }
             self.run.save_checkpoint({**get_weights(self.model), **velocities}, meta)
         self.meta = meta
+
+    def saved_network(self, name: str) -> KerasNetwork:
+        """Return the network in float32 with the weights in the file `name`, `BEST` or `LAST`.
+
+        The chief reads the file and sends the weights to the other workers.
+        """
+        arrays = get_weights(self.model)
+        if self.devices.is_chief:
+            saved = self.run.weights(name)
+            arrays = {variable: saved[variable] for variable in arrays}
+        if self.devices.cluster:
+            arrays = {n: self.devices.from_chief(array) for n, array in arrays.items()}
+        recipe, statistics = self.config.recipe, self.data.statistics
+        return KerasNetwork.from_arrays(
+            recipe, len(self.config.classes), arrays, statistics, self.devices.strategy
+        )
 
     def saved(self) -> str:
         """Return how far the run is saved, and the command that continues it."""

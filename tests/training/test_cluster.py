@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ from helpers import HANG, TINY, assert_close, assert_same_run
 
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.statistics import Statistics
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.runs.checkpoint import CheckpointMeta
 from alexnet_cli.runs.run_folder import LAST, RunConfig, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, save_arrays
-from alexnet_cli.training.cluster import Cluster, WorkerMissing, find_cluster, wait_for_workers
+from alexnet_cli.training.cluster import Cluster, find_cluster, wait_for_workers
 
 THREE = ("a:1", "b:2", "c:3")
 
@@ -180,15 +181,16 @@ def addresses(count):
     return tuple(names)
 
 
-def meet_in_threads(workers, indices, wait_seconds):
+def meet_in_threads(workers, indices, wait_seconds, n_devices=MappingProxyType({})):
     """Let some of the workers meet; returns what each raised, if anything."""
     raised = {}
 
     def arrive(index):
         try:
-            wait_for_workers(Cluster(workers, index), wait_seconds)
-        except WorkerMissing as error:
-            raised[index] = str(error)
+            n = n_devices.get(index, 1)
+            wait_for_workers(Cluster(workers, index), wait_seconds, n_devices=n)
+        except AlexNetError as error:
+            raised[index] = error
 
     threads = [threading.Thread(target=arrive, args=(index,)) for index in indices]
     for thread in threads:
@@ -217,11 +219,23 @@ def test_who_is_missing_is_named_to_all(present, missing):
     for wait_seconds in (1.5, 15, 150):
         workers = addresses(3)
         raised = meet_in_threads(workers, present, wait_seconds)
-        if all(text.endswith(f": {workers[missing]}") for text in raised.values()):
+        if all(str(error).endswith(f": {workers[missing]}") for error in raised.values()):
             break
     assert raised.keys() == set(present)
-    assert all(text.endswith(f": {workers[missing]}") for text in raised.values())
-    assert WorkerMissing.exit_code == 69
+    assert all(str(error).endswith(f": {workers[missing]}") for error in raised.values())
+    assert {error.exit_code for error in raised.values()} == {69}
+
+
+def test_workers_with_different_numbers_of_devices_are_told_so():
+    """Oracle: by hand: every worker gets the same line, and soon, as waiting longer does not help."""
+    workers = addresses(3)
+    raised = meet_in_threads(workers, (0, 1, 2), 150, n_devices={2: 4})
+    counts = f"({workers[0]}: 1, {workers[1]}: 1, {workers[2]}: 4)"
+    line = (
+        f"the workers have different numbers of devices {counts}; give all of them the same --gpus"
+    )
+    assert {index: str(error) for index, error in raised.items()} == dict.fromkeys(range(3), line)
+    assert {error.exit_code for error in raised.values()} == {1}
 
 
 def test_a_stranger_does_not_count():
