@@ -36,7 +36,7 @@ class KerasNetwork:
         built; by default TensorFlow's first device takes all.
         """
         self.model, self.recipe, self.statistics = model, recipe, statistics
-        self._strategy = strategy or tf.distribute.get_strategy()
+        self._strategy = strategy
         self._softmax = self._compile(lambda x: tf.nn.softmax(model(x, training=False)))
 
     @classmethod
@@ -62,11 +62,11 @@ class KerasNetwork:
         size, strategy = self.recipe.crop_size, self._strategy
         spec = tf.TensorSpec((None, size, size, 3), tf.float32)
         one_device = tf.function(function, input_signature=[spec], autograph=False)
-        places = strategy.extended.worker_devices
-        if len(places) < 2:
+        places = strategy.extended.worker_devices if strategy else ()
+        if strategy is None or len(places) < 2:
             return lambda crops: one_device(tf.constant(crops)).numpy()
         every_device = tf.function(
-            lambda parts: strategy.run(one_device, args=(parts,)), autograph=False
+            lambda parts: strategy.run(function, args=(parts,)), autograph=False
         )
 
         def compute(crops: Float32Array) -> Float32Array:

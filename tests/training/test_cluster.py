@@ -339,7 +339,10 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(image_folder, tm
         assert len(list(out.iterdir())) == 2  # one run, by the chief alone, and `latest`
     for count in (2, 3):
         assert_close(states[count], states[1])
-        assert metrics[count]["last"]["val"]["n"] == metrics[1]["last"]["val"]["n"]
+        for split in ("train", "val"):
+            score, alone = (metrics[n]["last"][split] for n in (count, 1))
+            assert (score["n"], score["top1"]) == (alone["n"], alone["top1"])
+            assert score["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5
 
 
