@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from alexnet_cli.api.models import Model, load
     from alexnet_cli.api.runs import Run, draw_figures, resume, train
     from alexnet_cli.api.splits import split
-    from alexnet_cli.errors import AlexNetError
+    from alexnet_cli.errors import AlexNetError, AlexNetWarning
     from alexnet_cli.inference.results import Prediction
     from alexnet_cli.training.callbacks import Callback
 
 _MODULES = {
     "AlexNetError": "errors",
+    "AlexNetWarning": "errors",
     "Callback": "training.callbacks",
     "Model": "api.models",
     "Prediction": "inference.results",
@@ -39,6 +40,7 @@ _MODULES = {
 }
 __all__ = [
     "AlexNetError",
+    "AlexNetWarning",
     "Callback",
     "Model",
     "Prediction",

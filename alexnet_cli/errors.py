@@ -1,4 +1,4 @@
-"""Errors that a user can correct; any other exception is a bug and keeps its traceback."""
+"""Errors that a user can correct, and warnings; any other exception is a bug."""
 
 from pathlib import Path
 
@@ -17,6 +17,10 @@ class AlexNetError(Exception):
         given = argument if value is None else f"{argument}={value!r}"
         super().__init__(f"{given}: {reason}" if argument else reason)
         self.reason, self.argument, self.value = reason, argument, value
+
+
+class AlexNetWarning(UserWarning):
+    """A message of one line about what works less well here: what, where, and what to do."""
 
 
 class UsageError(AlexNetError):

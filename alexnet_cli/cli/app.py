@@ -14,12 +14,12 @@ from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
 from alexnet_cli.cli.old_option_names import hint
-from alexnet_cli.cli.options import Command, describe_error, print_error
+from alexnet_cli.cli.options import Command, describe_error, error_line, print_error
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.split import split
 from alexnet_cli.cli.train import train
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, AlexNetWarning
 from alexnet_cli.version import __version__
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     warnings.filterwarnings("ignore", module="PIL")  # about damaged EXIF and large images
+    warnings.formatwarning = _format_warning
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -56,6 +57,22 @@ def main() -> None:
         print_error(f"{error.filename or 'output'}: {error.strerror}")
         code = 1
     sys.exit(code)
+
+
+_format_python_warning = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning of ours as one line, and any other as Python writes it."""
+    if issubclass(category, AlexNetWarning):
+        return f"{error_line(str(message))}\n"
+    return _format_python_warning(message, category, filename, lineno, line)
 
 
 # Errors of the file system, which can occur at any time: not bugs, so one line and no traceback.

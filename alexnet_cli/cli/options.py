@@ -84,8 +84,13 @@ def describe_error(error: AlexNetError) -> str:
     return f"{name}{'' if error.value is None else f' {error.value}'}: {error.reason}"
 
 
-def print_error(message: str) -> None:
-    """Write one line on standard error."""
+def error_line(message: str) -> str:
+    """Return the line that standard error shows for an error or a warning."""
     from alexnet_cli.system.safe_names import printable
 
-    print(f"alexnet: {printable(message)}", file=sys.stderr)
+    return f"alexnet: {printable(message)}"
+
+
+def print_error(message: str) -> None:
+    """Write one line on standard error."""
+    print(error_line(message), file=sys.stderr)

@@ -6,12 +6,14 @@ It is a file of JSON lines beside the output of a command, deleted once that out
 from __future__ import annotations
 
 import json
-import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
+from alexnet_cli.errors import AlexNetWarning
 from alexnet_cli.system.workers import PROCESS_THRESHOLD, map_in_order, map_in_processes
 
 
@@ -51,7 +53,7 @@ def check_files(
 ) -> Iterator[FileCheck]:
     """Yield `check(path)` for each of `paths`, in order, from `cache` where the file is unchanged.
 
-    New results are appended to `cache`, unless it can't be written. Without a cache, or with fewer
+    New results are appended to `cache`, as long as it can be written. Without a cache, or with fewer
     than `PROCESS_THRESHOLD` paths, which are checked within seconds, every file is checked. With
     `processes` many files are checked by a process for each core.
     """
@@ -61,19 +63,51 @@ def check_files(
         return
     cached = _read_cache(cache)
     new = run([path for path in paths if str(path) not in cached], check)
-    try:
-        stream = cache.open("a", encoding="ascii", buffering=1)
-    except OSError:  # the parent folder is read-only, although the output itself may be writable
-        stream = open(os.devnull, "a", encoding="ascii")  # noqa: SIM115
-    with stream as lines:
-        lines.write("\n")  # a killed process may have left a partial last line
+    with _appending(cache) as append:
         for path in paths:
             if str(path) in cached:
                 yield cached[str(path)]
                 continue
             result = next(new)
-            lines.write(json.dumps([str(path), asdict(result)]) + "\n")
+            append(json.dumps([str(path), asdict(result)]))
             yield result
+
+
+@contextmanager
+def _appending(cache: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that appends a line to `cache`, and does nothing once that has failed.
+
+    A cache that can't be continued is deleted, as the output needs the space of a full disk.
+    """
+    stream: IO[str] | None = None
+    with suppress(OSError):  # the parent folder may be read-only where the output itself is not
+        stream = cache.open("a", encoding="ascii", buffering=1)
+
+    def append(line: str) -> None:
+        nonlocal stream
+        if stream is None:
+            return
+        try:
+            stream.write(line + "\n")
+        except OSError as error:
+            message = f"{cache}: {error.strerror}. An interruption would start the scan anew"
+            warnings.warn(message, AlexNetWarning, stacklevel=2)
+            _close(stream)
+            stream = None
+            with suppress(OSError):
+                cache.unlink()
+
+    append("")  # ends the partial last line that a killed process may have left
+    try:
+        yield append
+    finally:
+        if stream:
+            _close(stream)
+
+
+def _close(stream: IO[str]) -> None:
+    with suppress(OSError):  # what could not be written is tried again
+        stream.close()
 
 
 def _read_cache(cache: Path) -> dict[str, FileCheck]:

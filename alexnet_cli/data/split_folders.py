@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -31,7 +31,7 @@ from alexnet_cli.data.scanning import (
 )
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.system.locks import lock_folder
+from alexnet_cli.system.locks import lock_file, own_lock_file
 from alexnet_cli.system.workers import Progress, map_with_progress
 
 LINKS = ("copy", "hard", "symbolic")
@@ -83,19 +83,45 @@ def write(
 
 @contextmanager
 def _temporary_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty, locked folder beside `out` and delete it afterwards.
+    """Yield an empty folder beside `out` and delete it afterwards.
 
     One that a killed process left is emptied and reused.
     """
     partial = out.with_name(f".{out.name}.alexnet-partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with lock_folder(partial, f"another alexnet process is writing {out.name}"):
+    with lock_target(out):
+        partial.mkdir(exist_ok=True)
         try:
             for path in partial.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def lock_target(out: Path) -> Iterator[None]:
+    """Let no other process write a split to `out` while the block runs; creates its parent folder.
+
+    Raises `AlexNetError` if another process is writing one.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(f".{out.name}.alexnet-lock")
+    with own_lock_file(path, f"{out}: another alexnet process is writing it"):
+        yield
+
+
+@contextmanager
+def lock_split(root: Path, complaint: str, *, shared: bool = False) -> Iterator[None]:
+    """Lock the split at `root` while the block runs: shared to read it, exclusively to replace it.
+
+    The lock is on its manifest, which exists in a read-only folder too. A folder without one is
+    never replaced and needs no lock. Raises `AlexNetError` with `complaint` if another process
+    holds a conflicting lock.
+    """
+    with ExitStack() as held:
+        if (root / MANIFEST).exists():
+            held.enter_context(lock_file(root / MANIFEST, f"{root}: {complaint}", shared=shared))
+        yield
 
 
 def check_target(out: Path, source: Path, force: bool) -> None:
@@ -164,7 +190,7 @@ def replace_folder(new: Path, out: Path) -> None:
         new.rename(out)
         shutil.rmtree(old, ignore_errors=True)  # left by a process killed below
         return
-    with lock_folder(out, "a training run is reading it. Wait until it has ended"):
+    with lock_split(out, "a training run is reading it. Wait until it has ended"):
         shutil.rmtree(old, ignore_errors=True)
         try:
             out.rename(old)

@@ -36,7 +36,6 @@ from alexnet_cli.data.scanning import require_images
 from alexnet_cli.data.shard_records import RECORD_SIZE, Record
 from alexnet_cli.errors import AlexNetError, ImageError
 from alexnet_cli.system.atomic_files import write_json
-from alexnet_cli.system.locks import lock_folder
 from alexnet_cli.system.random_streams import random_stream
 from alexnet_cli.system.workers import Progress, map_in_order, map_in_processes
 
@@ -71,7 +70,8 @@ def write(
         raise AlexNetError(f"{planned.root}: is already prepared. Train on it as it is")
     partial = out.with_name(f".{out.name}.alexnet-preparing")
     try:
-        with _open_partial(partial, _digest(planned)):
+        with split_folders.lock_target(out):
+            _open_partial(partial, _digest(planned))
             written = _write_shards(planned, partial, out, processes, progress)
             require_images(planned.source, planned.classes, written.of("train"))
             write_manifest(written, partial / MANIFEST)
@@ -101,17 +101,14 @@ def _digest(planned: Manifest) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def _open_partial(folder: Path, digest: str) -> Iterator[None]:
-    """Lock `folder`, and empty it unless an interrupted call with the same plan left it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder, "another alexnet process is preparing this split"):
-        plan = folder / "plan.json"
-        if not plan.exists() or json.loads(plan.read_bytes()) != digest:
-            for path in folder.iterdir():
-                path.unlink()
-            write_json(plan, digest)
-        yield
+def _open_partial(folder: Path, digest: str) -> None:
+    """Make `folder`, and empty it unless an interrupted call with the same plan left it."""
+    folder.mkdir(exist_ok=True)
+    plan = folder / "plan.json"
+    if not plan.exists() or json.loads(plan.read_bytes()) != digest:
+        for path in folder.iterdir():
+            path.unlink()
+        write_json(plan, digest)
 
 
 def _write_shards(

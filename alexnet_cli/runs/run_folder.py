@@ -10,6 +10,7 @@
     report.md               findings of the diagnostics; hyperparameters compared with the paper
     curves.png              loss and accuracy by epoch
     fc7.safetensors         features of the training images, after neighbors were requested
+    .lock                   empty; exists while a process trains the run, or after a kill
 
 Every file is written under a temporary name and then renamed, so it is complete or absent. A run
 from someone else is data, never code: reading unpickles nothing and follows no link out of the folder.
@@ -52,6 +53,7 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 STATISTICS, FC7 = "statistics.safetensors", "fc7.safetensors"
 HISTORY, REPORT, CURVES = "history.csv", "report.md", "curves.png"
 LATEST = "latest"
+LOCK = ".lock"
 RUNS = Path("runs")
 
 

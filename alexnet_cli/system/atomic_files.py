@@ -1,4 +1,4 @@
-"""Atomic writing of files, safe opening of files, and locks on folders."""
+"""Atomic writing of files, and safe opening of files."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.config import RunConfig, changed_versions, current_versions
 from alexnet_cli.runs.models import LoadedModel
 from alexnet_cli.runs.records import FinalMetrics, FinalScore
-from alexnet_cli.runs.run_folder import BEST, LAST, METRICS, RUNS, RunFolder
+from alexnet_cli.runs.run_folder import BEST, LAST, LOCK, METRICS, RUNS, RunFolder
 from alexnet_cli.system.atomic_files import write_json
-from alexnet_cli.system.locks import lock_folder
+from alexnet_cli.system.locks import own_lock_file
 from alexnet_cli.system.signals import Interrupted, catch_signals
 from alexnet_cli.training import scoring
 from alexnet_cli.training.callbacks import Callback, TrainPlan
@@ -141,13 +141,15 @@ def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
         reason = f"{run.path} is already trained to epoch {meta.epoch}; ask for more to continue"
         raise UsageError(reason, argument="epochs")
     with ExitStack() as held:
+        held.enter_context(_one_line_errors(trainer))
         if trainer.devices.is_chief:
-            held.enter_context(lock_folder(run.path, "another alexnet is training this run"))
+            complaint = f"{run.path}: another alexnet is training this run"
+            held.enter_context(own_lock_file(run.path / LOCK, complaint))
             run.remove_leftovers()
         root = trainer.data.manifest.root
-        held.enter_context(lock_folder(root, "its split is being replaced", shared=True))
+        reading = split_folders.lock_split(root, "its split is being replaced", shared=True)
+        held.enter_context(reading)
         trainer.stop = held.enter_context(catch_signals())
-        held.enter_context(_one_line_errors(trainer))
         if any_left:
             trainer.callback.on_train_begin(_plan(trainer))
         require_memory(trainer)

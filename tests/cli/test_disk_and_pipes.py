@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 from helpers import HANG, QUICK, assert_same_run, run
 
-from alexnet_cli.data import scanning, split_folders, tfrecords
+from alexnet_cli.data import scan_cache, scanning, split_folders, tfrecords
 from alexnet_cli.data.split_plan import plan_split
-from alexnet_cli.errors import AlexNetError
-from alexnet_cli.system.locks import lock_folder
+from alexnet_cli.errors import AlexNetError, AlexNetWarning
+from alexnet_cli.system.locks import lock_file, own_lock_file
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
@@ -90,6 +90,18 @@ def test_a_disk_that_fills_within_a_shard_gets_one_line(image_folder, disk):
     fillers[0].unlink()
     assert len(tfrecords.write(plan, disk / "data").files) == 36
     assert [path.name for path in disk.iterdir()] == ["data"]
+
+
+def test_a_scan_goes_on_when_its_cache_fills_the_disk(image_folder, disk, monkeypatch):
+    """Oracle: the scan without a cache; what the cache took is free again for the output."""
+    expected = scanning.scan(image_folder)
+    monkeypatch.setattr(scan_cache, "PROCESS_THRESHOLD", 1)
+    cache = disk / "cache.jsonl"
+    options = scanning.ScanOptions(cache=cache, progress=lambda done, _: done == 3 and fill(disk))
+    with pytest.warns(AlexNetWarning, match=r"cache\.jsonl: No space left on device\. ") as warned:
+        assert scanning.scan(image_folder, options) == expected
+    assert len(warned) == 1
+    assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
 def test_a_training_whose_disk_fills_keeps_the_last_epoch(trained, image_folder, disk):
@@ -223,7 +235,7 @@ def test_two_splits_can_not_be_written_to_one_target(image_folder, tmp_path):
 
     def intrude(done, total):
         if done == 1:
-            with pytest.raises(AlexNetError, match="another alexnet process is writing out"):
+            with pytest.raises(AlexNetError, match="out: another alexnet process is writing it"):
                 split_folders.write(plan, tmp_path / "out")
 
     split_folders.write(plan, tmp_path / "out", progress=intrude)
@@ -242,18 +254,20 @@ out = Path({str(tmp_path / "out")!r})
 split_folders.write(plan, out, progress=lambda done, total: done < 9 or os._exit(9))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
-    assert [path.name for path in tmp_path.iterdir()] == [".out.alexnet-partial"]
+    left = {".out.alexnet-partial", ".out.alexnet-lock"}
+    assert {path.name for path in tmp_path.iterdir()} == left
     split_folders.write(plan_split(scanning.scan(image_folder)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sum(path.suffix == ".png" for path in (tmp_path / "out").rglob("*")) == 36
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
-    """Oracle: the lock is held by a live process and free after it is killed."""
+    """Oracle: the lock is held by a live process and free after it is killed, its file gone."""
+    path = tmp_path / "lock"
     code = f"""
 from pathlib import Path
-from alexnet_cli.system.locks import lock_folder
-with lock_folder(Path({str(tmp_path)!r}), "x"):
+from alexnet_cli.system.locks import own_lock_file
+with own_lock_file(Path({str(path)!r}), "x"):
     print("held", flush=True)
     input()
 """
@@ -261,11 +275,14 @@ with lock_folder(Path({str(tmp_path)!r}), "x"):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(AlexNetError, match="mine"), lock_folder(tmp_path, "mine"):
+        with pytest.raises(AlexNetError, match="mine"), own_lock_file(path, "mine"):
             pass
         process.kill()
         process.wait()
-    with lock_folder(tmp_path, "mine"):
+    assert path.exists()
+    with own_lock_file(path, "mine"):
         pass
-    with lock_folder(tmp_path, "a", shared=True), lock_folder(tmp_path, "b", shared=True):
+    assert not path.exists()
+    path.touch()
+    with lock_file(path, "a", shared=True), lock_file(path, "b", shared=True):
         pass

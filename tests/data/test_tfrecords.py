@@ -159,7 +159,7 @@ def test_two_processes_can_not_prepare_one_folder(plan, tmp_path):
     def intrude(done, total):
         if not calls:
             calls.append(done)
-            with pytest.raises(AlexNetError, match="another alexnet process is preparing"):
+            with pytest.raises(AlexNetError, match="out: another alexnet process is writing it"):
                 tfrecords.write(plan, tmp_path / "out")
 
     tfrecords.write(plan, tmp_path / "out", progress=intrude)
