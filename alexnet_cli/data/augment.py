@@ -101,12 +101,15 @@ def _random_resized_crop(
 ) -> UInt8Array:
     """Return a window of random area and aspect ratio, resized to (size, size, 3).
 
-    The area is uniform between `least_area` and 1 of the image, the aspect ratio between 3:4 and 4:3.
+    The area is uniform between `least_area` and 1 of the image, the logarithm of the aspect ratio
+    between those of 3:4 and 4:3, both given that the window fits into the image.
     """
+    # Windows of this area or more do not fit beyond it; within it about half of the draws or more do.
+    widest = min(math.log(4 / 3), -math.log(least_area))
     width = height = 2.0  # as fractions of the image
     while max(width, height) > 1:
         area = random.uniform(least_area, 1)
-        aspect = math.exp(random.uniform(-1, 1) * math.log(4 / 3))
+        aspect = math.exp(random.uniform(-1, 1) * widest)
         width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
     left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
     side = len(image)

@@ -17,20 +17,26 @@ R = TypeVar("R")
 Progress = Callable[[int, int], None]  # (done, total)
 
 PROCESS_THRESHOLD = 5000  # items; for fewer, the second it takes to start processes is too long
+LEAST_AHEAD = 16  # results of threads, as items take unequal time
 CHUNK = 32  # items that are sent to a process at once
 
 
 def map_in_order(
-    items: Iterable[T], function: Callable[[T], R], threads: int | None = None, ahead: int = 16
+    items: Iterable[T],
+    function: Callable[[T], R],
+    threads: int | None = None,
+    ahead: int | None = None,
 ) -> Iterator[R]:
     """Yield `function(item)` for each of `items`, in their order, computed in threads.
 
-    At most `ahead` results are computed before they are asked for. `threads` is by default the
-    number of cores. An exception in `function` is raised in place of its result; calls that have
-    not started by then are canceled.
+    At most `ahead` results are computed before they are asked for, by default two for each thread,
+    so that none waits for the reader, but at least `LEAST_AHEAD`. `threads` is by default the number
+    of cores. An exception in `function` is raised in place of its result; calls that have not
+    started by then are canceled.
     """
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        yield from _map_in_pool(pool, items, function, ahead)
+    threads = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _map_in_pool(pool, items, function, ahead or max(2 * threads, LEAST_AHEAD))
 
 
 def _map_in_pool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from helpers import TINY
 from noise import noise_image, noise_statistics
 
-from alexnet_cli.data.augment import Augmenter
+from alexnet_cli.data.augment import Augmenter, _random_resized_crop
 
 STILL = replace(TINY, flip=False, color_noise=0.0)
 
@@ -158,6 +159,53 @@ def test_scaled_crops_have_the_drawn_area_and_aspect_ratio():
     assert 0.55 < np.mean(areas) < 0.70
     assert 0.73 < min(shapes) < 0.80
     assert 1.25 < max(shapes) < 1.37
+
+
+def _windows(least_area, n):
+    """Draw areas and logarithms of aspect ratios from the whole rectangle; keep those that fit."""
+    random, widest = np.random.default_rng(8), math.log(4 / 3)
+    area, log_aspect = random.uniform(least_area, 1, n), random.uniform(-widest, widest, n)
+    fits = np.abs(log_aspect) <= -np.log(area)
+    return area[fits], log_aspect[fits]
+
+
+@pytest.mark.parametrize("least_area", [0.35, 0.75, 0.9, 0.9999, 1 - 1e-12])
+def test_a_window_is_drawn_within_few_draws(least_area):
+    """Oracle: numbers that a second generator needs to come to the same state.
+
+    An area and an aspect ratio fit with a probability of 0.47 or more: 60 do not fit once in 1e16.
+    """
+    image = noise_image()
+    for seed in range(100):
+        used, fresh = (np.random.default_rng(seed) for _ in range(2))
+        _random_resized_crop(image, least_area, 8, used)
+        states = (fresh.random() and fresh.bit_generator.state for _ in range(2 * 60 + 2))
+        assert used.bit_generator.state in states
+
+
+@pytest.mark.parametrize("least_area", [0.35, 0.8, 0.95])
+def test_windows_of_any_least_area_follow_the_same_law(least_area):
+    """Oracle: uniform draws of area and logarithm of the aspect ratio, of which those that fit stay.
+
+    Means of area and of the aspect ratio's size within five standard errors of each other. The
+    image is a ramp along both axes, so that the corners of a crop tell its width and height.
+    """
+    side = 72
+    down, right = np.mgrid[:side, :side] * 3.5
+    image = np.stack([right, down, right], axis=2).round().astype(np.uint8)
+    found = []
+    for seed in range(2000):
+        crop = _random_resized_crop(image, least_area, side, np.random.default_rng(seed))
+        crop = crop.astype(float)
+        width = (crop[:, -1, 0] - crop[:, 0, 0]).mean() / 3.5 / (side - 1)
+        height = (crop[-1, :, 1] - crop[0, :, 1]).mean() / 3.5 / (side - 1)
+        found.append((width * height, abs(np.log(width / height))))
+    area, log_aspect = _windows(least_area, n=100_000 if least_area > 0.9 else 20_000)
+    for one, other, rounding in zip(
+        np.transpose(found), (area, np.abs(log_aspect)), (0.005, 0.005), strict=True
+    ):
+        error = np.hypot(one.std() / len(one) ** 0.5, other.std() / len(other) ** 0.5)
+        assert one.mean() == pytest.approx(other.mean(), abs=5 * error + rounding)
 
 
 def test_scaled_crops_take_the_center_of_the_mean_and_are_reflected_like_others():

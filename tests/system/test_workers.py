@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
+from helpers import HANG
 
 from alexnet_cli.system import workers
 from alexnet_cli.system.workers import map_in_order, map_in_processes
@@ -21,6 +23,13 @@ def test_results_come_in_order_and_errors_in_their_place():
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_as_many_threads_work_as_there_are_cores(monkeypatch):
+    """Oracle: a barrier, which opens only when 40 calls wait at it at once."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 40)
+    barrier = threading.Barrier(40, timeout=HANG)
+    assert sorted(map_in_order(range(40), lambda _: barrier.wait())) == list(range(40))
 
 
 def _process_of(number: int) -> tuple[int, int]:
