@@ -26,8 +26,9 @@ from alexnet_cli.system import memory
 T = TypeVar("T")
 R = TypeVar("R")
 
-MEMORY_SHARE = 0.4  # of the memory, for decoded images; more of them are kept on disk
-DISK_SHARE = 0.4  # of the free disk space; more images are decoded again whenever they are needed
+# For all decoded images of the processes on a machine together.
+MEMORY_SHARE = 0.4  # of the available memory; images that do not fit are kept on disk
+DISK_SHARE = 0.4  # of the free disk space; images that do not fit are decoded whenever needed
 BAD_SHARE = 0.05  # of the images of a split; at least one may be bad, but never all
 
 
@@ -75,12 +76,23 @@ class BadImageBudget:
             )
 
 
+def storage_room(scratch: Path, n_processes: int = 1) -> tuple[int, int]:
+    """Return how many bytes of memory and of disk all stores of this process may take.
+
+    `scratch` is a folder on the disk; `n_processes` alike share this machine.
+    """
+    memory_bytes = MEMORY_SHARE * memory.available() / n_processes
+    disk_bytes = DISK_SHARE * shutil.disk_usage(scratch).free / n_processes
+    return int(memory_bytes), int(disk_bytes)
+
+
 class ImageStore:
     """The images of a data set as uint8 arrays (resize_size, resize_size, 3), values 0 to 255.
 
-    Each is decoded once and kept in memory if all fit into `MEMORY_SHARE` of it, else in an unnamed
-    file in `scratch`, which vanishes however the process ends. If neither has room, images are
-    decoded whenever they are asked for. `location` is "in memory", "on disk" or None.
+    Each is decoded once and kept in memory if it has room for all, else in an unnamed file in
+    `scratch`, which vanishes however the process ends. If neither has room, images are decoded
+    whenever they are asked for. `location` is "in memory", "on disk" or None, `n_bytes` the room
+    that all images take there.
     """
 
     def __init__(
@@ -94,16 +106,14 @@ class ImageStore:
     ) -> None:
         """Reserve memory or disk space for `files`; nothing is decoded yet.
 
-        `memory_bytes` and `disk_bytes` are the most to use, by default shares of what there is.
+        `memory_bytes` and `disk_bytes` are the most to use, by default those of `storage_room`.
         """
         self.files, self.recipe = files, recipe
         self.bad_images = BadImageBudget(len(files), on_bad_image)
         shape = (len(files), recipe.resize_size, recipe.resize_size, 3)
-        n_bytes = math.prod(shape)
-        if memory_bytes is None:
-            memory_bytes = int(MEMORY_SHARE * memory.total())
-        if disk_bytes is None:
-            disk_bytes = int(DISK_SHARE * shutil.disk_usage(scratch).free)
+        self.n_bytes = n_bytes = math.prod(shape)
+        if memory_bytes is None or disk_bytes is None:
+            memory_bytes, disk_bytes = storage_room(scratch)
         self.location: str | None = None
         self._pixels: UInt8Array | None = None
         if n_bytes <= memory_bytes:
@@ -121,6 +131,13 @@ class ImageStore:
     def __len__(self) -> int:
         """Return the number of images, bad ones included."""
         return len(self.files)
+
+    @property
+    def unfilled_bytes(self) -> int:
+        """The bytes of memory that this store will take in addition once all images are decoded."""
+        if self.location != "in memory":
+            return 0
+        return self.n_bytes // len(self) * int(np.count_nonzero(~self._decoded))
 
     def get(self, index: int) -> UInt8Array | None:
         """Return image `index`, or None if it can't be read any more. Safe to call from threads.

@@ -47,6 +47,12 @@ class Cluster:
         """Return whether this worker writes the run folder."""
         return self.index == 0
 
+    @property
+    def n_on_this_machine(self) -> int:
+        """The number of workers whose address has the same host as that of this worker."""
+        hosts = [_split(address)[0] for address in self.workers]
+        return hosts.count(hosts[self.index])
+
 
 def find_cluster(
     hosts: Sequence[str] | None, rank: int | None, environment: Mapping[str, str]

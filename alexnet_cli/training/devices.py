@@ -52,6 +52,11 @@ class Devices:
         first = self.cluster.index * len(self.names) if self.cluster else 0
         return range(first, first + len(self.names))
 
+    @property
+    def n_processes(self) -> int:
+        """The number of processes of this training on this machine, which share its memory."""
+        return self.cluster.n_on_this_machine if self.cluster else 1
+
     def share(self, n: int) -> range:
         """Return which of `n` items this worker handles; each item has exactly one worker."""
         if self.cluster is None:

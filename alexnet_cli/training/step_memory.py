@@ -37,13 +37,16 @@ def require_memory(trainer: Trainer) -> None:
 def fits(trainer: Trainer, batch_size: int) -> bool:
     """Return whether a step of `trainer` with `batch_size` images fits into memory.
 
-    Computed for the CPU, where the system promises memory that it does not have; tried on a GPU.
+    Computed for the CPU, where the system promises memory that it does not have, also to the stores
+    of images that are not decoded yet; tried on a GPU.
     """
     devices, model = trainer.devices, trainer.model
     if devices.names == ("CPU",):
         n_images = min(batch_size, len(trainer.data.train))
         n_replicas = devices.strategy.num_replicas_in_sync
-        return step_bytes(model, -(-n_images // n_replicas)) < memory.available()
+        unfilled = sum(store.unfilled_bytes for store in trainer.data.stores.values())
+        needed = step_bytes(model, -(-n_images // n_replicas)) + unfilled
+        return devices.n_processes * needed < memory.available()
     if devices.cluster:  # the other workers would not join the trial
         return True
     rates = tf.zeros(len(model.trainable_variables))

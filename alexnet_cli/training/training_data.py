@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from alexnet_cli.data.manifest import MANIFEST, Manifest, file_lines
 from alexnet_cli.data.statistics import Statistics, compute_statistics
-from alexnet_cli.data.store import ImageStore
+from alexnet_cli.data.store import ImageStore, storage_room
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.run_folder import RunFolder
@@ -63,12 +63,18 @@ def open_training_data(
     Raises `AlexNetError` for a split without images, and unless all workers see the same images.
     """
     _require_same_images(manifest, devices)
+    memory_bytes, disk_bytes = storage_room(scratch, devices.n_processes)
     stores = {}
-    for split in ("train", "val"):
+    for split in ("train", "val"):  # the split that is read most often has the first choice
         files = manifest.of(split)
         if not files:
             raise AlexNetError(f"{manifest.root}: the {split} split holds no image; split again")
-        stores[split] = ImageStore(files, recipe, scratch, on_bad_image=callback.on_image_rejected)
+        store = ImageStore(
+            files, recipe, scratch, memory_bytes, disk_bytes, callback.on_image_rejected
+        )
+        memory_bytes -= store.n_bytes if store.location == "in memory" else 0
+        disk_bytes -= store.n_bytes if store.location == "on disk" else 0
+        stores[split] = store
     if statistics is None:
         statistics = compute_statistics(
             stores["train"], callback.on_read_progress, devices.share, devices.total
