@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import paint, run
+from helpers import paint, run, sign
 
 from alexnet_cli.system import tensorflow_startup
 
@@ -78,3 +78,13 @@ def run_copy(trained, tmp_path) -> Path:
     path = Path(shutil.copytree(trained, runs / trained.name))
     (runs / "latest").symlink_to(trained.name)
     return path
+
+
+@pytest.fixture
+def moved(run_copy, image_folder, tmp_path) -> tuple[Path, Path]:
+    """A copy of the shared run that was trained on images in `old`, and the folder they moved to."""
+    for name in ("config.json", "manifest.jsonl"):
+        text = (run_copy / name).read_text()
+        (run_copy / name).write_text(text.replace(str(image_folder), str(tmp_path / "old")))
+    sign(run_copy)
+    return run_copy, Path(shutil.copytree(image_folder, tmp_path / "new"))

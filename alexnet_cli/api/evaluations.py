@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alexnet_cli.api.arguments import path_errors
 from alexnet_cli.inference.results import EvaluationReport
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.system.atomic_files import write_json
@@ -35,6 +36,7 @@ class Report:
         """Loss, top-1 and top-5 accuracy: with ten crops if they were asked for."""
         return self.details.score
 
+    @path_errors()
     def save_html(self, path: str | Path) -> Path:
         """Write the report as one HTML file, which works offline; returns its path."""
         from alexnet_cli.reports import html_report
@@ -42,11 +44,13 @@ class Report:
         html_report.write(self.details, self._models, Path(path))
         return Path(path)
 
+    @path_errors()
     def save_json(self, path: str | Path) -> Path:
         """Write the report as JSON; returns its path."""
         write_json(Path(path), self.details.as_json())
         return Path(path)
 
+    @path_errors()
     def plot_confusion(self, path: str | Path) -> Path:
         """Draw the confusion matrix as a PNG; returns its path."""
         from alexnet_cli.reports import plots

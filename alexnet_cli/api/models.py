@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.api.arguments import Probability, as_list, check_argument
+from alexnet_cli.api.arguments import Probability, as_list, check_argument, path_errors
 from alexnet_cli.api.evaluations import Report
 from alexnet_cli.data.images import Float32Array, from_memory
 from alexnet_cli.data.manifest import Rejected
@@ -84,6 +84,7 @@ class Model:
         )
         return [_require_read(outcome) for outcome in found]
 
+    @path_errors()
     def predict_files(
         self,
         paths: Sequence[str | Path],
@@ -119,6 +120,7 @@ class Model:
         """Return the outputs of fc7 for the center crops: float32, (images, units); one model only."""
         return prediction.features(self._only("features"), _readable(images))
 
+    @path_errors()
     def evaluate(
         self,
         data: str | Path | None = None,
@@ -150,6 +152,7 @@ class Model:
         )
         return Report(found, self._models)
 
+    @path_errors()
     def export(
         self,
         format: str = "litert",
@@ -199,22 +202,29 @@ class Model:
         return self._models[0]
 
 
-def load(path: str | Path | Sequence[str | Path] | None = None) -> Model:
+@path_errors()
+def load(
+    path: str | Path | Sequence[str | Path] | None = None, *, moved_data: str | Path | None = None
+) -> Model:
     """Load a trained model: a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    For a list of several, probabilities are averaged. Raises `AlexNetError` if a model can't be
-    loaded, or if the classes of the models differ.
+    For a list of several, probabilities are averaged. `moved_data` is the folder in which the images
+    of the runs are now, if they have moved since; it is checked, and remembered in each run. Raises
+    `AlexNetError` if a model can't be loaded, if the classes of the models differ, or if `moved_data`
+    holds other images.
     """
     paths = [path] if path is None or isinstance(path, str | Path) else list(path)
     if not paths:
         raise UsageError("the list is empty", argument="path")
-    models = [load_model(None if one is None else Path(one)) for one in paths]
+    folder = None if moved_data is None else Path(moved_data)
+    models = [load_model(None if one is None else Path(one), moved_data=folder) for one in paths]
     for other in models[1:]:
         if other.classes != models[0].classes:
             raise AlexNetError(f"{other.path}: has other classes than {models[0].path}")
     return Model(models)
 
 
+@path_errors()
 def _sources(images: Any) -> list[prediction.Source | Rejected]:
     many = images if isinstance(images, Sequence) and not isinstance(images, str) else None
     found: list[prediction.Source | Rejected] = []

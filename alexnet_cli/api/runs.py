@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_cli.api.arguments import Count, Positive, Seed, as_list, check_argument
+from alexnet_cli.api.arguments import (
+    Count,
+    Positive,
+    Seed,
+    as_list,
+    check_argument,
+    check_output_folder,
+    path_errors,
+)
 from alexnet_cli.errors import UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 class Run:
     """A run on disk: its configuration, history, metrics and trained model."""
 
+    @path_errors()
     def __init__(self, path: str | Path | None = None) -> None:
         """Open the run folder `path`, by default the newest in runs/.
 
@@ -77,6 +86,7 @@ class Run:
 
         return load(self.path)
 
+    @path_errors()
     def plot_curves(self, out: str | Path | None = None) -> Path:
         """Draw loss and accuracy by epoch as a PNG; returns its path, by default in the run folder."""
         path = self.path / CURVES if out is None else Path(out)
@@ -91,6 +101,7 @@ def draw_curves(run: RunFolder, path: Path | None = None) -> None:
     plots.draw_curves(run.checkpoint().history, path or run.path / CURVES)
 
 
+@path_errors()
 def train(
     data: str | Path = "data",
     *,
@@ -138,6 +149,7 @@ def train(
     """
     check_argument("seed", seed, Seed)
     check_argument("gpus", gpus, Count)
+    check_output_folder("out", Path(out))
     variants, settings = as_list("variants", variants), as_list("settings", settings)
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
@@ -168,6 +180,7 @@ def train(
     return Run(run.path) if run else None
 
 
+@path_errors()
 def resume(
     path: str | Path,
     *,
@@ -175,12 +188,15 @@ def resume(
     gpus: int | None = None,
     hosts: Sequence[str] | None = None,
     rank: int | None = None,
+    moved_data: str | Path | None = None,
     callback: Callback | None = None,
 ) -> Run | None:
     """Continue the training in the run folder `path` from its last checkpoint.
 
-    `epochs` is the total number of epochs, by default as planned; the other arguments, the result
-    and the errors are those of `train`.
+    `epochs` is the total number of epochs, by default as planned. `moved_data` is the folder in which
+    the images are now, if they have moved since; it is checked, and remembered in the run. On several
+    machines each may have its own, and that of the first is remembered. The other arguments, the
+    result and the errors are those of `train`.
     """
     check_argument("epochs", epochs, Positive)
     check_argument("gpus", gpus, Count)
@@ -188,26 +204,38 @@ def resume(
     from alexnet_cli.training import start_and_resume
 
     run = start_and_resume.resume(
-        Path(path), devices=devices, epochs=epochs, callback=callback, draw=draw_curves
+        Path(path),
+        devices=devices,
+        epochs=epochs,
+        moved_data=None if moved_data is None else Path(moved_data),
+        callback=callback,
+        draw=draw_curves,
     )
     return Run(run.path) if run else None
 
 
+@path_errors()
 def draw_figures(
     runs: Sequence[str | Path] = (),
     out: str | Path | None = None,
     *,
+    moved_data: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Draw the figures of the paper from the first of `runs` (default: the newest run).
 
     Several runs are compared by their training errors. The figures are written to `out`, by default
-    RUN/figures. `progress` is called with (done, total) training images. Returns the paths.
+    RUN/figures. `moved_data` is where the images of the first run are now, as for `load`. `progress`
+    is called with (done, total) training images. Returns the paths.
     """
     from alexnet_cli.reports import paper_figures
 
+    folders = [Path(run) for run in as_list("runs", runs)]
     where = None if out is None else Path(out)
-    return paper_figures.draw([Path(run) for run in as_list("runs", runs)] or None, where, progress)
+    if where:
+        check_output_folder("out", where)
+    moved = None if moved_data is None else Path(moved_data)
+    return paper_figures.draw(folders or None, where, progress, moved)
 
 
 def _start_devices(

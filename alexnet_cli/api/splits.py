@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_cli.api.arguments import Seed, check_argument
+from alexnet_cli.api.arguments import Seed, check_argument, check_output_folder, path_errors
 from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split
@@ -19,6 +19,7 @@ def _ignore(stage: str, done: int, total: int) -> None:
     pass
 
 
+@path_errors()
 def split(
     source: str | Path,
     out: str | Path = "data",
@@ -64,6 +65,7 @@ def split(
     split_folders.check_target(
         out, scanning.require_folder(source), force
     )  # before the scan, which takes long
+    check_output_folder("out", out)
     options = scanning.ScanOptions(
         check,
         scan_cache.cache_path(out),

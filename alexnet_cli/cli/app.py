@@ -14,12 +14,18 @@ from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
 from alexnet_cli.cli.old_option_names import hint
-from alexnet_cli.cli.options import Command, describe_error, error_line, print_error
+from alexnet_cli.cli.options import (
+    Command,
+    correct_command,
+    describe_error,
+    error_line,
+    print_error,
+)
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.split import split
 from alexnet_cli.cli.train import train
-from alexnet_cli.errors import AlexNetError, AlexNetWarning
+from alexnet_cli.errors import AlexNetError, AlexNetWarning, describe_os_error
 from alexnet_cli.version import __version__
 
 app = typer.Typer(
@@ -42,7 +48,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except AlexNetError as error:
-        print_error(describe_error(error))
+        print_error(_describe_with_command(error))
         code = error.exit_code
     except typer.TyperException as error:
         print_error(_parse_error(error))
@@ -51,10 +57,11 @@ def main() -> None:
         _discard_output()
         code = 1  # as Rich exits where it is the one to write
     except OSError as error:
-        if error.errno not in _ENVIRONMENT:
+        # Without a file and for any other reason, it is a bug.
+        if error.errno not in _ENVIRONMENT and not isinstance(error.filename, str | bytes):
             raise
         _discard_output()
-        print_error(f"{error.filename or 'output'}: {error.strerror}")
+        print_error(describe_os_error(error, "output"))
         code = 1
     sys.exit(code)
 
@@ -75,7 +82,7 @@ def _format_warning(
     return _format_python_warning(message, category, filename, lineno, line)
 
 
-# Errors of the file system, which can occur at any time: not bugs, so one line and no traceback.
+# Errors of the system that can occur at any time, also while writing to an open file.
 _ENVIRONMENT = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -83,8 +90,17 @@ _ENVIRONMENT = {
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
-    errno.ENAMETOOLONG,
 }
+
+
+def _describe_with_command(error: AlexNetError) -> str:
+    """Return the error's line, with the command to type if it is known."""
+    words = sys.argv[1:]
+    group = typer.main.get_command(app)
+    command = getattr(group, "commands", {}).get(words[0] if words else "")
+    known = {name for parameter in command.params for name in parameter.opts} if command else set()
+    line, better = describe_error(error), correct_command(error, words, known)
+    return f"{line}. Type: {better}" if better else line
 
 
 def _parse_error(error: typer.TyperException) -> str:

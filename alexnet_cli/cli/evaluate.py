@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, TenCrop
+from alexnet_cli.cli.options import Models, MovedData, TenCrop
 from alexnet_cli.errors import UsageError
 
 
@@ -31,6 +31,7 @@ def evaluate(
         float | None,
         typer.Option(help="Show the cost of predict --threshold P.", metavar="P", min=0, max=1),
     ] = None,
+    moved_data: MovedData = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")
     ] = None,
@@ -54,7 +55,7 @@ def evaluate(
         raise UsageError(reason, argument="data", value=data)
     if report is not None:
         _require_writable(report)  # before the long wait
-    loaded = load(model)
+    loaded = load(model, moved_data=moved_data)
     with tables.progress_bar(console, "evaluating") as progress:
         found = loaded.evaluate(
             data, split=split, ten_crop=ten_crop, threshold=threshold, progress=progress

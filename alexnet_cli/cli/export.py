@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.cli.options import MovedData
+
 
 class Format(StrEnum):
     """File formats of an export."""
@@ -46,6 +48,7 @@ def export(
         str, typer.Option(help="License of the model.", metavar="NAME")
     ] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
+    moved_data: MovedData = None,
 ) -> None:
     """Export a run to LiteRT, ONNX or SavedModel.
 
@@ -57,7 +60,7 @@ def export(
     from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
 
-    report = load(run).export(
+    report = load(run, moved_data=moved_data).export(
         format.value,
         out,
         quantize=quantize.value if quantize else None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.cli.options import MovedData
+
 
 def figures(
     runs: Annotated[
@@ -21,6 +23,7 @@ def figures(
             help="Output folder.", metavar="DIR", file_okay=False, show_default="RUN/figures"
         ),
     ] = None,
+    moved_data: MovedData = None,
 ) -> None:
     """Draw the figures of the paper from a run.
 
@@ -34,6 +37,6 @@ def figures(
 
     console = Console()
     with tables.progress_bar(console, "reading training images") as progress:
-        pictures = draw_figures(runs or (), out, progress=progress)
+        pictures = draw_figures(runs or (), out, moved_data=moved_data, progress=progress)
     for picture in pictures:
         tables.print_line(console, str(picture))

@@ -6,7 +6,9 @@ needs inside its function.
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +16,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, DataMovedError, WrongPathError
 
 Models = Annotated[
     list[Path] | None,
     typer.Option(help="Run or .npy; repeat to average.", metavar="MODEL", show_default="newest"),
+]
+
+MovedData = Annotated[
+    Path | None,
+    typer.Option(help="New folder of the run's images, if moved.", metavar="DIR"),
 ]
 
 TenCrop = Annotated[
@@ -82,6 +89,33 @@ def describe_error(error: AlexNetError) -> str:
         return str(error)
     name = option_name(error.argument)
     return f"{name}{'' if error.value is None else f' {error.value}'}: {error.reason}"
+
+
+def correct_command(error: AlexNetError, words: Sequence[str], known: set[str]) -> str:
+    """Return the command to type in place of `words`, if `error` knows it, else "".
+
+    `words` are the arguments of the program, `known` the options of the command.
+    """
+    if isinstance(error, DataMovedError):
+        return shlex.join(["alexnet", *words, option_name(str(error.argument)), "FOLDER"])
+    if not isinstance(error, WrongPathError):
+        return ""
+    from alexnet_cli.reports.reproduce import relative_path
+
+    command, *given = words
+    meant = str(relative_path(error.meant))
+    fixed = [_replace_path(word, error.given, meant) for word in given]
+    if fixed == given:  # the path was a default
+        fixed += ["--model", meant] if "--model" in known else [meant]
+    return shlex.join(["alexnet", command, *fixed])
+
+
+def _replace_path(word: str, path: Path, new: str) -> str:
+    """Return `new` for a word that stands for `path`, also as the value in `--option=value`."""
+    option, equals, value = word.rpartition("=")
+    if Path(value).absolute().resolve() != path.absolute().resolve():
+        return word
+    return f"{option}{equals}{new}"
 
 
 def error_line(message: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, TenCrop, print_error
+from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error
 from alexnet_cli.errors import UsageError
 
 
@@ -23,6 +23,7 @@ def predict(
     neighbors: Annotated[
         int, typer.Option(help="Nearest training images to show.", metavar="N", min=0)
     ] = 0,
+    moved_data: MovedData = None,
     threshold: Annotated[
         float,
         typer.Option(help='Answer "none of these" if top-1 is below.', metavar="P", min=0, max=1),
@@ -40,7 +41,8 @@ def predict(
 
     if json and csv:
         raise UsageError("choose one of --json and --csv")
-    console, loaded, failures = Console(stderr=json or csv), load(model), 0
+    console, failures = Console(stderr=json or csv), 0
+    loaded = load(model, moved_data=moved_data)
     shown: list[Prediction] = []
 
     def outcomes() -> Iterator[Prediction | Rejected]:

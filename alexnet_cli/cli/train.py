@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli.old_option_names import reject_old_names
-from alexnet_cli.cli.options import MOST_SEED, NoCheck, is_typed, option_name
+from alexnet_cli.cli.options import MOST_SEED, MovedData, NoCheck, is_typed, option_name
 from alexnet_cli.errors import UsageError
 
 # What a run is made of, which resuming can't change.
@@ -87,6 +87,7 @@ def train(
         Path | None,
         typer.Option(help="Continue this run; only --epochs may change.", metavar="RUN"),
     ] = None,
+    moved_data: MovedData = None,
 ) -> None:
     """Train a network and save it as a run."""
     from rich.console import Console
@@ -98,14 +99,25 @@ def train(
     given = [name for name in _FIXED if is_typed(context, name)]
     if resume is not None and given:
         reason = f"a run is resumed as it began; leave out {option_name(given[0])}"
+        if given[0] == "data":
+            reason += ", or give --moved-data if its images have moved"
         raise UsageError(reason, argument="resume", value=resume)
+    if resume is None and moved_data is not None:
+        reason = "belongs to --resume; give the images of a new run as DATA"
+        raise UsageError(reason, argument="moved_data", value=moved_data)
     reject_old_names(variant or (), set or ())
     console = Console()
     machines = hosts.split(",") if hosts is not None else None
     with TrainingView(console) as view:
         if resume is not None:
             run = resume_run(
-                resume, epochs=epochs, gpus=gpus, hosts=machines, rank=rank, callback=view
+                resume,
+                epochs=epochs,
+                gpus=gpus,
+                hosts=machines,
+                rank=rank,
+                moved_data=moved_data,
+                callback=view,
             )
         else:
             run = train_run(

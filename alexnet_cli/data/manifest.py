@@ -143,7 +143,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         with open_file(path, sys.maxsize, links=True) as lines:
             header = _entry(lines.readline(_LONGEST_HEADER))
             manifest = _parse_header(header)
-            manifest = replace(manifest, root=root or manifest.root)
+            manifest = _moved(manifest, root) if root else manifest
             known = frozenset(manifest.classes)
             while line := lines.readline(_LONGEST_LINE):
                 file = _parse_file(_entry(line), manifest.root, known)
@@ -158,6 +158,17 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
         line_number = len(files) + 2 if manifest else 1
         raise AlexNetError(f"{path}:{line_number}: {error}. Create the split again") from error
     return replace(manifest, files=tuple(files.values()))
+
+
+def _moved(manifest: Manifest, root: Path) -> Manifest:
+    """Return a manifest without files yet at another root; a folder split in place is its source."""
+    if manifest.source != manifest.root:
+        return replace(manifest, root=root)
+    rejected = tuple(
+        Rejected(root / item.path.relative_to(manifest.root), item.reason)
+        for item in manifest.rejected
+    )
+    return replace(manifest, root=root, source=root, rejected=rejected)
 
 
 def file_lines(path: Path) -> bytes:
@@ -189,11 +200,11 @@ def _get_field(entry: dict[str, Any], name: str, *kinds: type) -> Any:
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise ValueError(f"{name!r} can't be {value!r:.60}")
     if isinstance(value, str):
-        _require_name(value)
+        require_name(value)
     return value
 
 
-def _require_name(text: str) -> None:
+def require_name(text: str) -> None:
     """Raise `ValueError` if `text` can't be a file name."""
     if "\0" in text:
         raise ValueError(f"{text!r:.60} contains a null character")
@@ -209,7 +220,7 @@ def _parse_header(header: dict[str, Any]) -> Manifest:
         raise ValueError(f"'classes' must be distinct names, is {classes!r:.60}")
     rejected = _get_field(header, "rejected", dict)
     for name in (*classes, *rejected):
-        _require_name(name)
+        require_name(name)
     source = Path(_get_field(header, "source", str))
     return Manifest(
         root=Path(_get_field(header, "root", str)),

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 from alexnet_cli.data import images
 from alexnet_cli.data.manifest import ImageFile, Manifest, Rejected, is_alexnet_split
 from alexnet_cli.data.scan_cache import FileCheck, check_files
-from alexnet_cli.errors import AlexNetError, ImageError
+from alexnet_cli.errors import AlexNetError, ImageError, WrongPathError
 from alexnet_cli.system.workers import Progress
 
 _SPLIT_NAMES = {
@@ -20,6 +21,8 @@ _SPLIT_NAMES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+
+_MOST_WRAPPERS = 4  # folders around the class folders; a link to itself would have no end
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ def scan(source: Path, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
     classes, or has a class without a readable image.
     """
     source = require_folder(source)
-    if is_split(source):
-        raise AlexNetError(f"{source}: is already split. Train on it, or split the original folder")
+    for folder in (source, _find_wrapped(source)):
+        if folder and is_split(folder):
+            raise AlexNetError(
+                f"{folder}: is already split. Train on it, or split the original folder"
+            )
     return scan_classes(source, options)
 
 
@@ -58,13 +64,37 @@ def scan_classes(source: Path, options: ScanOptions) -> Manifest:
     """Return what `scan` does for a folder that is known to be no split."""
     found = find_candidates(source)
     if len(found.classes) == 1:
-        only = found.classes[0]
-        raise AlexNetError(
-            f"{source}: contains only one class, {only!r}. Add a folder for at least one more class"
-        )
+        _refuse_one_class(source, found.classes[0])
     checked = check_candidates(found, options)
     require_images(source, checked.classes, checked.files)
     return checked
+
+
+def _refuse_one_class(source: Path, only: str) -> NoReturn:
+    """Raise `AlexNetError`, with the folder that was meant if `source` is one around it."""
+    problem = f"{source}: contains only one class, {only!r}"
+    inner = _find_wrapped(source)
+    if inner is None:
+        raise AlexNetError(f"{problem}. Add a folder for at least one more class")
+    names = [folder.name for folder in _entries(inner)[0]]
+    some = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+    what = "the splits" if is_split(inner) else "the classes"
+    raise WrongPathError(f"{problem}. If {some} are {what}, give {inner}", source, inner)
+
+
+def _find_wrapped(source: Path) -> Path | None:
+    """Return the folder of several folders inside the only folder of `source`, as archives have it.
+
+    None for a class folder, which holds images itself, and if `source` has several folders.
+    """
+    inner, folders, loose = source, *_entries(source)
+    for _ in range(_MOST_WRAPPERS):
+        if len(folders) != 1:
+            break
+        inner = folders[0]
+        folders, loose = _entries(inner)
+    has_images = any(images.has_image_extension(path) for path in loose)
+    return inner if inner != source and len(folders) > 1 and not has_images else None
 
 
 def require_folder(path: Path) -> Path:

@@ -82,9 +82,9 @@ def evaluate(
 
 def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
     """Return the images and the splits to evaluate: first the one to report in detail."""
-    own = model.config and (data is None or data.resolve() == Path(model.config.data))
-    if own and model.trained_on:
-        manifest = model.trained_on
+    run = model.run
+    if run and (data is None or data.resolve() == run.manifest.root):
+        manifest = run.images()
     elif data is None:
         raise UsageError(
             f"is required, as {model.path} does not record its images", argument="data"
@@ -135,7 +135,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
 
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
-    own = any(m.config and Path(m.config.data) == manifest.root for m in ensemble.models)
+    own = any(m.trained_on and m.trained_on.root == manifest.root for m in ensemble.models)
     trained_on = _trained_on(ensemble) if split != "train" else set()
     return SplitScore(
         split=split,

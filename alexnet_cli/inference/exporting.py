@@ -63,8 +63,8 @@ def export(
     name = format if quantize is None else f"{format}-{quantize}"
     out = out or model.path / f"{name}{_SUFFIXES[format]}"
     _check_target(out, force)
-    assert model.trained_on is not None  # checked above
-    images = evenly_spaced(model.trained_on.of("val"), MAX_IMAGES)
+    assert model.run is not None  # checked above
+    images = evenly_spaced(model.run.images().of("val"), MAX_IMAGES)
     card = {
         "classes": model.classes,
         "license": license,
@@ -97,7 +97,7 @@ def _check_arguments(
         raise UsageError(reason, argument="quantize", value=quantize)
     if out and not out.parent.is_dir():
         raise UsageError(f"folder {out.parent} not found", argument="out", value=str(out))
-    if model.trained_on is None:
+    if model.run is None:
         raise AlexNetError(
             f"{model.path}: has no images to check an export with. Export a run instead"
         )

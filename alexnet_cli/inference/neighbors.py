@@ -39,10 +39,10 @@ class FeatureIndex:
 
         Raises `UsageError` for a model without a list of its training images.
         """
-        if model.trained_on is None:
+        if model.run is None:
             reason = "has no training images to search"
             raise UsageError(reason, argument="model", value=str(model.path))
-        train = model.trained_on.of("train")
+        train = model.run.images().of("train")
         self.files = train[:: -(-len(train) // MOST_IMAGES)]
         self._path = model.path / FC7
         self._notes = {"epoch": model.epoch, "n_images": len(self.files)}

@@ -25,12 +25,16 @@ MAX_ROWS = 40
 
 
 def draw(
-    runs: Sequence[Path] | None = None, out: Path | None = None, progress: Progress | None = None
+    runs: Sequence[Path] | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    moved_data: Path | None = None,
 ) -> list[Path]:
     """Draw Figures 3 and 4 for the first of `runs`, and for several runs Figure 1, a comparison.
 
     `runs` is by default the newest run, `out` the folder `figures` in the first run. `progress` is
-    called with (done, total) training images. Returns the paths of the figures.
+    called with (done, total) training images; `moved_data` is where the images of the first run are
+    now. Returns the paths of the figures.
     """
     folders = [RunFolder.find(run) for run in runs or (None,)]
     first = folders[0].path
@@ -42,11 +46,12 @@ def draw(
     if len(folders) > 1:
         pictures.append(out / "training-error.png")
         _draw_training_errors(folders, pictures[-1])
-    model = load_model(first)
+    model = load_model(first, moved_data=moved_data)
     pictures.append(out / "kernels.png")
     towers = max(conv.towers for conv in model.recipe.convs)
     plots.draw_kernels(first_kernels(model.numpy_network), towers, pictures[-1])
-    manifest = folders[0].manifest
+    assert model.run is not None  # as `first` is a run folder
+    manifest = model.run.images()
     files = evenly_spaced(manifest.of("test") or manifest.of("val"), SHOWN)
     pictures.append(out / "predictions.png")
     _draw_predictions(model, files, pictures[-1])

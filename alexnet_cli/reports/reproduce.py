@@ -44,7 +44,7 @@ def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iter
     if in_place:
         options += _reading_options(manifest)
     yield _command(
-        "train", Path(config.data), *options, "--seed", config.seed, "--precision", config.precision
+        "train", manifest.root, *options, "--seed", config.seed, "--precision", config.precision
     )
     if n_epochs > config.recipe.epochs:  # extended when it was resumed
         yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
@@ -67,11 +67,11 @@ def evaluate_command(report: EvaluationReport) -> str:
 
 def _command(*words: object) -> str:
     return shlex.join(
-        ["alexnet", *(str(_relative_path(w) if isinstance(w, Path) else w) for w in words)]
+        ["alexnet", *(str(relative_path(w) if isinstance(w, Path) else w) for w in words)]
     )
 
 
-def _relative_path(path: Path) -> Path:
+def relative_path(path: Path) -> Path:
     """Return `path` relative to the current folder if it is inside, else unchanged."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -16,7 +16,7 @@ from alexnet_cli.data.images import Float32Array, UInt8Array, resize
 from alexnet_cli.data.manifest import ImageFile, Manifest
 from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.data.store import load_image
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.network import caffe_weights
 from alexnet_cli.network.classifier import Classifier
 from alexnet_cli.network.crop_batches import BATCH_CROPS, group_crops
@@ -86,15 +86,23 @@ class LoadedModel:
         )
 
 
-def load_model(path: Path | None = None, weights: str = BEST) -> LoadedModel:
+def load_model(
+    path: Path | None = None, weights: str = BEST, moved_data: Path | None = None
+) -> LoadedModel:
     """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    `weights` is the name of the weights file in the run folder. Raises `AlexNetError` if files are
-    missing or damaged, or if the weights do not fit the recipe.
+    `weights` is the name of the weights file in the run folder, `moved_data` where its images are
+    now. Raises `AlexNetError` if files are missing or damaged, if the weights do not fit the recipe,
+    or if `moved_data` does not hold the images.
     """
     if path is not None and path.suffix == ".npy":
+        if moved_data:
+            reason = f"{path} does not record its images"
+            raise UsageError(reason, argument="moved_data", value=str(moved_data))
         return load_caffe(path)
     run = RunFolder.find(path)
+    if moved_data:
+        run.move_data(moved_data)
     recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(weights)
     _require_weights(run.path / weights, recipe, len(classes), arrays)
     return LoadedModel(run.path, recipe, classes, arrays, run.statistics, run)

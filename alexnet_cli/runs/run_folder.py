@@ -10,6 +10,7 @@
     report.md               findings of the diagnostics; hyperparameters compared with the paper
     curves.png              loss and accuracy by epoch
     fc7.safetensors         features of the training images, after neighbors were requested
+    moved_data.json         where the images are now, after they were given anew
     .lock                   empty; exists while a process trains the run, or after a kill
 
 Every file is written under a temporary name and then renamed, so it is complete or absent. A run
@@ -38,9 +39,10 @@ import numpy.typing as npt
 
 from alexnet_cli.data.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from alexnet_cli.data.statistics import Statistics
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, WrongPathError, describe_os_error
 from alexnet_cli.network.weight_shapes import count_weights
 from alexnet_cli.recipes.hyperparameters import Recipe
+from alexnet_cli.runs import moved_data
 from alexnet_cli.runs.checkpoint import CheckpointMeta
 from alexnet_cli.runs.config import FORMAT, RunConfig, parse_config
 from alexnet_cli.runs.records import FinalMetrics, history_csv, report_markdown
@@ -88,7 +90,7 @@ class RunFolder:
                 run.remove()
                 raise
         except OSError as error:
-            raise AlexNetError(f"{error.filename or out}: {error.strerror or error}") from error
+            raise AlexNetError(describe_os_error(error, out)) from error
         return run
 
     @classmethod
@@ -100,8 +102,8 @@ class RunFolder:
         """
         if path is None:
             path = out / LATEST
-            if not path.exists():
-                raise AlexNetError(f"{out}/: holds no trained model. Train one with: alexnet train")
+        if path.name == LATEST and not path.exists():
+            raise _without_latest(path, begun)
         if not path.is_dir():
             raise AlexNetError(f"{path}: no such run folder")
         if path.name in ("", ".."):  # `.` has no name for the target of `latest`
@@ -113,23 +115,8 @@ class RunFolder:
                     f"{path}: points out of {path.parent}/. Give the path of the run itself"
                 )
             path = path.parent / target
-        run = cls(path)
-        run._require_files(begun)
-        return run
-
-    def _require_files(self, begun: bool) -> None:
-        needed = [CONFIG, STATISTICS, MANIFEST, LAST, BEST]
-        for name in needed[:-1] if begun else needed:
-            if (self.path / name).is_file():
-                continue
-            if name == CONFIG and (self.path / "model.json").is_file():
-                raise AlexNetError(
-                    f"{self.path}: written by an older version of alexnet; train again"
-                )
-            if name == CONFIG:
-                raise AlexNetError(f"{self.path}: not a run folder, as it has no {CONFIG}")
-            remedy = "resume it" if name == BEST else "train again"
-            raise AlexNetError(f"{self.path}: incomplete run, {name} is missing; {remedy}")
+        _require_files(path, begun)
+        return cls(path)
 
     # Files that never change
 
@@ -148,12 +135,32 @@ class RunFolder:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The images of the run, with the classes of its configuration."""
+        """The images of the run, where they are now, with the classes of its configuration."""
+        return self._read_manifest(moved_data.read_moved(self.path))
+
+    def _read_manifest(self, root: Path | None) -> Manifest:
         self._verify(MANIFEST)
-        manifest = read_manifest(self.path / MANIFEST)
+        manifest = read_manifest(self.path / MANIFEST, root)
         if manifest.classes != self.config.classes:
             raise AlexNetError(f"{self.path / MANIFEST}: has other classes than {CONFIG}")
         return manifest
+
+    def images(self) -> Manifest:
+        """Return `manifest`; raises `AlexNetError` if its images are no longer there."""
+        moved_data.require_present(self.manifest, self.path)
+        return self.manifest
+
+    def move_data(self, root: Path, *, remember: bool = True) -> None:
+        """Find the images in `root` from now on, and in later processes if `remember`.
+
+        Raises `AlexNetError` unless the images of this run are there.
+        """
+        manifest = self._read_manifest(root.resolve())
+        moved_data.require_same_images(manifest, self.config.recipe, self.path)
+        if remember:
+            with suppress(OSError):  # a run that is read-only, for which the folder is given anew
+                moved_data.write_moved(self.path, manifest.root)
+        self.manifest = manifest
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -253,6 +260,40 @@ class RunFolder:
     def remove(self) -> None:
         """Delete the run, which has no checkpoint yet."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _require_files(path: Path, begun: bool) -> None:
+    needed = [CONFIG, STATISTICS, MANIFEST, LAST, BEST]
+    for name in needed[:-1] if begun else needed:
+        if (path / name).is_file():
+            continue
+        if name == CONFIG and (path / "model.json").is_file():
+            raise AlexNetError(f"{path}: written by an older version of alexnet; train again")
+        if name == CONFIG:
+            raise AlexNetError(f"{path}: not a run folder, as it has no {CONFIG}")
+        remedy = "resume it" if name == BEST else "train again"
+        raise AlexNetError(f"{path}: incomplete run, {name} is missing; {remedy}")
+
+
+def _without_latest(latest: Path, begun: bool) -> AlexNetError:
+    """Return the error for a link `latest` that leads nowhere, with the newest run beside it."""
+    out, problem = latest.parent, "is missing"
+    if latest.is_symlink():
+        problem = f"leads to the run {latest.readlink()}, which is gone"
+    found = [path for path in out.iterdir() if _is_run(path, begun)] if out.is_dir() else []
+    if found:
+        newest = max(found, key=lambda path: ((path / LAST).stat().st_mtime, path.name))
+        return WrongPathError(f"{latest}: {problem}. The newest run is {newest}", latest, newest)
+    gone = f"{latest} {problem}. " if latest.is_symlink() else ""
+    return AlexNetError(f"{out}/: holds no trained model. {gone}Train one with: alexnet train")
+
+
+def _is_run(path: Path, begun: bool) -> bool:
+    try:
+        _require_files(path, begun)
+    except (AlexNetError, OSError):
+        return False
+    return not path.is_symlink()
 
 
 def _sha256(path: Path) -> str:

@@ -42,13 +42,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     new one, also after a kill or a power failure. The temporary path is in a folder of its own, as a
     library may create temporary files beside the file it writes.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with _temporary_folder(path) as folder:
         temporary = Path(folder, path.name)
         yield temporary
         _sync(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     _sync(path.parent)
+
+
+def _temporary_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder beside `path`; raises `OSError` with `path`, whose name is known."""
+    try:
+        return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager

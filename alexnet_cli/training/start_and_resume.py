@@ -108,21 +108,26 @@ def resume(
     *,
     devices: Devices,
     epochs: int | None = None,
+    moved_data: Path | None = None,
     callback: Callback | None = None,
     draw: Draw = _draw_nothing,
 ) -> RunFolder | None:
     """Continue the run at `path` from its last checkpoint, to `epochs` in all.
 
-    `epochs` is by default what was planned last. In a cluster every worker must be able to read
-    `path`. Returns and raises as `train` does.
+    `epochs` is by default what was planned last, `moved_data` where the images are now. In a cluster
+    every worker must be able to read `path`, and the first remembers its `moved_data`. Returns and
+    raises as `train` does.
     """
     callback = callback or Callback()
     run = RunFolder.find(path, begun=True)
+    if moved_data:
+        run.move_data(moved_data, remember=devices.is_chief)
+    images = run.images()
     arrays, meta = run.weights(LAST), run.checkpoint()
     recipe = replace(run.config.recipe, epochs=epochs or meta.planned_epochs)
     config = replace(run.config, recipe=recipe)
     require_same_split(run)
-    data = open_training_data(run.manifest, recipe, devices, path, callback, run.statistics)
+    data = open_training_data(images, recipe, devices, path, callback, run.statistics)
     devices = replace(devices, precision=config.precision)
     trainer = Trainer(run, config, data, devices, callback)
     trainer.restore(arrays, meta)

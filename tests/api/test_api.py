@@ -184,6 +184,21 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
         (lambda m: m.predict(7), "Received: int"),
         (lambda m: m.evaluate(split="some"), "split='some': choose from"),
         (lambda m: m.export("tflite"), "format='tflite': choose from"),
+        (lambda m: alexnet.split("flowers", out="rose.jpg/data"), r"out='.*': rose\.jpg is not a"),
+        (lambda m: alexnet.train("flowers", out="rose.jpg/runs"), r"out='.*': rose\.jpg is not a"),
+        (lambda m: alexnet.draw_figures(out="rose.jpg/a"), r"out='.*': rose\.jpg is not a folder"),
+        (lambda m: alexnet.Run(m.paths[0]).plot_curves("no/x.png"), r"^no/x\.png: No such file"),
+        (
+            lambda m: m.evaluate().save_html("no/x.html"),
+            r"^no/x\.html: No such file or directory\. C",
+        ),
+        (
+            lambda m: m.evaluate().save_json("no/x.json"),
+            r"^no/x\.json: No such file or directory\. C",
+        ),
+        (lambda m: m.evaluate().plot_confusion("no/x.png"), r"^no/x\.png: No such file"),
+        (lambda m: alexnet.load("a" * 300), "File name too long. Use a shorter path"),
+        (lambda m: m.predict("a" * 300), "File name too long"),
     ],
 )
 def test_a_wrong_argument_is_one_line_at_the_call(empty, trained, call, message):

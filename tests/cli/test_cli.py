@@ -14,32 +14,14 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-from helpers import COLORS, QUICK, evaluate, paint
+from helpers import COLORS, evaluate, paint
 from PIL import Image
 
-from alexnet_cli.cli.app import main
 from alexnet_cli.inference.results import SplitScore
 from alexnet_cli.recipes import presets, variants
 from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
 
 SCORES = [field.name for field in fields(SplitScore)]
-
-
-@pytest.fixture
-def alexnet(capfd, monkeypatch):
-    """Run a command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.setitem(presets.RECIPES, "quick", QUICK)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["alexnet", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

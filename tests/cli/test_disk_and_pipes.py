@@ -165,7 +165,7 @@ def test_figures_that_do_not_fit_get_one_line(trained, disk):
     done = alexnet("evaluate", "--model", trained, "--report", disk / "x.html", capture_output=True)
     filler.unlink()
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].endswith("No space left on device")
+    assert done.stderr.strip().splitlines()[-1].endswith("No space left on device. Free some space")
     assert "Traceback" not in done.stderr
     assert list(disk.iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_output_to_a_full_device_gets_one_line():
     with open("/dev/full", "w") as full:
         done = alexnet("recipes", "paper", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
-    assert done.stderr == "alexnet: output: No space left on device\n"
+    assert done.stderr == "alexnet: output: No space left on device. Free some space\n"
 
 
 @pytest.mark.parametrize("command", [["recipes", "paper"], ["predict", "{photo}", "--csv"]])

@@ -19,7 +19,7 @@ from PIL import Image
 from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.data.split_plan import plan_split
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, WrongPathError
 
 posix_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux file names and links")
 
@@ -180,6 +180,48 @@ def test_other_layouts_are_refused(tmp_path: Path, files: dict[str, bytes], mess
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(source))
     assert "\n" not in str(caught.value)
+
+
+WRAPPED = {
+    "class folders": ("cat", "dog"),
+    "a split": ("train/cat", "train/dog", "val/cat", "val/dog"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("wrappers", ["a", "a/b/c"])
+def test_a_folder_around_the_images_is_named(tmp_path: Path, kind: str, wrappers: str) -> None:
+    """Oracle: the folder that was meant, which is then accepted; loose files do not hide it."""
+    files = {f"{wrappers}/{name}/{i}.png": png(i) for name in WRAPPED[kind] for i in (0, 1)}
+    source = make(tmp_path / "data", files | {"README": b"x", "__MACOSX/a/b/._0.png": b"x"})
+    make(source / wrappers, {"LICENSE.txt": b"x"})
+    with pytest.raises(WrongPathError) as caught:
+        split_folders.open_data(source)
+    assert caught.value.meant == source / wrappers
+    assert f"give {source / wrappers}" in str(caught.value)
+    assert split_folders.open_data(caught.value.meant).classes == ("cat", "dog")
+    message = "If cat, dog are the classes" if kind == "class folders" else "c: is already split"
+    message = message.replace("c:", f"{wrappers[-1]}:")
+    with pytest.raises(AlexNetError, match=message):
+        scanning.scan(source)
+
+
+@pytest.mark.parametrize("extra", ["cat/0.png", "cat/x/y/0.png"])
+def test_a_single_class_is_no_folder_around_others(tmp_path: Path, extra: str) -> None:
+    """Oracle: images beside folders make a class; so does a single folder of images."""
+    files = {extra: png(1)}
+    if extra == "cat/0.png":
+        files |= {"cat/1/a.png": png(2), "cat/2/b.png": png(3)}
+    with pytest.raises(AlexNetError, match=r"only one class, 'cat'\. Add a folder for at least"):
+        scanning.scan(make(tmp_path / "data", files))
+
+
+def test_a_folder_that_holds_itself_ends(tmp_path: Path) -> None:
+    """Oracle: the message, after a bounded number of folders."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
+    with pytest.raises(AlexNetError, match="contains only one class, 'cat'"):
+        scanning.scan(tmp_path)
 
 
 def test_missing_folder_and_file_are_refused(tmp_path: Path) -> None:

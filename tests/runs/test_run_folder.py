@@ -512,6 +512,30 @@ def test_find_names_the_missing_file(run):
         (run.path / name).touch()
 
 
+@pytest.mark.parametrize(
+    ("link", "problem"), [("gone", "leads to the run gone, which is gone"), (None, "is missing")]
+)
+def test_without_latest_the_newest_complete_run_is_named(run, tmp_path, link, problem):
+    """Oracle: of three runs with files, the one that was trained last; no link counts as a run."""
+    out = run.path.parent
+    if link:
+        (out / "latest").symlink_to(link)
+    with pytest.raises(AlexNetError, match=r"holds no trained model\..*Train one with") as none:
+        RunFolder.find(None, out)
+    assert bool(link) == ("leads to the run gone, which is gone" in str(none.value))
+    for age, name in enumerate(("one", "two", "three")):
+        shutil.copytree(run.path, out / name)
+        for needed in (BEST, LAST):
+            (out / name / needed).touch()
+        os.utime(out / name / LAST, (1e9 - age, 1e9 - age))
+    (out / "one" / BEST).unlink()
+    (out / "zero").symlink_to("two")
+    with pytest.raises(AlexNetError, match=rf"latest: {problem}\. The newest run is .*runs/two$"):
+        RunFolder.find(None, out)
+    with pytest.raises(AlexNetError, match=r"The newest run is .*runs/one$"):
+        RunFolder.find(out / "latest", begun=True)
+
+
 @pytest.mark.parametrize("recipe", [PAPER, NOTEBOOK, TINY], ids=lambda recipe: recipe.name)
 def test_config_and_statistics_are_read_back_equal(run, recipe):
     """Oracle: equality of frozen data classes, and of arrays bit for bit."""
