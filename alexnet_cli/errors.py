@@ -79,7 +79,10 @@ _REMEDIES = {
 
 
 def describe_os_error(error: OSError, file: object = None) -> str:
-    """Return the line of a system error: file, reason, what to do; `file` stands in for no name."""
-    line = f"{error.filename or file}: {error.strerror or error}"
+    """Return the line of a system error: file, reason, what to do; `file` stands in for no name.
+
+    Of the two files of a move it is the target, as the other one is ours.
+    """
+    line = f"{error.filename2 or error.filename or file}: {error.strerror or error}"
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{line}. {remedy}" if remedy else line

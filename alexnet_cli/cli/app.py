@@ -14,13 +14,7 @@ from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
 from alexnet_cli.cli.old_option_names import hint
-from alexnet_cli.cli.options import (
-    Command,
-    correct_command,
-    describe_error,
-    error_line,
-    print_error,
-)
+from alexnet_cli.cli.options import Command, describe_error, error_line, print_error
 from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.split import split
@@ -48,7 +42,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except AlexNetError as error:
-        print_error(_describe_with_command(error))
+        print_error(describe_error(error, sys.argv[1:]))
         code = error.exit_code
     except typer.TyperException as error:
         print_error(_parse_error(error))
@@ -91,16 +85,6 @@ _ENVIRONMENT = {
     errno.EPERM,
     errno.EIO,
 }
-
-
-def _describe_with_command(error: AlexNetError) -> str:
-    """Return the error's line, with the command to type if it is known."""
-    words = sys.argv[1:]
-    group = typer.main.get_command(app)
-    command = getattr(group, "commands", {}).get(words[0] if words else "")
-    known = {name for parameter in command.params for name in parameter.opts} if command else set()
-    line, better = describe_error(error), correct_command(error, words, known)
-    return f"{line}. Type: {better}" if better else line
 
 
 def _parse_error(error: typer.TyperException) -> str:

@@ -42,6 +42,8 @@ MOST_SEED = 2**63 - 1  # as JSON may hold it
 
 # Arguments that are written without a name; all others are options.
 _POSITIONAL = {"data", "source", "images", "run", "runs"}
+# Commands that take a run as --model; the others take it without a name.
+_WITH_MODEL = {"evaluate", "predict"}
 
 
 class Command(TyperCommand):
@@ -83,31 +85,34 @@ def option_name(argument: str) -> str:
     return argument.upper() if argument in _POSITIONAL else f"--{argument.replace('_', '-')}"
 
 
-def describe_error(error: AlexNetError) -> str:
-    """Return the error's line, with the wrong argument as it is written on the command line."""
-    if error.argument is None:
-        return str(error)
-    name = option_name(error.argument)
-    return f"{name}{'' if error.value is None else f' {error.value}'}: {error.reason}"
+def describe_error(error: AlexNetError, words: Sequence[str]) -> str:
+    """Return the error's line, with the wrong argument as it is written on the command line.
 
-
-def correct_command(error: AlexNetError, words: Sequence[str], known: set[str]) -> str:
-    """Return the command to type in place of `words`, if `error` knows it, else "".
-
-    `words` are the arguments of the program, `known` the options of the command.
+    `words` are the arguments of the program; the line ends with the command to type in their place,
+    if `error` knows it.
     """
+    line = str(error)
+    if error.argument is not None:
+        value = "" if error.value is None else f" {error.value}"
+        line = f"{option_name(error.argument)}{value}: {error.reason}"
     if isinstance(error, DataMovedError):
-        return shlex.join(["alexnet", *words, option_name(str(error.argument)), "FOLDER"])
-    if not isinstance(error, WrongPathError):
-        return ""
+        words = [*words, "--moved-data", "FOLDER"]
+    elif isinstance(error, WrongPathError):
+        words = _correct_path(words, error)
+    else:
+        return line
+    return f"{line}. Type: {shlex.join(['alexnet', *words])}"
+
+
+def _correct_path(words: Sequence[str], error: WrongPathError) -> list[str]:
     from alexnet_cli.reports.reproduce import relative_path
 
     command, *given = words
     meant = str(relative_path(error.meant))
     fixed = [_replace_path(word, error.given, meant) for word in given]
     if fixed == given:  # the path was a default
-        fixed += ["--model", meant] if "--model" in known else [meant]
-    return shlex.join(["alexnet", command, *fixed])
+        fixed += ["--model", meant] if command in _WITH_MODEL else [meant]
+    return [command, *fixed]
 
 
 def _replace_path(word: str, path: Path, new: str) -> str:

@@ -61,7 +61,7 @@ def require_present(manifest: Manifest, run: Path) -> None:
 def require_same_images(manifest: Manifest, recipe: Recipe, run: Path) -> None:
     """Raise `AlexNetError` unless the root of `manifest` holds the images of `run`.
 
-    `SAMPLE` images, of all classes, must be readable and have their SHA-256, or their checksum in a
+    `SAMPLE` images at equal distances must be readable and have their SHA-256, or their checksum in a
     shard; of images that were not read before the training, only the names can be compared. As many
     may be missing or different as a training skips.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import paint
 
-from alexnet_cli.cli.options import correct_command
+from alexnet_cli.cli.options import describe_error
 from alexnet_cli.errors import WrongPathError
 from alexnet_cli.runs.moved_data import MOVED_DATA
 
@@ -79,7 +79,7 @@ def test_moved_images_belong_to_a_run(moved, alexnet):
         ("train x --out rose.jpg/runs", 2, "--out rose.jpg/runs: rose.jpg is not a folder"),
         ("split x --out rose.jpg/data", 2, "--out rose.jpg/data: rose.jpg is not a folder"),
         ("figures runs/latest --out rose.jpg/a/b", 2, "--out rose.jpg/a/b: rose.jpg is not a"),
-        ("evaluate", 1, "confusion-val.png: Is a directory. Give the path of a file"),
+        ("evaluate", 1, "/confusion-val.png: Is a directory. Give the path of a file"),
         ("export --out runs/latest/" + "a" * 300, 1, "File name too long. Use a shorter path"),
         ("evaluate --model " + "a" * 300, 1, "File name too long. Use a shorter path"),
         ("split " + "a" * 300, 1, "not found"),
@@ -159,5 +159,5 @@ def test_the_command_of_a_wrong_path_keeps_all_other_words(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     error = WrongPathError("x", tmp_path / "a b", tmp_path / "a b" / "c")
     words = ["split", "./a b", "--out=a b", "--val", "0.2", "split"]
-    expected = "alexnet split 'a b/c' '--out=a b/c' --val 0.2 split"
-    assert correct_command(error, words, set()) == expected
+    expected = "x. Type: alexnet split 'a b/c' '--out=a b/c' --val 0.2 split"
+    assert describe_error(error, words) == expected

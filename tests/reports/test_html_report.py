@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from alexnet_cli.cli import app
 from alexnet_cli.data import split_folders
 from alexnet_cli.data.store import load_image
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.hyperparameters import hyperparameter_values
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import build_recipe
@@ -375,11 +376,13 @@ def test_printed_text_is_black_on_white(visit):
 
 
 def test_scores_are_shown_even_if_the_confusion_matrix_can_not_be_drawn(report, run_copy, tmp_path):
-    """Oracle: the scores of the evaluation, and an error that is not hidden."""
-    (run_copy / f"confusion-{report.split}.png" / "in the way").mkdir(parents=True)
+    """Oracle: the scores of the evaluation, and an error that is not hidden and names the file."""
+    picture = run_copy / f"confusion-{report.split}.png"
+    (picture / "in the way").mkdir(parents=True)
     page = tmp_path / "page.html"
     words = ["evaluate", "--split", report.split, "--model", str(run_copy), "--report", str(page)]
     result = CliRunner().invoke(app.app, words)
     assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
     assert f"{report.one_crop.top1:.1%}" in page.read_text()
-    assert isinstance(result.exception, OSError)
+    assert isinstance(result.exception, AlexNetError)
+    assert str(result.exception).startswith(f"{picture}: Is a directory")
