@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import alexnet_cli as alexnet
 from benchmarks.training_jobs import (
     TrainingJob,
@@ -37,7 +39,6 @@ PAPER = {
 }
 # A run this short ends before the validation error shows when to drop the learning rate.
 BASE = ("--recipe", "paper", "--set", "drop_at=0.8")
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t for the mean, by number of values
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,34 @@ def ablation_table(results: dict[tuple[str, int], Result]) -> list[str]:
 
 def difference(errors: Sequence[float], base: Sequence[float]) -> str:
     """Return the difference of two means, with its 95 % interval if both have several values."""
-    text, n = f"{statistics.mean(errors) - statistics.mean(base):+.1f}", min(len(errors), len(base))
-    if n == 1:
+    text = f"{statistics.mean(errors) - statistics.mean(base):+.1f}"
+    if min(len(errors), len(base)) == 1:
         return text
-    variance = sum(statistics.variance(values) / len(values) for values in (errors, base))
-    return f"{text} ± {T95[n] * math.sqrt(variance):.1f}"
+    return f"{text} ± {welch_margin(errors, base):.1f}"
+
+
+def welch_margin(one: Sequence[float], two: Sequence[float]) -> float:
+    """Return half the width of the 95 % interval of the difference of two means (Welch 1947).
+
+    The two samples, of at least two values each, may have different variances.
+    """
+    parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in (one, two)]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return 0.0
+    freedom = variance**2 / sum(part**2 / n for part, n in parts)  # Satterthwaite 1946
+    return student_t95(freedom) * math.sqrt(variance)
+
+
+def student_t95(freedom: float) -> float:
+    """Return the value that |t| exceeds with probability 5 %; `freedom`: 1 or more, also fractions.
+
+    In the angle θ of t = √ν tan θ, the density of Student's t is proportional to cos(θ)^(ν − 1).
+    """
+    edges = np.linspace(0, np.pi / 2, 100_001)
+    middles = (edges[1:] + edges[:-1]) / 2
+    area = np.concatenate([[0], np.cumsum(np.cos(middles) ** (freedom - 1))])
+    return math.sqrt(freedom) * math.tan(np.interp(0.95 * area[-1], area, edges))
 
 
 def recipe_table(results: dict[tuple[str, int], Result]) -> list[str]:

@@ -1,7 +1,8 @@
 """A recipe: every hyperparameter of a network and of its training, with its source.
 
-The defaults of the classes below are the paper's values, each with the section that states it, and
-the types hold the bounds. `--set` and the reading of runs validate against these declarations.
+The defaults of the classes below are the paper's values, each with the section that states it; what
+the paper does not have is off. The types hold the bounds. `--set` and the reading of runs validate
+against these declarations.
 
 "§" is a section of Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
 Convolutional Neural Networks", NIPS 2012. "Released" is the authors' program, released by the
@@ -23,11 +24,16 @@ Share = Annotated[float, Ge(0), Le(1)]
 ShareBelow1 = Annotated[float, Ge(0), Lt(1)]  # a share of 1 would leave nothing
 OpenShare = Annotated[float, Gt(0), Lt(1)]
 
+NOT_IN_PAPER = "not in the paper"
+
 PostOp = Literal["relu", "tanh", "lrn", "batch_norm", "pool"]
 
 
 def _paper(value: Any, source: str, what: str) -> Any:
-    """Declare a hyperparameter: the paper's value, where the paper states it, a description."""
+    """Declare a hyperparameter: the paper's value, where the paper states it, a description.
+
+    `source` is a section of the paper, `NOT_IN_PAPER`, or "ours" where the paper states no number.
+    """
     return field(default=value, metadata={"source": source, "what": what})
 
 
@@ -81,23 +87,29 @@ class Recipe:
     scale: Positive = _paper(1.0, "§2", "factor of the pixels")
     # A window of at least this share of the image's area, its aspect ratio from 3:4 to 4:3, resized
     # to the crop; None cuts windows of the crop's size.
-    crop_area: OpenShare | None = _paper(None, "§4.1", "smallest area of a random resized crop")
+    crop_area: OpenShare | None = _paper(
+        None, NOT_IN_PAPER, "smallest area of a random resized crop"
+    )
     flip: bool = _paper(True, "§4.1", "random horizontal reflections")
     jitter: ShareBelow1 = _paper(
-        0.0, "§4.1", "largest random change of brightness, contrast and saturation"
+        0.0, NOT_IN_PAPER, "largest random change of brightness, contrast and saturation"
     )
     rotation: Annotated[float, Ge(0), Le(180)] = _paper(
-        0.0, "§4.1", "largest random rotation, degrees"
+        0.0, NOT_IN_PAPER, "largest random rotation, degrees"
     )
     # A window of such an image is replaced by another image's, and its target likewise in part.
-    cutmix: Share = _paper(0.0, "§4.1", "share of images mixed by CutMix")
-    shared_crop: Count = _paper(1, "§4.1", "consecutive images that share crop and reflection")
+    cutmix: Share = _paper(0.0, NOT_IN_PAPER, "share of images mixed by CutMix")
+    shared_crop: Count = _paper(
+        1, NOT_IN_PAPER, "consecutive images that share crop and reflection"
+    )
     # α ~ N(0, 0.1), drawn once per image and use. It multiplies the standard deviation along each
     # principal component of RGB, as in the released code: the eigenvalue that the paper names
     # reaches 13,000 on 0–255 pixels, and such noise would hide every image.
     color_noise: NotNegative = _paper(0.1, "§4.1", "color noise, σ of α, which multiplies √λ")
-    noise_divisor: Positive = _paper(1.0, "§4.1", "divisor of the image after color noise")
-    noise_until: NotNegative = _paper(1.0, "§4.1", "share of training at which color noise ends")
+    noise_divisor: Positive = _paper(1.0, NOT_IN_PAPER, "divisor of the image after color noise")
+    noise_until: NotNegative = _paper(
+        1.0, NOT_IN_PAPER, "share of training at which color noise ends"
+    )
 
     # Network
     convs: tuple[Conv, ...] = (
@@ -110,7 +122,7 @@ class Recipe:
     dense: tuple[Dense, ...] = (Dense(), Dense())
     # Krähenbühl et al. 2016; the kernels are scaled to the variance that noise of σ would have.
     kmeans_init: bool = _paper(
-        False, "§5", "kernels start as k-means centroids of image patches, not as noise"
+        False, NOT_IN_PAPER, "kernels start as k-means centroids of image patches, not as noise"
     )
     output_stddev: Positive | None = _paper(0.01, "§5", "σ of the last layer's initial weights")
     lrn_k: Positive = _paper(2.0, "§3.3", "LRN k")
@@ -127,11 +139,13 @@ class Recipe:
     momentum: NotNegative = _paper(0.9, "§5", "momentum")
     # added to the gradient before momentum; of weights, never of biases
     weight_decay: NotNegative = _paper(0.0005, "§5", "weight decay")
-    balance: bool = _paper(False, "§5", "equal weight for each class, however many images it has")
-    label_smoothing: ShareBelow1 = _paper(0.0, "§5", "label smoothing")
+    balance: bool = _paper(
+        False, NOT_IN_PAPER, "equal weight for each class, however many images it has"
+    )
+    label_smoothing: ShareBelow1 = _paper(0.0, NOT_IN_PAPER, "label smoothing")
     bias_rate: Positive = _paper(1.0, "§5", "learning rate of biases, relative to that of weights")
-    warmup: ShareBelow1 = _paper(0.0, "§5", "share of training with a rising learning rate")
-    cosine: bool = _paper(False, "§5", "cosine decay of the learning rate to 0")
+    warmup: ShareBelow1 = _paper(0.0, NOT_IN_PAPER, "share of training with a rising learning rate")
+    cosine: bool = _paper(False, NOT_IN_PAPER, "cosine decay of the learning rate to 0")
     rate_drop: Positive = _paper(10.0, "§5", "divisor of the learning rate at a drop")
     rate_drops: Annotated[int, Ge(0), Lt(1_000_000)] = _paper(
         3, "§5", "most drops that the validation error may cause"
@@ -141,10 +155,10 @@ class Recipe:
     # with () the validation error decides
     drop_at: tuple[OpenShare, ...] = _paper((), "§5", "shares of training at which the rate drops")
     slow_from: NotNegative = _paper(
-        1.0, "§5", "share of training at which conv1 and conv2 slow to a tenth"
+        1.0, NOT_IN_PAPER, "share of training at which conv1 and conv2 slow to a tenth"
     )
     freeze_from: NotNegative = _paper(
-        1.0, "§5", "share of training at which conv1 and conv2 freeze"
+        1.0, NOT_IN_PAPER, "share of training at which conv1 and conv2 freeze"
     )
 
     def reached(self, share: float, epoch: int) -> bool:

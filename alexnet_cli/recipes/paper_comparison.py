@@ -17,7 +17,7 @@ class HyperparameterComparison:
     name: str  # as `--set` takes it: `conv2.bias`, `lrn_k`
     what: str
     paper: str
-    source: str  # where the paper states its value
+    source: str  # where the paper states its value, or that it does not have it
     recipe: str
     rationale: str  # source and reason where the recipe differs; else empty
 

@@ -249,7 +249,20 @@ def test_the_comparison_gives_a_reason_for_each_difference(recipe):
     for name, point in points.items():
         assert point.differs == (name not in papers or papers[name] != ours.get(name))
         assert bool(point.rationale) == point.differs, name
-        assert point.source.startswith("§") or point.source == "ours"
+        assert point.source.startswith("§") or point.source in ("ours", "not in the paper")
+
+
+def test_no_section_is_cited_for_what_the_paper_does_not_have():
+    """Oracle: the paper's sections 2 to 5, read for each hyperparameter."""
+    absent = {
+        *("crop_area", "jitter", "rotation", "cutmix", "shared_crop"),
+        *("noise_divisor", "noise_until", "kmeans_init", "balance", "label_smoothing"),
+        *("warmup", "cosine", "slow_from", "freeze_from"),
+    }
+    points = paper_comparison.compare(find_recipe("modern"))
+    assert {point.name for point in points if point.source == "not in the paper"} == absent
+    table = paper_comparison.as_markdown(find_recipe("modern"))
+    assert "| share of images mixed by CutMix | 0 | not in the paper | **0.3** |" in table
 
 
 def test_the_comparison_of_the_paper_recipe():
