@@ -11,6 +11,7 @@ inputs are kept in OUT.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import os
 import random
@@ -39,6 +40,7 @@ MEMORY = 4 * 2**30  # address space of a worker
 SIZE = 32
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 FINDINGS = ("crash", "hang", "unexpected")
+HEIC = Path(__file__).parents[1] / "tests" / "data" / "heic"  # which nothing here can encode
 
 
 def seeds() -> dict[str, bytes]:
@@ -96,6 +98,8 @@ def seeds() -> dict[str, bytes]:
         if name != "TIFF float":  # the only one that is always refused
             images.load(BytesIO(stream.getvalue()), SIZE)
         files[name] = stream.getvalue()
+    if importlib.util.find_spec("pi_heif"):
+        files |= {f"HEIC {path.stem}": path.read_bytes() for path in HEIC.glob("*.hei[cf]")}
     return files
 
 

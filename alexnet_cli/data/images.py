@@ -1,12 +1,15 @@
 """Decode and resize image files; every command uses these functions.
 
-Pillow decodes everything, so that `split`, `train`, `evaluate` and `predict` get the same pixels. Its
-decoder and resizer release the GIL, so that threads are as fast as a compiled pipeline.
+Pillow decodes everything (HEIC by pi-heif, if it is installed), so that `split`, `train`, `evaluate`
+and `predict` get the same pixels. Its decoder and resizer release the GIL, so that threads are as
+fast as a compiled pipeline.
 """
 
 from __future__ import annotations
 
+import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -26,14 +29,20 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM
 # A file with one of these extensions should be an image; if it is none, it is reported.
 _COMMON = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".webp"}
 _RARE = {".tif", ".tiff", ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
-_UNREADABLE = {".heic", ".heif", ".svg", ".ico", ".psd"}
-EXTENSIONS = frozenset(_COMMON | _RARE | _UNREADABLE)
+_HEIF = {".heic", ".heif", ".hif"}
+_UNREADABLE = {".svg", ".ico", ".psd"}
+EXTENSIONS = frozenset(_COMMON | _RARE | _HEIF | _UNREADABLE)
 
 # Above it Pillow warns of a decompression bomb; it refuses twice as many.
 MAX_PIXELS = 89_478_485
 MAX_SIDE = 65_535  # as in JPEG; an image one pixel high needs more memory than its area suggests
 MAX_SCANS = 100  # of a JPEG, which usually has ten; each costs a pass over all pixels but few bytes
 MAX_BYTES = 2**30  # a file is read completely, and `MAX_PIXELS` never need as many
+
+NO_HEIF_DECODER = (
+    "is HEIC. Add its decoder with: pip install 'alexnet-cli[heic]' "
+    "(in a clone: pip install '.[heic]')"
+)
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -50,6 +59,9 @@ def looks_like_image(path: Path) -> bool:
         return True
     try:
         _require_regular(path)
+        with path.open("rb") as file:
+            if _is_heif(file.read(_BRANDS_END)):
+                return True
         with Image.open(path, formats=FORMATS):
             return True
     except (ImageError, UnidentifiedImageError):
@@ -92,9 +104,10 @@ def open_rgb(file: Path | BytesIO) -> Image.Image:
     if isinstance(file, Path):
         file = BytesIO(read(file))
     try:
+        if _is_heif(file.getvalue()):
+            return _to_rgb(_open_heif(file))
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise ImageError(f"has {image.width}x{image.height} pixels, more than supported")
+            _require_few_pixels(image.size)
             if image.format in ("JPEG", "MPO") and (n := _count_scans(file)) > MAX_SCANS:
                 raise ImageError(f"has {n:,} scans, more than the {MAX_SCANS} supported")
             image.load()
@@ -103,9 +116,9 @@ def open_rgb(file: Path | BytesIO) -> Image.Image:
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError(_reason_unidentified(file)) from None
+        raise ImageError("is not an image" if file.getvalue() else "is empty") from None
     except Exception as error:  # decoders raise exceptions of any kind for damaged files
-        raise ImageError(f"does not decode: {error}") from error
+        raise ImageError(f"does not decode: {' '.join(str(error).split())}") from error
 
 
 def from_memory(picture: object) -> Image.Image:
@@ -129,6 +142,58 @@ def from_memory(picture: object) -> Image.Image:
     image = picture.copy()
     _turn_upright(image)
     return _to_rgb(image)
+
+
+def _require_few_pixels(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
+        raise ImageError(f"has {width}x{height} pixels, more than supported")
+
+
+_BRANDS_END = 256  # bytes; files have up to ten brands of four
+
+
+def _is_heif(content: bytes) -> bool:
+    """Return whether the brands of a file, in its first bytes, are those of HEIF but not of AVIF."""
+    if content[4:8] != b"ftyp" or content[8:11] not in (b"hei", b"hev", b"mif", b"msf"):
+        return False
+    end = min(int.from_bytes(content[:4]), _BRANDS_END)
+    return not {content[i : i + 4] for i in range(8, end, 4)} & {b"avif", b"avis"}
+
+
+def _open_heif(file: BytesIO) -> Image.Image:
+    """Decode the primary image of a HEIF file; 10 and 12 bits a color become 8.
+
+    libheif turns it upright by the file's own transformations. The orientation in EXIF repeats them
+    (ISO/IEC 23008-12), so it must not be applied as well.
+    """
+    try:
+        from pi_heif import open_heif
+    except ImportError:
+        raise ImageError(NO_HEIF_DECODER) from None
+    for size in _coded_sizes(file.getvalue()):
+        _require_few_pixels(size)
+    heif = open_heif(file)
+    _require_few_pixels(heif.size)
+    image: Image.Image = heif.to_pillow()
+    return image
+
+
+def _coded_sizes(heif: bytes) -> Iterator[tuple[int, int]]:
+    """Yield width and height of every image in a HEIF file, as its boxes `meta` state them.
+
+    libheif decodes no more than that, but crops it (`clap`) before it tells a size.
+    """
+    place = 0
+    while place < len(heif):
+        size, kind = int.from_bytes(heif[place : place + 4]), heif[place + 4 : place + 8]
+        if size == 1:  # a size of 64 bits
+            size = int.from_bytes(heif[place + 8 : place + 16])
+        end = place + max(size, 8) if size else len(heif)
+        if kind == b"meta":
+            for match in re.finditer(rb"ispe\0...(.{4})(.{4})", heif[place:end], re.DOTALL):
+                yield int.from_bytes(match[1]), int.from_bytes(match[2])
+        place = end
 
 
 def _count_scans(jpeg: BytesIO) -> int:
@@ -156,16 +221,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _reason_unidentified(file: BytesIO) -> str:
-    file.seek(0)
-    head = file.read(32)
-    if not head:
-        return "is empty"
-    if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-        return "is HEIC, which is not supported. Convert it to JPEG"
-    return "is not an image"
 
 
 def resize(image: Image.Image, size: int, *, stretch: bool = False) -> UInt8Array:

@@ -246,6 +246,8 @@ def _check_file(path: Path) -> FileCheck:
         content = images.read(path)
         images.open_rgb(BytesIO(content))
     except ImageError as error:
+        if error.reason == images.NO_HEIF_DECODER:  # installing it changes the result, not the file
+            return FileCheck(reason=error.reason)
         reason = error.reason if images.looks_like_image(path) else None
         return FileCheck(reason=reason, size=size, modified=modified)
     except OSError as error:
