@@ -23,7 +23,9 @@ def test_student_t_for_a_fraction_of_a_degree_of_freedom():
     v = 50 / 17
     x = np.linspace(-student_t95(v), student_t95(v), 200_001)
     scale = math.gamma((v + 1) / 2) / math.gamma(v / 2) / math.sqrt(math.pi * v)
-    assert np.trapezoid(scale * (1 + x**2 / v) ** (-(v + 1) / 2), x) == pytest.approx(0.95, abs=1e-6)
+    assert np.trapezoid(scale * (1 + x**2 / v) ** (-(v + 1) / 2), x) == pytest.approx(
+        0.95, abs=1e-6
+    )
 
 
 def test_the_interval_of_a_difference_is_that_of_welch():

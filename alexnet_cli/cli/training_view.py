@@ -189,7 +189,7 @@ def show_training(console: Console, run: Path, report: FinalMetrics) -> None:
     table = new_table(
         "weights", "epoch", "images", "loss", "top-1", *(["top-5"] if has_top5 else [])
     )
-    table.title = "final metrics: every image once, no augmentation, no dropout"
+    table.title = "final metrics: every image once, no augmentation, no dropout, in float32"
     for name, final in (("best", report.best), ("last", report.last)):
         for split, score in (("train", final.train), ("val", final.val)):
             table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))

@@ -43,16 +43,20 @@ def rate_drops(history: Sequence[EpochRow]) -> list[int]:
 
 
 def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
-    """Draw loss and top-1 accuracy by epoch, with drops of the learning rate."""
+    """Draw loss and top-1 accuracy by epoch, with drops of the learning rate.
+
+    The training curves are those of the sample, which is measured as validation is.
+    """
+    losses, top1s = [r.train_sample_loss for r in history], [r.train_sample_top1 for r in history]
     epochs = [row.epoch for row in history]
     drops = rate_drops(history)
     best = max(history, key=lambda row: (row.val_top1, -row.val_loss))
     with _figure(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
-        loss.plot(epochs, [row.train_loss for row in history], color=TRAIN, label="training")
+        loss.plot(epochs, losses, color=TRAIN, label="training (sample)")
         loss.plot(epochs, [row.val_loss for row in history], color=VAL, label="validation")
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
-        accuracy.plot(epochs, [row.train_top1 for row in history], color=TRAIN, label="training")
+        accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
         accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5)
         accuracy.annotate(

@@ -31,11 +31,20 @@ class Chart:
 
 
 def build_charts(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
-    """Return charts of loss and top-1 accuracy by epoch; none for fewer than two epochs."""
+    """Return charts of loss and top-1 accuracy by epoch; none for fewer than two epochs.
+
+    The training curves are those of the sample, which is measured as validation is.
+    """
     if len(history) < 2:
         return ()
-    losses = {"train": [r.train_loss for r in history], "validation": [r.val_loss for r in history]}
-    top1s = {"train": [r.train_top1 for r in history], "validation": [r.val_top1 for r in history]}
+    losses = {
+        "train": [row.train_sample_loss for row in history],
+        "validation": [row.val_loss for row in history],
+    }
+    top1s = {
+        "train": [row.train_sample_top1 for row in history],
+        "validation": [row.val_top1 for row in history],
+    }
     return (
         _chart("cross-entropy loss", losses, max(map(max, losses.values()))),
         _chart("top-1 accuracy", top1s, 1.0),

@@ -15,12 +15,17 @@ from alexnet_cli.system.safe_names import markdown_safe
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch, as in the table on the screen and in history.csv."""
+    """One epoch, as in the table on the screen and in history.csv.
+
+    All is computed in the precision of the training (config.json); metrics.json is in float32.
+    """
 
     epoch: int
-    train_loss: float  # running mean, with augmentation and dropout
-    train_top1: float
-    val_loss: float
+    train_loss: float  # running mean, with augmentation, dropout and label smoothing
+    train_top1: float  # likewise
+    train_sample_loss: float  # of up to 128 training images after the epoch, measured as `val_loss`
+    train_sample_top1: float
+    val_loss: float  # of all validation images, without augmentation, dropout or label smoothing
     val_top1: float
     val_top5: float | None
     learning_rate: float
@@ -30,7 +35,11 @@ class EpochRow:
 
 @dataclass(frozen=True)
 class FinalScore:
-    """The scores of the weights of an epoch on all images, without augmentation or dropout."""
+    """The scores of the weights of an epoch on all images, without augmentation or dropout.
+
+    Computed in float32, as `evaluate` does; in training with another precision, validation scores in
+    the history of the same epoch may differ slightly.
+    """
 
     epoch: int
     train: Score

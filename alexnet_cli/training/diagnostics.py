@@ -15,7 +15,8 @@ NO_PROGRESS_MARGIN = 0.02  # relative decrease of the loss from that of a consta
 DEAD_SHARE = 0.75  # share of a layer's units; healthy runs on flowers have 0.00 to 0.13
 MIN_IMAGES_PER_CLASS = 3  # validation images; with fewer, predicting one class may be chance
 EXPLODING_FACTOR = 4.0  # loss of a batch, relative to the loss of uniform probabilities
-OVERFIT_FACTOR = 1.25  # validation loss relative to its minimum, while the training loss halves
+OVERFIT_FACTOR = 1.25  # validation loss relative to its minimum, while that of training halves
+OVERFIT_RISE = 0.05  # least rise of the validation loss, in nats; below it both losses are tiny
 OVERFIT_EPOCHS = 10  # since the epoch with the lowest validation loss
 IMBALANCE_RATIO = 10  # images of the most frequent class relative to the rarest class
 
@@ -123,17 +124,19 @@ def _one_class_predicted(history: Sequence[EpochRow], measured: EpochDiagnostics
 
 
 def _overfitting(history: Sequence[EpochRow]) -> str:
+    """Compare the losses of both splits measured alike; label smoothing and CutMix keep the
+    running training loss up, however well the images are memorized."""
     lowest = min(history, key=lambda row: row.val_loss)
     last = history[-1]
     recent = [row.val_loss for row in history[-PATIENCE_EPOCHS:]]
     if (
         last.epoch - lowest.epoch < OVERFIT_EPOCHS
-        or min(recent) < OVERFIT_FACTOR * lowest.val_loss
-        or last.train_loss > lowest.train_loss / 2
+        or min(recent) < max(OVERFIT_FACTOR * lowest.val_loss, lowest.val_loss + OVERFIT_RISE)
+        or last.train_sample_loss > lowest.train_sample_loss / 2
     ):
         return ""
     return (
         f"the validation loss rose from {lowest.val_loss:.3f} at epoch {lowest.epoch} to "
-        f"{last.val_loss:.3f}, while the training loss fell from {lowest.train_loss:.3f} to "
-        f"{last.train_loss:.3f}"
+        f"{last.val_loss:.3f}, while that of training images fell from "
+        f"{lowest.train_sample_loss:.3f} to {last.train_sample_loss:.3f}"
     )

@@ -1,12 +1,13 @@
-"""Scores of a network during and after training: validation, dead units, final metrics."""
+"""Scores of a network during and after training: validation, a training sample, final metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.images import Float32Array
@@ -21,7 +22,7 @@ from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
 from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.training_data import TrainingData
 
-PROBED_IMAGES = 128  # validation images, in which dead units are counted
+SAMPLED_IMAGES = 128  # training images, whose loss is measured and in which dead units are counted
 
 
 def _sums(
@@ -73,28 +74,39 @@ def score_all(
     return {split: metrics.score_from_sums(sums[split][:4], n_classes) for split in sums}
 
 
-def dead_units(network: KerasNetwork, store: ImageStore) -> Mapping[str, float]:
-    """Return for each layer with ReLU the share of units (channels) that are 0 for every image.
+def score_sample(network: KerasNetwork, data: TrainingData) -> tuple[Score, dict[str, float]]:
+    """Return the score on a sample of the training images, and the dead units by layer with ReLU.
 
-    Up to `PROBED_IMAGES` evenly spaced images of `store` are used.
+    The score is measured as that of validation, without augmentation, dropout or label smoothing, so
+    that their losses can be compared. The sample is the same in every epoch: evenly spaced images,
+    as many as there are for validation but at most `SAMPLED_IMAGES`, which one pass classifies. See
+    `probabilities_and_dead_units`.
     """
-    crop = Cropper(network.recipe, network.statistics)
-    chosen = np.unique(np.linspace(0, len(store) - 1, PROBED_IMAGES).round().astype(int))
-    images = (store.get(int(index)) for index in chosen)
-    return dead_units_in(network, [crop(image) for image in images if image is not None])
+    crop, kept = Cropper(network.recipe, network.statistics), list[int]()
+    n_images = min(SAMPLED_IMAGES, len(data.val))
+    spaced = np.linspace(0, len(data.train) - 1, n_images).round().astype(int).tolist()
+    chosen = list(dict.fromkeys(spaced))
+    images = skip_missing(kept, chosen, map(data.train.get, chosen))
+    probabilities, dead = probabilities_and_dead_units(network, [crop(image) for image in images])
+    return metrics.score(data.y_true["train"][kept], probabilities), dead
 
 
-def dead_units_in(network: KerasNetwork, crops: Sequence[Float32Array]) -> dict[str, float]:
-    """Return for each layer with ReLU the share of units that are 0 for all of `crops`.
+def probabilities_and_dead_units(
+    network: KerasNetwork, crops: Sequence[Float32Array]
+) -> tuple[Float32Array, dict[str, float]]:
+    """Return probabilities (n, classes) and for each layer with ReLU the share of dead units.
 
-    `crops`: float32, (1, size, size, 3) each, at least one.
+    A unit (a channel of a convolution) is dead if it is 0 for all of `crops`: float32,
+    (1, size, size, 3) each, at least one.
     """
-    relus = _relu_outputs(network)
-    if not relus:
-        return {}
-    outputs = keras.Model(network.model.input, relus)(np.concatenate(crops), training=False)
-    alive = {name: (x.numpy() > 0).any(tuple(range(x.ndim - 1))) for name, x in outputs.items()}
-    return {name: float(1 - units.mean()) for name, units in alive.items()}
+    hidden = _relu_outputs(network)
+    outputs = {**hidden, "logits": network.model.output}
+    found = keras.Model(network.model.input, outputs)(np.concatenate(crops), training=False)
+    alive = {
+        name: (found[name].numpy() > 0).any(tuple(range(x.ndim - 1))) for name, x in hidden.items()
+    }
+    dead = {name: float(1 - units.mean()) for name, units in alive.items()}
+    return tf.nn.softmax(found["logits"]).numpy(), dead
 
 
 def _relu_outputs(network: KerasNetwork) -> dict[str, keras.KerasTensor]:

@@ -155,8 +155,9 @@ class Trainer:
         began, recipe = time.perf_counter(), self.config.recipe
         score, predicted = scoring.validate(self.network, self.data, self.devices)
         self._require_finite(score.loss, "validation loss")
-        dead = scoring.dead_units(self.network, self.data.val)
-        row = _finished(self.meta, progress, score, learning_rate(recipe, self.meta.history))
+        sample, dead = scoring.score_sample(self.network, self.data)
+        rate = learning_rate(recipe, self.meta.history)
+        row = _finished(self.meta, progress, sample, score, rate)
         row = replace(row, seconds=row.seconds + time.perf_counter() - began)
         history = (*self.meta.history, row)
         epoch_diagnostics = EpochDiagnostics(
@@ -250,15 +251,19 @@ class Trainer:
         return progress
 
 
-def _finished(meta: CheckpointMeta, progress: EpochProgress, score: Score, rate: float) -> EpochRow:
+def _finished(
+    meta: CheckpointMeta, progress: EpochProgress, sample: Score, val: Score, rate: float
+) -> EpochRow:
     """Return the row of the epoch after `meta`, with the seconds of its training alone."""
     return EpochRow(
         epoch=meta.epoch + 1,
         train_loss=progress.loss_sum / progress.n_trained,
         train_top1=progress.n_hits / progress.n_trained,
-        val_loss=score.loss,
-        val_top1=score.top1,
-        val_top5=score.top5,
+        train_sample_loss=sample.loss,
+        train_sample_top1=sample.top1,
+        val_loss=val.loss,
+        val_top1=val.top1,
+        val_top5=val.top5,
         learning_rate=rate,
         images_per_second=progress.n_done / progress.seconds,
         seconds=progress.seconds,

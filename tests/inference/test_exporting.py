@@ -16,6 +16,7 @@ from helpers import QUICK, predict, run
 
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import exporting
+from alexnet_cli.network import layers
 from alexnet_cli.runs.models import load_model
 
 BLOCKS = re.findall(
@@ -117,6 +118,25 @@ def test_an_export_with_other_predictions_is_discarded(wide, tmp_path, monkeypat
         exporting.export(load_model(wide), "litert", tmp_path / "exported", force=True)
     assert (tmp_path / "exported").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_the_comparison_uses_the_network_of_the_run_not_the_exported_one(
+    wide, tmp_path, monkeypatch
+):
+    """Oracle: a response normalization that is wrong only where an export has it, not where a run has.
+
+    An export replaces the fused operation by one without XLA; compared with the replaced network,
+    it would agree with itself.
+    """
+    right = layers._plain_lrn  # the fused one was compiled from it before
+    monkeypatch.setattr(layers, "_plain_lrn", lambda a, k, *rest: right(a, k + 1, *rest))
+    model = load_model(wide)
+    with pytest.raises(AlexNetError, match="discarded, as its predictions differ"):
+        exporting.export(model, "savedmodel", tmp_path / "exported")
+    norm = layers.LocalResponseNormalization
+    norms = [layer for layer in model.keras_network.model.layers if isinstance(layer, norm)]
+    assert len(norms) == 2
+    assert all(layer.fused for layer in norms)  # the model can go on to predict
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "litert"])

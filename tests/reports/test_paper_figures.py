@@ -228,5 +228,7 @@ def test_curves_mark_drops_of_the_rate_but_no_gradual_decrease():
     steps = [1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2
     cosine = [learning_rate(RECIPES["modern"], [None] * epoch) for epoch in range(90)]
     for rates, expected in ((steps, [5, 8]), (cosine, []), ([1e-2], [])):
-        rows = [EpochRow(n, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)]
+        rows = [
+            EpochRow(n, 1, 0.5, 1, 0.5, 1, 0.5, None, r, 9, 9) for n, r in enumerate(rates, start=1)
+        ]
         assert plots.rate_drops(rows) == expected

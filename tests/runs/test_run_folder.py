@@ -562,7 +562,7 @@ DAMAGE = {
     "not UTF-8": lambda text: b"\xff\xfe" + text.encode(),
     "list": lambda text: "[]",
     "number": lambda text: "3",
-    "future": lambda text: text.replace('"format": 2', '"format": 3'),
+    "future": lambda text: text.replace('"format": 3', '"format": 4'),
     "unknown key": lambda text: text.replace('"seed"', '"sead"'),
     "unknown hyperparameter": lambda text: text.replace('"crop_size"', '"crop"'),
     "recipe is a list": lambda text: json.dumps({**json.loads(text), "recipe": []}),
@@ -586,8 +586,8 @@ def test_a_damaged_config_is_refused(run, damage):
 def test_history_is_read_back_as_written(run):
     """Oracle: the rows, parsed by the csv module with the shortest exact text of each float."""
     rows = [
-        EpochRow(1, 0.1 + 0.2, 1 / 3, 1e-17, 0.5, None, 0.01, 812.5, 3.0),
-        EpochRow(2, math.inf, 0.0, 2.5e300, 1.0, 0.875, 0.001, 1e6 / 7, 12.25),
+        EpochRow(1, 0.1 + 0.2, 1 / 3, 0.7, 0.6, 1e-17, 0.5, None, 0.01, 812.5, 3.0),
+        EpochRow(2, math.inf, 0.0, 2 / 3, 1.0, 2.5e300, 1.0, 0.875, 0.001, 1e6 / 7, 12.25),
     ]
     for n in (1, 2):
         run.write_records(CheckpointMeta(9, tuple(rows[:n])), TINY)

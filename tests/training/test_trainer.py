@@ -31,12 +31,15 @@ from helpers import (
 from rich.console import Console
 
 from alexnet_cli.cli import training_view
+from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import RELEASED
 from alexnet_cli.runs.checkpoint import CheckpointMeta
+from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.records import EpochRow
-from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.runs.run_folder import LAST, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
@@ -69,6 +72,33 @@ def test_the_contents_of_the_run_folder(trained, training_report, image_folder):
     best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
     assert int(best["epoch"]) == training_report.best.epoch
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_training_sample_is_measured_as_validation_is(trained):
+    """Oracle: the network in NumPy, with the last weights, on single images at equal distances."""
+    model = load_model(trained, LAST)
+    files, n = model.trained_on.of("train"), len(model.trained_on.of("val"))
+    crop, scores, hits = Cropper(model.recipe, model.statistics), [], []
+    for number in range(n):
+        file = files[round(number * (len(files) - 1) / (n - 1))]
+        ((found,),) = model.numpy_network.probabilities([crop(load_image(file, model.recipe))])
+        scores.append(found[model.classes.index(file.label)])
+        hits.append(scores[-1] == found.max())
+    row = RunFolder(trained).checkpoint().history[-1]
+    assert row.train_sample_loss == pytest.approx(-np.log(scores).mean(), abs=1e-4)
+    assert row.train_sample_top1 == pytest.approx(np.mean(hits))
+
+
+def test_the_final_metrics_are_in_float32_whatever_the_training(image_folder, tmp_path):
+    """Oracle: `evaluate`, and the spacing of bfloat16, 1/256, for the row of the epoch."""
+    devices = choose_devices(0, "bfloat16")
+    recipe = replace(QUICK, epochs=1)
+    folder = start_and_resume.train(image_folder, recipe=recipe, devices=devices, out=tmp_path)
+    final, (row,) = folder.metrics().best.val, folder.checkpoint().history
+    found = evaluate([folder.path], split="val").one_crop.loss
+    assert final.loss == pytest.approx(found, rel=1e-5)
+    assert row.val_loss != pytest.approx(found, rel=1e-5)
+    assert row.val_loss == pytest.approx(found, rel=0.1)
 
 
 def test_evaluate_and_predict_agree_with_the_final_metrics(image_folder, tmp_path):
@@ -130,7 +160,7 @@ def test_evaluate_refuses_other_classes(trained, image_folder, tmp_path):
 
 
 def epoch_row(epoch, val_top1, val_loss=1.0):
-    return EpochRow(epoch, 1.0, 0.5, val_loss, val_top1, None, 0.01, 100.0, 1.0)
+    return EpochRow(epoch, 1.0, 0.5, 1.0, 0.5, val_loss, val_top1, None, 0.01, 100.0, 1.0)
 
 
 def rates_of(recipe, tops):
@@ -508,7 +538,7 @@ def test_progress_counts_images_of_this_process_only(trained, training_report, m
     now[0] = 1.0
     shown.on_batch_end(3, 100, 100)
     assert "epoch 3/4: 100 of 100, 10 images/s, 10 s left" in console.file.getvalue()
-    row = EpochRow(100, 12.3456, 0.1234, 12.3456, 0.1234, None, 0.000123, 1234.5, 1234.5)
+    row = EpochRow(100, 12.3456, 0.1234, 9.9, 0.9, 12.3456, 0.1234, None, 0.000123, 1234.5, 1234.5)
     shown.on_epoch_end(row, best=True)
     shown.on_epoch_end(row, best=False)
     *_, head, _, best, row = (line for line in console.file.getvalue().splitlines() if line)
