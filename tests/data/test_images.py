@@ -235,9 +235,12 @@ def test_heic_has_the_right_pixels(name):
 
 
 def _with_size(width: int, height: int) -> bytes:
-    """Return the HEIC with another size of the coded image; the size after cropping stays 48×32."""
-    place = HEIC.index(b"ispe") + 8
-    return HEIC[:place] + struct.pack(">II", width, height) + HEIC[place + 8 :]
+    """Return the HEIC with another size in its header: of the coded image and after cropping."""
+    coded, cropped = HEIC.index(b"ispe") + 8, HEIC.index(b"clap") + 4
+    content = bytearray(HEIC)
+    content[coded : coded + 8] = struct.pack(">2I", width, height)
+    content[cropped : cropped + 32] = struct.pack(">8I", width, 1, height, 1, 0, 1, 0, 1)
+    return bytes(content)
 
 
 @needs_heif
@@ -246,6 +249,7 @@ def _with_size(width: int, height: int) -> bytes:
     [
         (_with_size(9_500, 9_500), "^has 9500x9500 pixels, more than supported$"),
         (_with_size(70_000, 1), "^has 70000x1 pixels, more than supported$"),
+        (_with_size(20_000, 20_000), "^has 20000x20000 pixels, more than supported$"),
         (_with_size(16, 16), r"^does not decode: [^\n]+$"),
         (HEIC[:1000], r"^does not decode: [^\n]+$"),
         (HEIC[:24], r"^does not decode: [^\n]+$"),
