@@ -124,8 +124,8 @@ def _one_class_predicted(history: Sequence[EpochRow], measured: EpochDiagnostics
 
 
 def _overfitting(history: Sequence[EpochRow]) -> str:
-    """Compare the losses of both splits measured alike; label smoothing and CutMix keep the
-    running training loss up, however well the images are memorized."""
+    # Label smoothing and CutMix keep the running training loss up, however well the images are
+    # memorized; the sample's loss is measured as that of validation.
     lowest = min(history, key=lambda row: row.val_loss)
     last = history[-1]
     recent = [row.val_loss for row in history[-PATIENCE_EPOCHS:]]

@@ -94,7 +94,7 @@ def score_sample(network: KerasNetwork, data: TrainingData) -> tuple[Score, dict
 def probabilities_and_dead_units(
     network: KerasNetwork, crops: Sequence[Float32Array]
 ) -> tuple[Float32Array, dict[str, float]]:
-    """Return probabilities (n, classes) and for each layer with ReLU the share of dead units.
+    """Return probabilities, float32 (n, classes), and the share of dead units by layer with ReLU.
 
     A unit (a channel of a convolution) is dead if it is 0 for all of `crops`: float32,
     (1, size, size, 3) each, at least one.
