@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.images import Float32Array
-from alexnet_cli.data.store import ImageStore
 from alexnet_cli.network.classifier import Classifier
 from alexnet_cli.network.crop_batches import group_crops
 from alexnet_cli.network.keras_network import KerasNetwork
