@@ -16,7 +16,8 @@ class AlexNetError(Exception):
     def __init__(self, reason: str, *, argument: str | None = None, value: object = None) -> None:
         """Keep the parts, as the command line writes the argument as its option."""
         given = argument if value is None else f"{argument}={value!r}"
-        super().__init__(f"{given}: {reason}" if argument else reason)
+        line = f"{given}: {reason}" if argument else reason
+        super().__init__("\\n".join(line.splitlines()))  # names may hold line breaks
         self.reason, self.argument, self.value = reason, argument, value
 
 

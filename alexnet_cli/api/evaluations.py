@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet_cli.api.arguments import path_errors
+from alexnet_cli.api.arguments import as_new_file, path_errors
 from alexnet_cli.inference.results import EvaluationReport
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.system.atomic_files import write_json
@@ -39,23 +39,26 @@ class Report:
     @path_errors()
     def save_html(self, path: str | Path) -> Path:
         """Write the report as one HTML file, which works offline; returns its path."""
+        path = as_new_file("path", path)
         from alexnet_cli.reports import html_report
 
-        html_report.write(self.details, self._models, Path(path))
-        return Path(path)
+        html_report.write(self.details, self._models, path)
+        return path
 
     @path_errors()
     def save_json(self, path: str | Path) -> Path:
         """Write the report as JSON; returns its path."""
-        write_json(Path(path), self.details.as_json())
-        return Path(path)
+        path = as_new_file("path", path)
+        write_json(path, self.details.as_json())
+        return path
 
     @path_errors()
     def plot_confusion(self, path: str | Path) -> Path:
         """Draw the confusion matrix as a PNG; returns its path."""
+        path = as_new_file("path", path)
         from alexnet_cli.reports import plots
 
         details = self.details
         title = f"{details.split}: top-1 {details.score.top1:.3f}"
-        plots.draw_confusion(details.matrix, details.classes, Path(path), title)
-        return Path(path)
+        plots.draw_confusion(details.matrix, details.classes, path, title)
+        return path

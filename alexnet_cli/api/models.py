@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.api.arguments import Probability, as_list, check_argument, path_errors
+from alexnet_cli.api.arguments import (
+    Count,
+    Positive,
+    Probability,
+    as_list,
+    as_path,
+    check_argument,
+    path_errors,
+)
 from alexnet_cli.api.evaluations import Report
 from alexnet_cli.data.images import Float32Array, from_memory
 from alexnet_cli.data.manifest import Rejected
@@ -74,6 +82,7 @@ class Model:
 
         Raises `AlexNetError` for an image that can't be read.
         """
+        _check_prediction(top, threshold, neighbors)
         found = prediction.predict(
             self._models,
             _sources(images),
@@ -100,9 +109,10 @@ class Model:
         A file that can't be read is yielded as `Rejected`, with the reason. `progress` is called
         with (done, total) training images for `neighbors`. The other arguments are those of `predict`.
         """
+        _check_prediction(top, threshold, neighbors)
         return prediction.predict(
             self._models,
-            prediction.list_images([Path(path) for path in as_list("paths", paths)]),
+            prediction.list_images([as_path("paths", path) for path in as_list("paths", paths)]),
             top=top,
             ten_crop=ten_crop,
             threshold=threshold,
@@ -139,12 +149,13 @@ class Model:
             threshold: also report the accuracy without predictions below this probability.
             progress: called with (done, total) images.
         """
-        check_argument("threshold", threshold, Probability)
+        check_argument("threshold", threshold, Probability | None)
+        data = None if data is None else as_path("data", data)
         from alexnet_cli.inference import evaluation
 
         found = evaluation.evaluate(
             self._models,
-            None if data is None else Path(data),
+            data,
             split=split,
             ten_crop=ten_crop,
             threshold=threshold,
@@ -173,6 +184,10 @@ class Model:
 
         Raises `AlexNetError` and writes nothing if the predictions differ. One model only.
         """
+        for name, value in (("format", format), ("license", license)):
+            check_argument(name, value, str)
+        check_argument("quantize", quantize, str | None)
+        out = None if out is None else as_path("out", out)
         model = self._only("export")
         tensorflow_startup.load_tensorflow()
         from alexnet_cli.inference import exporting
@@ -180,7 +195,7 @@ class Model:
         return exporting.export(
             model,
             format,
-            None if out is None else Path(out),
+            out,
             quantize=quantize,
             license=license,
             force=force,
@@ -213,15 +228,22 @@ def load(
     `AlexNetError` if a model can't be loaded, if the classes of the models differ, or if `moved_data`
     holds other images.
     """
-    paths = [path] if path is None or isinstance(path, str | Path) else list(path)
+    paths = [path] if path is None or isinstance(path, str | Path) else as_list("path", path)
     if not paths:
         raise UsageError("the list is empty", argument="path")
-    folder = None if moved_data is None else Path(moved_data)
-    models = [load_model(None if one is None else Path(one), moved_data=folder) for one in paths]
+    folder = None if moved_data is None else as_path("moved_data", moved_data)
+    found = [None if one is None else as_path("path", one) for one in paths]
+    models = [load_model(one, moved_data=folder) for one in found]
     for other in models[1:]:
         if other.classes != models[0].classes:
             raise AlexNetError(f"{other.path}: has other classes than {models[0].path}")
     return Model(models)
+
+
+def _check_prediction(top: int, threshold: float, neighbors: int) -> None:
+    check_argument("top", top, Positive)
+    check_argument("threshold", threshold, Probability)
+    check_argument("neighbors", neighbors, Count)
 
 
 @path_errors()
@@ -230,7 +252,7 @@ def _sources(images: Any) -> list[prediction.Source | Rejected]:
     found: list[prediction.Source | Rejected] = []
     for image in [images] if many is None else many:
         if isinstance(image, str | Path):
-            found += prediction.list_images([Path(image)])
+            found += prediction.list_images([as_path("images", image)])
         else:
             found.append(from_memory(image))
     return found

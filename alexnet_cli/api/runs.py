@@ -11,12 +11,15 @@ from alexnet_cli.api.arguments import (
     Count,
     Positive,
     Seed,
+    as_folder,
     as_list,
+    as_new_file,
+    as_path,
+    as_texts,
     check_argument,
-    check_output_folder,
     path_errors,
 )
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe
 from alexnet_cli.recipes.variants import build_recipe
@@ -41,7 +44,7 @@ class Run:
 
         Raises `AlexNetError` if there is none, or if no epoch is finished.
         """
-        self._folder = RunFolder.find(None if path is None else Path(path))
+        self._folder = RunFolder.find(None if path is None else as_path("path", path))
 
     def __repr__(self) -> str:
         """Return the call that opens this run."""
@@ -89,7 +92,7 @@ class Run:
     @path_errors()
     def plot_curves(self, out: str | Path | None = None) -> Path:
         """Draw loss and accuracy by epoch as a PNG; returns its path, by default in the run folder."""
-        path = self.path / CURVES if out is None else Path(out)
+        path = self.path / CURVES if out is None else as_new_file("out", out)
         draw_curves(self._folder, path)
         return path
 
@@ -98,7 +101,10 @@ def draw_curves(run: RunFolder, path: Path | None = None) -> None:
     """Draw loss and accuracy by epoch to `path`, by default in the run folder."""
     from alexnet_cli.reports import plots
 
-    plots.draw_curves(run.checkpoint().history, path or run.path / CURVES)
+    history = run.checkpoint().history
+    if not history:
+        raise AlexNetError(f"{run.path}: no epoch is finished, so there are no curves")
+    plots.draw_curves(history, path or run.path / CURVES)
 
 
 @path_errors()
@@ -148,13 +154,17 @@ def train(
     what is wrong, what was saved and how to continue.
     """
     check_argument("seed", seed, Seed)
-    check_argument("gpus", gpus, Count)
-    check_output_folder("out", Path(out))
-    variants, settings = as_list("variants", variants), as_list("settings", settings)
+    check_argument("gpus", gpus, Count | None)
+    data, out = as_path("data", data), as_folder("out", out)
+    variants, settings = as_texts("variants", variants), as_texts("settings", settings)
+    if not isinstance(overrides, Mapping | None):
+        raise UsageError("must be a dictionary", argument="overrides", value=overrides)
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
     texts = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
-    initial = load_model(Path(weights)) if weights else None
+    initial = load_model(as_path("weights", weights)) if weights else None
+    if not isinstance(recipe, Recipe):
+        check_argument("recipe", recipe, str | None)
     base = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or DEFAULT)
     if initial and recipe is None:
         base = initial.recipe
@@ -166,10 +176,10 @@ def train(
     from alexnet_cli.training import start_and_resume
 
     run = start_and_resume.train(
-        Path(data),
+        data,
         recipe=chosen,
         devices=devices,
-        out=Path(out),
+        out=out,
         seed=seed,
         check=check,
         processes=processes,
@@ -198,16 +208,18 @@ def resume(
     machines each may have its own, and that of the first is remembered. The other arguments, the
     result and the errors are those of `train`.
     """
-    check_argument("epochs", epochs, Positive)
-    check_argument("gpus", gpus, Count)
+    path = as_path("path", path)
+    moved = None if moved_data is None else as_path("moved_data", moved_data)
+    check_argument("epochs", epochs, Positive | None)
+    check_argument("gpus", gpus, Count | None)
     devices = _start_devices(gpus, "auto", hosts, rank)
     from alexnet_cli.training import start_and_resume
 
     run = start_and_resume.resume(
-        Path(path),
+        path,
         devices=devices,
         epochs=epochs,
-        moved_data=None if moved_data is None else Path(moved_data),
+        moved_data=moved,
         callback=callback,
         draw=draw_curves,
     )
@@ -228,13 +240,11 @@ def draw_figures(
     RUN/figures. `moved_data` is where the images of the first run are now, as for `load`. `progress`
     is called with (done, total) training images. Returns the paths.
     """
+    folders = [as_path("runs", run) for run in as_list("runs", runs)]
+    where = None if out is None else as_folder("out", out)
+    moved = None if moved_data is None else as_path("moved_data", moved_data)
     from alexnet_cli.reports import paper_figures
 
-    folders = [Path(run) for run in as_list("runs", runs)]
-    where = None if out is None else Path(out)
-    if where:
-        check_output_folder("out", where)
-    moved = None if moved_data is None else Path(moved_data)
     return paper_figures.draw(folders or None, where, progress, moved)
 
 
@@ -257,7 +267,7 @@ def _in_terms_of_arguments(
     error: UsageError, values: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> UsageError:
     """Return the error of a hyperparameter with the argument of `train` that set it."""
-    name = str(error.value).partition("=")[0] if error.argument == "set" else ""
+    name = str(error.value).partition("=")[0] if error.argument == "settings" else ""
     if name not in values:
         return error
     if name in overrides:

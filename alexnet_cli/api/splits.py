@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_cli.api.arguments import Seed, check_argument, check_output_folder, path_errors
+from alexnet_cli.api.arguments import Seed, as_folder, as_path, check_argument, path_errors
 from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.data.split_plan import plan_split
@@ -53,8 +53,13 @@ def split(
     Returns the manifest of the written split. Raises `AlexNetError` and writes nothing if `source` has
     no folders of images, or if `out` contains anything but a split.
     """
-    source, out = Path(source), Path(out)
-    check_argument("seed", seed, Seed)
+    source, out = as_path("source", source), as_path("out", out)
+    check_argument("seed", seed, Seed | None)
+    for name, fraction in (("val", val), ("test", test)):
+        check_argument(name, fraction, float | None)
+    if link is not None and link not in split_folders.LINKS:
+        reason = f"choose from {', '.join(split_folders.LINKS)}"
+        raise UsageError(reason, argument="link", value=link)
     is_split = prepare and scanning.is_split(source)
     for name, value in (("val", val), ("test", test), ("seed", seed)):
         if is_split and value is not None:
@@ -65,7 +70,7 @@ def split(
     split_folders.check_target(
         out, scanning.require_folder(source), force
     )  # before the scan, which takes long
-    check_output_folder("out", out)
+    as_folder("out", out)
     options = scanning.ScanOptions(
         check,
         scan_cache.cache_path(out),

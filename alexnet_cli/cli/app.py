@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from alexnet_cli.cli.predict import predict
 from alexnet_cli.cli.recipes import recipes
 from alexnet_cli.cli.split import split
 from alexnet_cli.cli.train import train
-from alexnet_cli.errors import AlexNetError, AlexNetWarning, describe_os_error
+from alexnet_cli.errors import AlexNetError, AlexNetWarning, UsageError, describe_os_error
 from alexnet_cli.version import __version__
 
 app = typer.Typer(
@@ -88,13 +88,30 @@ _ENVIRONMENT = {
 
 
 def _parse_error(error: typer.TyperException) -> str:
-    """Return Typer's message; for an unknown option with the name it has here."""
+    """Return Typer's message; in our words for a wrong value, with advice for an unknown option."""
+    if isinstance(error, typer.BadParameter) and error.param and error.__cause__:
+        return _wrong_value(error.param, error.__cause__)
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if option is None or context is None or not hasattr(error, "possibilities"):
         return error.format_message()
     known = {name for parameter in context.command.params for name in parameter.opts}
     advice = hint(option, known, list(error.possibilities or ()))
     return f"{error.message}. {advice}".rstrip() if advice else error.message
+
+
+def _wrong_value(parameter: Any, cause: BaseException) -> str:
+    """Return what is wrong with an option's value, as the Python API says it of an argument."""
+    from pydantic import ValidationError
+
+    from alexnet_cli.system import strict_json
+
+    assert isinstance(cause, ValidationError)  # Typer validates by pydantic
+    first = cause.errors()[0]
+    _, is_choice, choices = first["msg"].partition(" is not one of ")
+    reason = strict_json.first_error(cause).reason
+    if is_choice:
+        reason = f"choose from {choices.rstrip('.').replace(chr(39), '')}"
+    return describe_error(UsageError(reason, argument=parameter.name, value=first["input"]))
 
 
 def _discard_output() -> None:

@@ -46,6 +46,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from alexnet_cli.api.arguments import as_new_file
     from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
 
@@ -54,7 +55,7 @@ def evaluate(
         reason = f"--json prints to standard output; use: alexnet evaluate --json > {data}"
         raise UsageError(reason, argument="data", value=data)
     if report is not None:
-        _require_writable(report)  # before the long wait
+        as_new_file("report", report)  # before the long wait
     loaded = load(model, moved_data=moved_data)
     with tables.progress_bar(console, "evaluating") as progress:
         found = loaded.evaluate(
@@ -74,15 +75,3 @@ def evaluate(
     picture = (first if first.is_dir() else first.parent) / f"{name}.png"
     found.plot_confusion(picture)
     tables.print_line(console, f"confusion matrix drawn in {picture}")
-
-
-def _require_writable(file: Path) -> None:
-    reason = None
-    if not file.parent.is_dir():
-        reason = f"folder {file.parent} not found"
-    elif file.is_dir():
-        reason = "is a folder; name a file"
-    elif file.is_symlink() or (file.exists() and not file.is_file()):  # /dev/stdout, /dev/null
-        reason = "is a link or a device; name a file"
-    if reason:
-        raise UsageError(reason, argument="report", value=file)

@@ -19,9 +19,7 @@ def figures(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Output folder.", metavar="DIR", file_okay=False, show_default="RUN/figures"
-        ),
+        typer.Option(help="Output folder.", metavar="DIR", show_default="RUN/figures"),
     ] = None,
     moved_data: MovedData = None,
 ) -> None:

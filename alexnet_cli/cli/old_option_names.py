@@ -63,10 +63,10 @@ def reject_old_names(variants: Iterable[str], settings: Iterable[str]) -> None:
     """Raise `UsageError` with the new name for a variant or hyperparameter by its old name."""
     for variant in variants:
         if variant in VARIANTS:
-            raise UsageError(f"is now {VARIANTS[variant]}", argument="variant", value=variant)
+            raise UsageError(f"is now {VARIANTS[variant]}", argument="variants", value=variant)
     for setting in settings:
         name = setting.partition("=")[0].strip()
         layer, dot, last = name.rpartition(".")
         if last in HYPERPARAMETERS:
             new = f"{layer}{dot}{HYPERPARAMETERS[last]}"
-            raise UsageError(f"is now {new}", argument="set", value=name)
+            raise UsageError(f"is now {new}", argument="settings", value=name)

@@ -40,8 +40,9 @@ NoCheck = Annotated[
 
 MOST_SEED = 2**63 - 1  # as JSON may hold it
 
-# Arguments that are written without a name; all others are options.
+# Arguments that are written without a name; all others are options, of the same name but for these.
 _POSITIONAL = {"data", "source", "images", "run", "runs"}
+_OPTIONS = {"settings": "--set", "variants": "--variant"}
 # Commands that take a run as --model; the others take it without a name.
 _WITH_MODEL = {"evaluate", "predict"}
 
@@ -82,10 +83,12 @@ def is_typed(context: typer.Context, name: str) -> bool:
 
 def option_name(argument: str) -> str:
     """Return how an argument is written on the command line: `--batch-size`, `DATA`."""
-    return argument.upper() if argument in _POSITIONAL else f"--{argument.replace('_', '-')}"
+    if argument in _POSITIONAL:
+        return argument.upper()
+    return _OPTIONS.get(argument, f"--{argument.replace('_', '-')}")
 
 
-def describe_error(error: AlexNetError, words: Sequence[str]) -> str:
+def describe_error(error: AlexNetError, words: Sequence[str] = ()) -> str:
     """Return the error's line, with the wrong argument as it is written on the command line.
 
     `words` are the arguments of the program; the line ends with the command to type in their place,

@@ -80,9 +80,9 @@ def train(
         int,
         typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
     ] = 0,
-    out: Annotated[
-        Path, typer.Option(help="Folder for run folders.", metavar="DIR", file_okay=False)
-    ] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder for run folders.", metavar="DIR")] = Path(
+        "runs"
+    ),
     resume: Annotated[
         Path | None,
         typer.Option(help="Continue this run; only --epochs may change.", metavar="RUN"),

@@ -30,7 +30,7 @@ from alexnet_cli.data.scanning import (
     scan_classes,
 )
 from alexnet_cli.data.split_plan import plan_split
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.system.locks import lock_file, own_lock_file
 from alexnet_cli.system.workers import Progress, map_with_progress
 
@@ -51,11 +51,8 @@ def write(
     """Write the images to `out`/SPLIT/CLASS/… with a manifest, completely or not at all.
 
     `link` is one of `LINKS`. With `force` an earlier split at `out` is replaced; it is kept if
-    writing fails. Returns the manifest of the new files. Raises `UsageError` for another `link`,
-    `AlexNetError` if `out` contains anything else, overlaps the source, or can't be written.
+    writing fails. Returns the manifest of the new files. Raises `AlexNetError` if `out` contains anything else, overlaps the source, or can't be written.
     """
-    if link not in LINKS:
-        raise UsageError(f"choose from {', '.join(LINKS)}", argument="link", value=link)
     out = out.resolve()
     check_target(out, planned.source, force)
     below = [PurePath(file.split) / file.path.relative_to(planned.root) for file in planned.files]

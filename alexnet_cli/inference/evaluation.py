@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,7 @@ def evaluate(
         raise UsageError(f"choose from {', '.join(SPLITS)}", argument="split", value=split)
     ensemble = Ensemble(models, ten_crop=ten_crop)
     manifest, splits = _choose(data, split, ensemble.models[0])
-    _require_same_classes(manifest, ensemble.classes)
+    manifest = _name_classes(manifest, ensemble.classes)
     n_images = sum(len(_files(manifest, name)) for name in splits)
     if not n_images:
         raise AlexNetError(f"{manifest.root}: no images in the {splits[0]} split")
@@ -201,10 +203,39 @@ def _trained_on(ensemble: Ensemble) -> set[str]:
     return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
 
 
-def _require_same_classes(manifest: Manifest, classes: Sequence[str]) -> None:
-    data, model = set(manifest.classes), set(classes)
+def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+    """Return `manifest` with its classes by the model's names; raises `AlexNetError` for others.
+
+    A folder is named like its class, or as in ImageNet by the synset at the beginning of the name:
+    `n02012849` holds the images of the class `n02012849 crane`, as Caffe's synset_words.txt has it.
+    """
+    known = {*classes}
+    synsets = [re.match(r"n[0-9]{8}(?= )", name) for name in classes]
+    count = Counter(found[0] for found in synsets if found)
+    by_synset = {
+        found[0]: name for found, name in zip(synsets, classes) if found and count[found[0]] == 1
+    }
+    names = {
+        label: label if label in known else by_synset.get(label, label)
+        for label in manifest.classes
+    }
+    _require_same_classes(manifest.root, {*names.values()}, known)
+    if all(label == name for label, name in names.items()):
+        return manifest
+    files = tuple(replace(file, label=names[file.label]) for file in manifest.files)
+    return replace(manifest, classes=tuple(names.values()), files=files)
+
+
+def _require_same_classes(root: Path, data: set[str], model: set[str]) -> None:
     if data != model:
-        unknown, absent = sorted(data - model), sorted(model - data)
-        parts = [f"the model does not know {', '.join(unknown)}"] if unknown else []
-        parts += [f"the data lacks {', '.join(absent)}"] if absent else []
-        raise AlexNetError(f"{manifest.root}: other classes than the model's: {'; '.join(parts)}")
+        unknown, absent = data - model, model - data
+        parts = [f"the model does not know {_list(unknown)}"] if unknown else []
+        parts += [f"the data lacks {_list(absent)}"] if absent else []
+        raise AlexNetError(f"{root}: other classes than the model's: {'; '.join(parts)}")
+
+
+def _list(names: Iterable[str], most: int = 8) -> str:
+    """Return the first `most` of `names`, and how many more there are."""
+    first = sorted(names)
+    shown = ", ".join(first[:most])
+    return shown if len(first) <= most else f"{shown} and {len(first) - most:,} more"

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.images import Float32Array
-from alexnet_cli.data.manifest import ImageFile, evenly_spaced
+from alexnet_cli.data.manifest import MANIFEST, ImageFile, evenly_spaced
 from alexnet_cli.data.store import BadImageBudget, load_image
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference.results import ExportReport
@@ -65,6 +65,10 @@ def export(
     _check_target(out, force)
     assert model.run is not None  # checked above
     images = evenly_spaced(model.run.images().of("val"), MAX_IMAGES)
+    if not images:
+        raise AlexNetError(
+            f"{model.path / MANIFEST}: lists no validation images to check an export with"
+        )
     card = {
         "classes": model.classes,
         "license": license,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import suppress
 from itertools import islice
 
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.images import Float32Array
+from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.data.store import BadImageBudget, load_image
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference.results import Neighbor
 from alexnet_cli.network.classifier import Classifier
 from alexnet_cli.network.crop_batches import group_crops
@@ -43,6 +45,8 @@ class FeatureIndex:
             reason = "has no training images to search"
             raise UsageError(reason, argument="model", value=str(model.path))
         train = model.run.images().of("train")
+        if not train:
+            raise AlexNetError(f"{model.path / MANIFEST}: lists no training images to search")
         self.files = train[:: -(-len(train) // MOST_IMAGES)]
         self._path = model.path / FC7
         self._notes = {"epoch": model.epoch, "n_images": len(self.files)}
@@ -88,8 +92,8 @@ class FeatureIndex:
         """
         distances = euclidean(to_float16(features), self.features)
         order = np.argsort(distances, kind="stable")[: np.isfinite(distances).sum()]
-        existing = (index for index in order if self.files[index].stored_in.exists())
-        nearest = islice(existing, count)
+        existing = (index for index in order if os.path.exists(self.files[index].stored_in))
+        nearest = islice(existing, min(count, len(order)))
         return tuple(Neighbor(self.files[index], float(distances[index])) for index in nearest)
 
 

@@ -39,15 +39,8 @@ def predict(
     called with (done, total) training images while their features are computed. A prediction whose
     top probability is below `threshold`, 0 to 1, is marked as `below_threshold`.
 
-    Arguments are checked at the call, not at the first `next`. Raises `UsageError` for an invalid
-    argument, and for `neighbors` with several models.
+    Raises `UsageError` for `neighbors` with several models, at the call, not at the first `next`.
     """
-    if top < 1:
-        raise UsageError("must be at least 1", argument="top", value=top)
-    if not 0 <= threshold <= 1:
-        raise UsageError("must be between 0 and 1", argument="threshold", value=threshold)
-    if neighbors < 0:
-        raise UsageError("must be at least 0", argument="neighbors", value=neighbors)
     if neighbors and len(models) > 1:
         raise UsageError("works with a single model only", argument="neighbors", value=neighbors)
     n_images = None if neighbors else len(sources)

@@ -30,14 +30,13 @@ class KerasNetwork:
         statistics: Statistics,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        """Compile the forward pass, for batches of any size.
+        """Take a model; the forward pass is compiled on first use, for batches of any size.
 
         They are divided among the devices of this machine in `strategy`, in whose scope `model` was
         built; by default TensorFlow's first device takes all.
         """
         self.model, self.recipe, self.statistics = model, recipe, statistics
         self._strategy = strategy
-        self._softmax = self._compile(lambda x: tf.nn.softmax(model(x, training=False)))
 
     @classmethod
     def from_arrays(
@@ -61,9 +60,12 @@ class KerasNetwork:
         """Return `function` of crops (n, size, size, 3), compiled once for all n; NumPy in and out."""
         size, strategy = self.recipe.crop_size, self._strategy
         spec = tf.TensorSpec((None, size, size, 3), tf.float32)
-        one_device = tf.function(function, input_signature=[spec], autograph=False)
         places = strategy.extended.worker_devices if strategy else ()
         if strategy is None or len(places) < 2:
+            compiled = tf.function(function, input_signature=[spec], autograph=False)
+            one_device = (
+                compiled.get_concrete_function()
+            )  # else TensorFlow warns of several networks
             return lambda crops: one_device(tf.constant(crops)).numpy()
         every_device = tf.function(
             lambda parts: strategy.run(function, args=(parts,)), autograph=False
@@ -85,6 +87,10 @@ class KerasNetwork:
     def features(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return for each image the outputs of the last hidden layer, fc7: (crops, units)."""
         return _for_each_image(self._last_hidden, batch)
+
+    @cached_property
+    def _softmax(self) -> Any:
+        return self._compile(lambda x: tf.nn.softmax(self.model(x, training=False)))
 
     @cached_property
     def _last_hidden(self) -> Any:

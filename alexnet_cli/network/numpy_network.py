@@ -30,11 +30,13 @@ class NumPyNetwork:
 
     def probabilities(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return for each image the softmax outputs of its crops: float32, (crops, classes)."""
-        return [self._softmax(self._hidden(crops)) for crops in batch]
+        with np.errstate(all="ignore"):  # as Keras does: huge weights yield NaN, not warnings
+            return [self._softmax(self._hidden(crops)) for crops in batch]
 
     def features(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return for each image the outputs of the last hidden layer, fc7: (crops, units)."""
-        return [self._hidden(crops) for crops in batch]
+        with np.errstate(all="ignore"):
+            return [self._hidden(crops) for crops in batch]
 
     def weight(self, name: str) -> Float32Array:
         """Return the weights called `name`, such as `conv1/kernel`."""

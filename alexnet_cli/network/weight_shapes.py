@@ -52,10 +52,12 @@ def tower_names(name: str, conv: Conv) -> list[str]:
 def post_op_name(name: str, conv: Conv, number: int) -> str:
     """Return the name of the operation `number` (from 0) after a convolution.
 
-    `relu1` after conv1; `relu1_again` if the operation follows conv1 a second time.
+    `relu1` after conv1; `relu1_again` if the operation follows conv1 a second time, then `relu1_again2`.
     """
     post_op = conv.post_ops[number]
-    return f"{post_op}{name[4:]}{'_again' if post_op in conv.post_ops[:number] else ''}"
+    n_before = conv.post_ops[:number].count(post_op)
+    again = "" if not n_before else "_again" if n_before == 1 else f"_again{n_before}"
+    return f"{post_op}{name[4:]}{again}"
 
 
 def checked_array(
@@ -71,6 +73,8 @@ def checked_array(
     if array.shape != shape or array.dtype != dtype:
         expected = f"{np.dtype(dtype)} {shape}"
         raise ValueError(f"{name}: expected {expected}. Received: {array.dtype} {array.shape}")
-    if not np.isfinite(array.sum()):  # four times as fast as `isfinite(array).all()`
+    with np.errstate(all="ignore"):  # the error below says it in our words
+        total = array.sum()  # four times as fast as `isfinite(array).all()`
+    if not np.isfinite(total):
         raise ValueError(f"{name}: contains NaN or infinite values")
     return array

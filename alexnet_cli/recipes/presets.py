@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from alexnet_cli.errors import UsageError
@@ -195,9 +196,11 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, MODERN, LITERAL, RELEASED, 
 
 def choose(kind: str, name: str, choices: dict[str, Any]) -> Any:
     """Return the choice of that name; raises `UsageError` that lists the names there are."""
-    if name not in choices:
-        raise UsageError(f"no {kind} named {name!r}: choose from {', '.join(choices)}")
-    return choices[name]
+    if name in choices:
+        return choices[name]
+    nearest = get_close_matches(name.lower(), choices, n=1, cutoff=0.7)
+    advice = f"did you mean {nearest[0]}? Choose from" if nearest else "choose from"
+    raise UsageError(f"no {kind} named {name[:60]!r}: {advice} {', '.join(choices)}")
 
 
 def find_recipe(name: str) -> Recipe:

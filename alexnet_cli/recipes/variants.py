@@ -98,9 +98,8 @@ def _split_setting(setting: str) -> tuple[str, str]:
     name, equals, value = (part.strip() for part in setting.partition("="))
     if not name or not equals:
         missing = "value" if name else "name"
-        example = "--set epochs=30"
-        reason = f"the {missing} is missing. Write NAME=VALUE: {example}"
-        raise UsageError(reason, argument="set", value=setting)
+        reason = f"the {missing} is missing. Write NAME=VALUE, as in epochs=30"
+        raise UsageError(reason, argument="settings", value=setting)
     return name, value
 
 
@@ -120,27 +119,27 @@ def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
         if not involved:
             raise UsageError(f"recipe {recipe.name}: {error}") from None
         shown = ", ".join(f"{name}={settings[name]}" for name in involved)
-        raise UsageError(str(error), argument="set", value=shown) from None
+        raise UsageError(str(error), argument="settings", value=shown) from None
     return recipe
 
 
 def _set(recipe: Recipe, name: str, text: str) -> Recipe:
     if name not in hyperparameter_values(recipe):
-        raise UsageError(_unknown(recipe, name), argument="set", value=f"{name}={text}")
+        raise UsageError(_unknown(recipe, name), argument="settings", value=f"{name}={text}")
     layer_name, _, field_name = name.rpartition(".")
     layers = recipe.layers()
     owner: Conv | Dense | Recipe = layers[layer_name] if layer_name else recipe
     try:
         value = _parse_value(type(owner), field_name, text)
     except strict_json.FieldError as error:
-        raise UsageError(error.reason, argument="set", value=f"{name}={text}") from None
+        raise UsageError(error.reason, argument="settings", value=f"{name}={text}") from None
     changed: Any = replace(owner, **{field_name: value})
     if layer_name:
         layers[layer_name] = changed
         convs = tuple(layer for layer in layers.values() if isinstance(layer, Conv))
         dense = tuple(layer for layer in layers.values() if isinstance(layer, Dense))
         changed = replace(recipe, convs=convs, dense=dense)
-    rationale = {**recipe.rationale, name: "set on the command line"}
+    rationale = {**recipe.rationale, name: "set by the user"}
     result: Recipe = replace(changed, rationale=rationale)
     return result
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.images import Float32Array, UInt8Array
-from alexnet_cli.data.manifest import ImageFile, evenly_spaced
+from alexnet_cli.data.manifest import MANIFEST, ImageFile, evenly_spaced
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError, ImageError
 from alexnet_cli.inference.neighbors import FeatureIndex
@@ -40,19 +40,21 @@ def draw(
     first = folders[0].path
     if out is None and (first / "figures").is_symlink():
         raise AlexNetError(f"{first / 'figures'}: is a link; choose a folder with --out")
+    model = load_model(first, moved_data=moved_data)
+    assert model.run is not None  # as `first` is a run folder
+    manifest = model.run.images()
+    files = evenly_spaced(manifest.of("test") or manifest.of("val"), SHOWN)
+    if not files:
+        raise AlexNetError(f"{first / MANIFEST}: lists no test or validation images to draw")
     out = out or first / "figures"
     out.mkdir(parents=True, exist_ok=True)
     pictures = []
     if len(folders) > 1:
         pictures.append(out / "training-error.png")
         _draw_training_errors(folders, pictures[-1])
-    model = load_model(first, moved_data=moved_data)
     pictures.append(out / "kernels.png")
     towers = max(conv.towers for conv in model.recipe.convs)
     plots.draw_kernels(first_kernels(model.numpy_network), towers, pictures[-1])
-    assert model.run is not None  # as `first` is a run folder
-    manifest = model.run.images()
-    files = evenly_spaced(manifest.of("test") or manifest.of("val"), SHOWN)
     pictures.append(out / "predictions.png")
     _draw_predictions(model, files, pictures[-1])
     pictures.append(out / "neighbors.png")

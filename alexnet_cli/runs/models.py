@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -112,6 +113,8 @@ def load_caffe(path: Path, recipe: Recipe = CAFFE) -> LoadedModel:
     """Load Caffe's weights, with the class names from a .txt file beside it, if any."""
     arrays = caffe_weights.read_caffe(path, recipe)
     n_classes = arrays[f"{recipe.last_layer}/bias"].size
+    if not n_classes:
+        raise AlexNetError(f"{path}: {recipe.last_layer} has no units, one for each class")
     _require_weights(path, recipe, n_classes, arrays)
     recipe = replace(recipe, mean="channel")
     statistics = caffe_weights.caffe_statistics(recipe)
@@ -129,7 +132,23 @@ def _caffe_classes(path: Path, n_classes: int) -> tuple[str, ...]:
         raise AlexNetError(f"{names}: can't be read: {error}") from None
     if len(classes) != n_classes:
         raise AlexNetError(f"{names}: {len(classes)} names for {n_classes} classes")
-    return classes
+    distinct = _tell_apart(classes)
+    if len(set(distinct)) < n_classes:
+        raise AlexNetError(
+            f"{names}: two classes have the same name. Begin each line with its synset"
+        )
+    return distinct
+
+
+def _tell_apart(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names, those of several classes with the number of the class: `crane (134)`.
+
+    ImageNet has two classes crane, the bird and the machine, and two maillot.
+    """
+    count = Counter(classes)
+    return tuple(
+        f"{name} ({number})" if count[name] > 1 else name for number, name in enumerate(classes)
+    )
 
 
 def _require_weights(path: Path, recipe: Recipe, n_classes: int, arrays: Arrays) -> None:

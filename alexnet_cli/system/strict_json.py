@@ -75,7 +75,7 @@ def parse(kind: type[T], data: Any) -> T:
     try:
         parsed: T = _validator(hint).validate_python(value)
     except ValidationError as error:
-        raise _first_error(error) from None
+        raise first_error(error) from None
     return parsed
 
 
@@ -117,7 +117,10 @@ _REASONS = {
     "unexpected_keyword_argument": "is unknown",
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "string_type": "must be text",
     "tuple_type": "must be a list",
     "dict_type": "must be an object",
@@ -129,7 +132,8 @@ _REASONS = {
 }
 
 
-def _first_error(error: ValidationError) -> FieldError:
+def first_error(error: ValidationError) -> FieldError:
+    """Return the first of pydantic's errors in our words."""
     first = error.errors(include_url=False)[0]
     reason = first["msg"].replace("Input should be", "must be")
     if first["type"] in _REASONS:

@@ -85,14 +85,22 @@ def _cluster(workers: Any, index: Any) -> Cluster | None:
     if not isinstance(workers, list) or not all(isinstance(w, str) for w in workers):
         raise ValueError("the workers must be a list of host:port")
     for address in workers:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"{address!r} is not host:port")
+        if not _is_address(address):
+            raise ValueError(f"{address[:60]!r} is not host:port")
     if len({*workers}) < len(workers):
         raise ValueError("an address is there twice")
     if not isinstance(index, int) or not 0 <= index < len(workers):
         raise ValueError(f"worker {index!r} is not one of 0 to {len(workers) - 1}")
     return Cluster(tuple(workers), index) if len(workers) > 1 else None
+
+
+def _is_address(text: str) -> bool:
+    """Return whether `text` is host:port, its host a name or an IP address, version 6 in brackets."""
+    found = re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
+    try:
+        return bool(found and found[1].encode("idna") and 0 < int(found[2]) < 65536)
+    except UnicodeError:  # a part of the name is empty, or has more than 63 characters
+        return False
 
 
 def _from_tf_config(text: str) -> Cluster | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alexnet_cli.recipes.hyperparameters import Recipe
+from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.runs.records import EpochRow, Finding
 
 # After this many epochs and updates, a run should have learned something.
@@ -76,9 +77,12 @@ _OVERFITTING_REMEDY = (
 
 def suggest_remedy(recipe: Recipe) -> str:
     """Return the change that most likely helps a run that does not learn."""
+    own_rate = RECIPES.get(recipe.name.partition("+")[0], recipe).learning_rate
+    if recipe.learning_rate > own_rate:
+        return f"try --learning-rate {own_rate:g}, which is the recipe's own"
     if max(layer.bias for layer in recipe.layers().values()) >= 0.5:
         return "initial biases of 1 are too large for few classes: try --variant biases-0.1"
-    return f"try --learning-rate {recipe.learning_rate / 10:g}"
+    return f"try --learning-rate {min(recipe.learning_rate / 10, PAPER.learning_rate):g}"
 
 
 def _is_too_early(history: Sequence[EpochRow], measured: EpochDiagnostics) -> bool:

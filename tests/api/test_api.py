@@ -164,9 +164,9 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
         (lambda m: alexnet.load([]), "path: the list is empty"),
         (lambda m: alexnet.Run("nowhere"), "nowhere: no such run folder"),
         (lambda m: m.predict("nowhere.jpg"), r"nowhere\.jpg: No such file"),
-        (lambda m: m.predict("rose.jpg", top=0), "top=0: must be at least 1"),
-        (lambda m: m.predict("rose.jpg", threshold=2), "threshold=2: must be between 0 and 1"),
-        (lambda m: m.predict("rose.jpg", neighbors=-1), "neighbors=-1: must be at least 0"),
+        (lambda m: m.predict("rose.jpg", top=0), "top=0: must be 1 or more"),
+        (lambda m: m.predict("rose.jpg", threshold=2), "threshold=2: must be 1 or less"),
+        (lambda m: m.predict("rose.jpg", neighbors=-1), "neighbors=-1: must be 0 or more"),
         (lambda m: m.predict_files("rose.jpg"), r"paths='rose\.jpg': must be a list"),
         (lambda m: m.evaluate(threshold=2), "threshold=2: must be 1 or less"),
         (lambda m: m.draw_neighbors([]), r"predictions=\[\]: must not be empty"),
@@ -179,24 +179,41 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
         (lambda m: alexnet.train("flowers", hosts=[1, 2], rank=0), "hosts='1,2'"),
         (lambda m: alexnet.resume("flowers", epochs=2.5), r"epochs=2\.5: must be a whole number"),
         (lambda m: alexnet.draw_figures("run"), "runs='run': must be a list"),
-        (lambda m: m.predict_files(["rose.jpg"], top=0), "top=0: must be at least 1"),
+        (lambda m: m.predict_files(["rose.jpg"], top=0), "top=0: must be 1 or more"),
         (lambda m: m.predict(np.zeros((3, 8, 8))), r"uint8 of shape .* float64 \(3, 8, 8\)"),
         (lambda m: m.predict(7), "Received: int"),
         (lambda m: m.evaluate(split="some"), "split='some': choose from"),
         (lambda m: m.export("tflite"), "format='tflite': choose from"),
-        (lambda m: alexnet.split("flowers", out="rose.jpg/data"), r"out='.*': rose\.jpg is not a"),
-        (lambda m: alexnet.train("flowers", out="rose.jpg/runs"), r"out='.*': rose\.jpg is not a"),
-        (lambda m: alexnet.draw_figures(out="rose.jpg/a"), r"out='.*': rose\.jpg is not a folder"),
-        (lambda m: alexnet.Run(m.paths[0]).plot_curves("no/x.png"), r"^no/x\.png: No such file"),
+        (lambda m: m.export(["onnx"]), r"format=\['onnx'\]: must be text"),
+        (lambda m: m.export(license=7), "license=7: must be text"),
+        (lambda m: m.predict("rose.jpg", top="3"), "top='3': must be a whole number"),
+        (lambda m: m.predict("rose.jpg", top=None), "top: must be a whole number"),
+        (lambda m: m.predict("rose.jpg", threshold="x"), "threshold='x': must be a number"),
+        (lambda m: m.predict("rose.jpg", threshold=float("nan")), "threshold=nan: must be"),
+        (lambda m: m.predict_files(7), "paths=7: must be a list"),
+        (lambda m: m.predict_files([7]), "paths=7: must be a path"),
+        (lambda m: alexnet.split("flowers", val="much"), "val='much': must be a number"),
+        (lambda m: alexnet.split("flowers", test=[0.1]), r"test=\[0\.1\]: must be a number"),
+        (lambda m: alexnet.split("flowers", link="soft"), "link='soft': choose from copy, hard"),
+        (lambda m: alexnet.split(7), "source=7: must be a path"),
+        (lambda m: alexnet.load(7), "path=7: must be a list"),
+        (lambda m: alexnet.load([7]), "path=7: must be a path"),
+        (lambda m: alexnet.train("flowers", overrides=[1]), r"overrides=\[1\]: must be a dict"),
+        (lambda m: alexnet.train("flowers", settings=[1]), r"settings=\[1\]: must be a list of t"),
+        (lambda m: alexnet.train("flowers", settings=["epochs=0"]), "settings='epochs=0': must be"),
+        (lambda m: alexnet.train("flowers", variants=["tan"]), "did you mean tanh"),
+        (lambda m: alexnet.train("flowers", recipe=["vgg"]), r"recipe=\['vgg'\]: must be text"),
+        (lambda m: alexnet.train("flowers", out="rose.jpg"), "out='rose.jpg': is a file; name"),
         (
-            lambda m: m.evaluate().save_html("no/x.html"),
-            r"^no/x\.html: No such file or directory\. C",
+            lambda m: alexnet.Run(m.paths[0]).plot_curves("no/x.png"),
+            "out='no/x.png': folder no not",
         ),
-        (
-            lambda m: m.evaluate().save_json("no/x.json"),
-            r"^no/x\.json: No such file or directory\. C",
-        ),
-        (lambda m: m.evaluate().plot_confusion("no/x.png"), r"^no/x\.png: No such file"),
+        (lambda m: m.evaluate(split="val").save_html("no/x.html"), "path='no/x.html': folder no"),
+        (lambda m: m.evaluate(split="val").save_json("."), "path='.': is a folder; name a file"),
+        (lambda m: m.evaluate(split="val").plot_confusion("no/x"), "path='no/x': folder no not"),
+        (lambda m: alexnet.split("flowers", out="rose.jpg/data"), r"out='.*': rose\.jpg is a file"),
+        (lambda m: alexnet.train("flowers", out="rose.jpg/runs"), r"out='.*': rose\.jpg is a file"),
+        (lambda m: alexnet.draw_figures(out="rose.jpg/a"), r"out='.*': rose\.jpg is a file; name"),
         (lambda m: alexnet.load("a" * 300), "File name too long. Use a shorter path"),
         (lambda m: m.predict("a" * 300), "File name too long"),
     ],
@@ -206,6 +223,37 @@ def test_a_wrong_argument_is_one_line_at_the_call(empty, trained, call, message)
     with pytest.raises(alexnet.AlexNetError, match=message) as refused:
         call(alexnet.load(trained))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\ud800", "x/" * 3000], ids=ascii)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, name: alexnet.split(name),
+        lambda m, name: alexnet.split("flowers", name),
+        lambda m, name: alexnet.train(name),
+        lambda m, name: alexnet.train("flowers", out=name),
+        lambda m, name: alexnet.train("flowers", weights=name),
+        lambda m, name: alexnet.resume(name),
+        lambda m, name: alexnet.load(name),
+        lambda m, name: alexnet.load([f"{name}.npy"]),
+        lambda m, name: alexnet.Run(Path(name)),
+        lambda m, name: alexnet.draw_figures([name]),
+        lambda m, name: alexnet.draw_figures(m.paths, name),
+        lambda m, name: m.predict(name),
+        lambda m, name: m.predict_files([name]),
+        lambda m, name: m.features(["rose.jpg", name]),
+        lambda m, name: m.evaluate(name),
+        lambda m, name: m.export("onnx", name),
+        lambda m, name: alexnet.Run(m.paths[0]).plot_curves(name),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_line(empty, trained, call, name):
+    """Oracle: the operating system, which opens no such path: EINVAL or ENAMETOOLONG."""
+    with pytest.raises(alexnet.AlexNetError, match="no file can have this name") as refused:
+        call(alexnet.load(trained), name)
+    assert len(str(refused.value).splitlines()) == 1
+    assert sorted(path.name for path in empty.iterdir()) == ["flowers", "rose.jpg"]
 
 
 def test_other_devices_need_another_process(image_folder, tmp_path, monkeypatch):

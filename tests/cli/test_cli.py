@@ -270,7 +270,7 @@ def test_a_run_starts_from_another_and_both_predict(inside, alexnet, tmp_path):
     second = (out / "latest").resolve()
     code, said, err = alexnet("recipes", second)
     assert (code, err) == (0, "")
-    assert "here 0.5. set on the command line" in said
+    assert "here 0.5. set by the user" in said
     assert "here 0. variant no-dropout: without dropout (§4.2)" in said
     assert alexnet("train", "--resume", second, "--epochs", 2, "--gpus", 0)[0] == 0
     code, said, err = alexnet("recipes", second)  # as report.md has it
@@ -350,11 +350,11 @@ def _broken_run(folder):
         (_with_data, "split x", 1, "data: is not empty"),
         (_with_data, "split x --force", 1, "data: is not empty"),
         (_image_folder, "split x --val 1.5", 2, "--val 1.5: must be above 0 and below 1"),
-        (_image_folder, "split x --val much", 2, "Invalid value for '--val'"),
-        (_image_folder, "split x --link soft", 2, "'soft' is not one of"),
+        (_image_folder, "split x --val much", 2, "--val much: must be a number"),
+        (_image_folder, "split x --link soft", 2, "--link soft: choose from copy, hard, symbolic"),
         (None, "train", 1, "data: not found"),
         (_image_folder, "train x --gpus 64", 1, "--gpus 64: TensorFlow finds no GPU"),
-        (_image_folder, "train x --gpus -1", 2, "Invalid value for '--gpus'"),
+        (_image_folder, "train x --gpus -1", 2, "--gpus -1: must be 0 or more"),
         (
             _image_folder,
             "train x --recipe vgg",
@@ -375,11 +375,16 @@ def _broken_run(folder):
         ),
         (_image_folder, "train x --set conv2.bias=-1", 2, "--set conv2.bias=-1: must be 0 or more"),
         (_image_folder, "train x --set lrn_n=4", 2, "--set lrn_n=4: lrn_n must be odd"),
-        (_image_folder, "train x --seed -1", 2, "Invalid value for '--seed'"),
-        (_image_folder, "train x --seed 9223372036854775808", 2, "Invalid value for '--seed'"),
-        (_image_folder, "split x --seed -1", 2, "Invalid value for '--seed'"),
-        (_image_folder, "train x --out x/red/0.png", 2, "Invalid value for '--out'"),
-        (_image_folder, "figures --out x/red/0.png", 2, "Invalid value for '--out'"),
+        (_image_folder, "train x --seed -1", 2, "--seed -1: must be 0 or more"),
+        (
+            _image_folder,
+            "train x --seed 9223372036854775808",
+            2,
+            "--seed 9223372036854775808: must be 9,",
+        ),
+        (_image_folder, "split x --seed -1", 2, "--seed -1: must be 0 or more"),
+        (_image_folder, "train x --out x/red/0.png", 2, "--out x/red/0.png: is a file; name"),
+        (_image_folder, "figures --out x/red/0.png", 2, "--out x/red/0.png: is a file; name"),
         (_image_folder, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
         (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, modern, literal"),
         (_broken_run, "recipes runs/r", 1, "runs/r: incomplete run"),
@@ -422,6 +427,25 @@ def _broken_run(folder):
         (None, "train --weights no.npy --set crop_size=400", 1, "no.npy: No such file"),
         (None, "train --hosts a:1,b:2", 2, "--rank: is missing: the index of this machine"),
         (None, "train --hosts a:1,b --rank 0", 2, "--hosts a:1,b: 'b' is not host:port"),
+        (None, "train --hosts a..b:1,c:1 --rank 0", 2, "'a..b:1' is not host:port"),
+        (None, "train --recipe modrn", 2, "no recipe named 'modrn': did you mean modern? Choose"),
+        (None, "train --variant no-tanh", 2, "no variant named 'no-tanh': did you mean"),
+        (None, "train --epochs 1e3", 2, "--epochs 1e3: must be a whole number"),
+        (
+            None,
+            "train --set =3",
+            2,
+            "--set =3: the name is missing. Write NAME=VALUE, as in epochs",
+        ),
+        (None, "predict x.jpg --top 0", 2, "--top 0: must be 1 or more"),
+        (None, "predict x.jpg --threshold 2", 2, "--threshold 2: must be 1 or less"),
+        (None, "evaluate --threshold nan", 2, "--threshold nan: must be 1 or less"),
+        (
+            None,
+            "export --format tflite",
+            2,
+            "--format tflite: choose from savedmodel, onnx, litert",
+        ),
         (None, "fly", 2, "No such command 'fly'"),
     ],
 )

@@ -76,8 +76,16 @@ def test_moved_images_belong_to_a_run(moved, alexnet):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ("train x --out rose.jpg/runs", 2, "--out rose.jpg/runs: rose.jpg is not a folder"),
-        ("split x --out rose.jpg/data", 2, "--out rose.jpg/data: rose.jpg is not a folder"),
+        (
+            "train x --out rose.jpg/runs",
+            2,
+            "--out rose.jpg/runs: rose.jpg is a file; name a folder",
+        ),
+        (
+            "split x --out rose.jpg/data",
+            2,
+            "--out rose.jpg/data: rose.jpg is a file; name a folder",
+        ),
         ("figures runs/latest --out rose.jpg/a/b", 2, "--out rose.jpg/a/b: rose.jpg is not a"),
         ("evaluate", 1, "/confusion-val.png: Is a directory. Give the path of a file"),
         ("export --out runs/latest/" + "a" * 300, 1, "File name too long. Use a shorter path"),

@@ -394,6 +394,11 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         UsageError, match="no recipe named 'vgg': choose from paper, modern, literal"
     ):
         find_recipe("vgg")
+    for name, nearest in (("modrn", "modern"), ("Paper", "paper"), ("cafe", "caffe")):
+        with pytest.raises(UsageError, match=f"{name}': did you mean {nearest}\\? Choose from p"):
+            find_recipe(name)
+    with pytest.raises(UsageError, match="'no-dropot': did you mean no-dropout\\? Choose"):
+        vary(PAPER, "no-dropot")
     with pytest.raises(UsageError, match="no variant named 'no-pool': choose from no-lrn"):
         vary(PAPER, "no-pool")
 
@@ -423,7 +428,7 @@ def test_override_changes_what_is_given_and_nothing_else(name, text, value):
     before, after = hyperparameter_values(CAFFE), hyperparameter_values(changed)
     assert {key: after[key] for key in after if after[key] != before[key]} == {name: value}
     (point,) = (point for point in paper_comparison.compare(changed) if point.name == name)
-    assert point.rationale == ("set on the command line" if point.differs else "")
+    assert point.rationale == ("set by the user" if point.differs else "")
 
 
 def test_a_recipe_is_composed_in_order():
@@ -460,6 +465,7 @@ def test_variants_of_the_convolutions_may_be_combined():
         ("learning_rate=fast", "must be a number"),
         ("learning_rate=", "must be a number"),
         ("momentum=-0.1", "must be 0 or more"),
+        ("cutmix=3", "must be 1 or less"),
         ("conv2.bias=-1", "must be 0 or more"),
         ("fc6.dropout=1", "must be less than 1"),
         ("resize_size=4097", "must be 4,096 or less"),
@@ -475,7 +481,7 @@ def test_a_value_out_of_bounds_is_refused(setting, message):
     """Oracle: the setting as it was typed, then the bound."""
     with pytest.raises(UsageError) as refused:
         build_recipe(PAPER, [], [setting])
-    assert str(refused.value) == f"set={setting!r}: {message}"
+    assert str(refused.value) == f"settings={setting!r}: {message}"
 
 
 @pytest.mark.parametrize(
@@ -498,7 +504,7 @@ def test_an_unknown_hyperparameter_is_answered_with_the_nearest(name, nearest):
     hint = f" Did you mean {nearest}?" if nearest else ""
     with pytest.raises(UsageError) as refused:
         build_recipe(PAPER, [], [f"{name}=1"])
-    expected = f"set='{name}=1': unknown hyperparameter.{hint} alexnet recipes NAME lists all."
+    expected = f"settings='{name}=1': unknown hyperparameter.{hint} alexnet recipes NAME lists all."
     assert str(refused.value) == expected
 
 
@@ -507,7 +513,7 @@ def test_an_unknown_hyperparameter_is_answered_with_the_nearest(name, nearest):
 )
 def test_a_setting_without_name_or_value_is_refused(setting, missing):
     """Oracle: the part that is missing."""
-    expected = f"set={setting!r}: the {missing} is missing. Write NAME=VALUE: --set epochs=30"
+    expected = f"settings={setting!r}: the {missing} is missing. Write NAME=VALUE, as in epochs=30"
     with pytest.raises(UsageError) as refused:
         build_recipe(PAPER, [], [setting])
     assert str(refused.value) == expected
@@ -531,7 +537,9 @@ STRUCTURES = {
 @pytest.mark.parametrize("setting", STRUCTURES)
 def test_hyperparameters_that_do_not_fit_each_other_are_refused(setting):
     """Oracle: the setting as it was typed, and the rule that it breaks."""
-    with pytest.raises(UsageError, match=rf"set='.*{setting}': {STRUCTURES[setting]}") as refused:
+    with pytest.raises(
+        UsageError, match=rf"settings='.*{setting}': {STRUCTURES[setting]}"
+    ) as refused:
         build_recipe(PAPER, [], ["momentum=0.5", setting])
     assert "\n" not in str(refused.value)
 
@@ -540,7 +548,7 @@ def test_the_structure_is_checked_once_all_settings_are_made():
     """Oracle: a larger crop that fits only with a larger image, in either order."""
     for settings in (["crop_size=300", "resize_size=320"], ["resize_size=320", "crop_size=300"]):
         assert build_recipe(PAPER, [], settings).crop_size == 300
-    with pytest.raises(UsageError, match=r"^set='conv3.filters=0.5': must be a whole number$"):
+    with pytest.raises(UsageError, match=r"^settings='conv3.filters=0.5': must be a whole number$"):
         build_recipe(PAPER, [], ["crop_size=300", "conv3.filters=0.5"])
 
 

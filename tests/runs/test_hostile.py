@@ -21,9 +21,12 @@ import pytest
 from array_files import entry, write_file, write_raw
 from helpers import sign
 
+from alexnet_cli.api.models import load
+from alexnet_cli.api.runs import Run
 from alexnet_cli.data.images import open_rgb
 from alexnet_cli.data.manifest import MANIFEST
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.caffe_weights import read_caffe
 from alexnet_cli.network.weight_shapes import count_weights
@@ -160,6 +163,10 @@ CONFIGS = {
     "no layers": (_recipe(convs=[]), "convs must hold at least one layer"),
     "an even window": (_recipe(lrn_n=4), "lrn_n must be odd"),
     "filters for half a tower": (_conv(filters=13), "conv2.filters must be divisible by"),
+    "channels for half a tower": (
+        lambda config: config["recipe"]["convs"][0].update(filters=9),
+        r"conv2.towers must divide its input channels, 9 \(conv1.filters\)",
+    ),
     "a layer without a bias": (
         lambda config: config["recipe"]["dense"][0].pop("bias"),
         "recipe.dense.0.bias: is missing",
@@ -377,6 +384,45 @@ def test_a_manifest_with_paths_outside_its_folder_is_refused(sent, change, match
     assert_refused(sent, rf"{MANIFEST}:2: .*{match}", ("evaluate", "resume"))
 
 
+@pytest.mark.parametrize(
+    ("split", "use", "match"),
+    [
+        ("val", lambda path: FeatureIndex(load_model(path)), "lists no training images"),
+        ("train", READERS["figures"], "lists no test or validation images"),
+        ("train", lambda path: load(path).export("onnx"), "lists no validation images"),
+    ],
+)
+def test_a_manifest_without_the_images_of_a_split_is_refused(sent, split, use, match):
+    """Oracle: the file, and the images that it lacks."""
+    header, *lines = (sent / MANIFEST).read_text().splitlines()
+    lines = [json.dumps({**json.loads(line), "split": split}) for line in lines]
+    (sent / MANIFEST).write_text("\n".join([header, *lines]) + "\n")
+    sign(sent)
+    before = {path.name for path in sent.iterdir()}
+    with pytest.raises(AlexNetError, match=rf"{MANIFEST}: {match}"):
+        use(sent)
+    assert {path.name for path in sent.iterdir()} == before
+
+
+def test_names_with_line_breaks_do_not_break_the_line_of_an_error(sent):
+    """Oracle: str.splitlines; the manifest lists a file of such a name twice."""
+    header, first, *rest = (sent / MANIFEST).read_text().splitlines()
+    twice = json.dumps({**json.loads(first), "path": "a\nb\u2028c"})
+    (sent / MANIFEST).write_text("\n".join([header, twice, twice, *rest]) + "\n")
+    sign(sent)
+    with pytest.raises(AlexNetError, match="is listed twice") as refused:
+        RunFolder.find(sent).manifest.counts()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_curves_of_a_run_without_a_finished_epoch_are_refused(sent):
+    """Oracle: the reason; the history in the last checkpoint is empty, although there are weights."""
+    notes = {**read_notes(sent / LAST), "history": []}
+    save_arrays(sent / LAST, load_arrays(sent / LAST), notes)
+    with pytest.raises(AlexNetError, match="no epoch is finished"):
+        Run(sent).plot_curves()
+
+
 def test_a_link_latest_to_another_folder_is_refused(sent, trained, monkeypatch):
     """Oracle: a valid run elsewhere, which is not opened through the link."""
     (sent.parent / "latest").symlink_to(trained)
@@ -449,17 +495,26 @@ CAFFE_FILES = {
     "a million lists": _pickled(b"\x80\x02" + b"]" * 10**6 + b"."),
     "a string of 2⁶² bytes": _pickled(b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"."),
     "nothing": b"",
+    # Unpickling makes the list of the memo as long as its largest index: 8 bytes for each.
+    "a memo of 2 GB": _pickled(b"\x80\x02]r" + (2**27).to_bytes(4, "little") + b"."),
+    "a memo of 2 GB, as text": _pickled(b"]p134217728\n."),
+    # Reading from a file allocates as many bytes as are asked for.
+    "a frame of 2 GB": _pickled(b"\x80\x04\x95" + (2**31).to_bytes(8, "little") + b"]."),
+    "bytes of 2 GB": _pickled(b"\x80\x04B" + (2**31 - 1).to_bytes(4, "little") + b"."),
+    "a name of two lines": _pickled(b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93."),
 }
 
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("attack", CAFFE_FILES)
 def test_a_malicious_pickle_is_refused(tmp_path, capsys, attack):
-    """Oracle: AlexNetError, no output, limits of memory and time."""
+    """Oracle: AlexNetError of one line, no output, and no attempt to take more than 1 GB."""
     path = tmp_path / "bvlc_alexnet.npy"
     path.write_bytes(CAFFE_FILES[attack])
-    with pytest.raises(AlexNetError, match="not the weights of Caffe's AlexNet"):
+    with pytest.raises(AlexNetError, match="not the weights of Caffe's AlexNet") as refused:
         read_caffe(path)
+    assert not isinstance(refused.value.__context__, MemoryError)
+    assert len(str(refused.value).splitlines()) == 1
     assert capsys.readouterr().out == ""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
-from helpers import QUICK, TINY, evaluate, predict, run
+from helpers import QUICK, TINY, evaluate, paint, predict, run
 from PIL import Image
 
 from alexnet_cli.data import scanning, split_folders
@@ -16,6 +17,8 @@ from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference import evaluation, prediction
+from alexnet_cli.network import caffe_weights
 from alexnet_cli.network.caffe_weights import MEAN, read_caffe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.recipes.variants import vary
@@ -250,6 +253,23 @@ NARROW_SHAPES = {
             "fc7 is not .*expected <f4. Received: <f8",
         ),
         (lambda layers: layers["fc8"][1].fill(np.inf), "fc8/bias: contains NaN"),
+        (
+            lambda layers: layers["fc8"][1].__setitem__(slice(2), (np.inf, -np.inf)),
+            "fc8/bias: contains NaN",
+        ),
+        (
+            lambda layers: layers["conv1"].__setitem__(0, np.zeros(3, np.float32)),
+            "conv1 is not .*expected 4 dimensions. Received: 1",
+        ),
+        (
+            lambda layers: layers["conv2"].__setitem__(1, np.array(1, np.float32)),
+            "conv2 is not .*expected 1 dimensions. Received: 0",
+        ),
+        (
+            lambda layers: layers.update(fc8=[np.zeros((16, 0), "f4"), np.zeros(0, "f4")]),
+            "fc8 has no units",
+        ),
+        (lambda layers: layers.update({"a\nb": []}), r"a\\nb is not a layer"),
     ],
 )
 def test_a_file_with_another_structure_is_refused(tmp_path, change, message):
@@ -258,6 +278,74 @@ def test_a_file_with_another_structure_is_refused(tmp_path, change, message):
     change(layers)
     with pytest.raises(AlexNetError, match=message):
         load_caffe(save(tmp_path / "bad.npy", layers), NARROW)
+
+
+def test_arrays_that_share_their_bytes_are_refused(tmp_path, monkeypatch):
+    """Oracle: the sum of the arrays, 16 times that of the file; the limit is lowered to reach it."""
+    shared = np.zeros((1, 1, 1, 50_000), np.float32)
+    layers = {name: [shared, shared.reshape(-1)] for name in NARROW_SHAPES}
+    path = save(tmp_path / "shared.npy", layers)
+    monkeypatch.setattr(caffe_weights, "_MOST_BYTES", path.stat().st_size)
+    with pytest.raises(AlexNetError, match="the arrays have more than"):
+        read_caffe(path, NARROW)
+
+
+# Caffe's names of classes
+
+
+@pytest.fixture
+def narrow_caffe(tmp_path):
+    """Write a small network of Caffe's with three classes of these names, and load it."""
+
+    def load(*names):
+        path = save(tmp_path / "bvlc.npy", random_layers(NARROW_SHAPES))
+        path.with_suffix(".txt").write_text("".join(f"{name}\n" for name in names))
+        return load_caffe(path, NARROW)
+
+    return load
+
+
+def test_classes_of_the_same_name_are_told_apart_by_number(narrow_caffe, tmp_path):
+    """Oracle: the line of each class; a folder of the name that two classes have fits neither."""
+    model = narrow_caffe("crane", "maillot", "crane")
+    assert model.classes == ("crane (0)", "maillot", "crane (2)")
+    paint(tmp_path / "data", per_class=2)
+    (tmp_path / "data" / "red").rename(tmp_path / "data" / "crane")
+    (tmp_path / "data" / "blue").rename(tmp_path / "data" / "maillot")
+    shutil.rmtree(tmp_path / "data" / "green")
+    with pytest.raises(AlexNetError, match=r"not know crane; the data lacks crane \(0\), crane"):
+        evaluation.evaluate([model], tmp_path / "data")
+    with pytest.raises(AlexNetError, match="two classes have the same name"):
+        narrow_caffe("crane", "crane", "crane (0)")
+
+
+def test_an_imagenet_folder_is_evaluated_by_its_synsets(narrow_caffe, tmp_path):
+    """Oracle: the matrix counted from single predictions; two classes have the same words."""
+    names = ("n03126707 crane", "n02012849 crane", "n03710637 maillot")
+    model = narrow_caffe(*names)
+    assert model.classes == names
+    paint(tmp_path / "data", per_class=4)
+    for color, name in zip(("blue", "green", "red"), names):
+        (tmp_path / "data" / color).rename(tmp_path / "data" / name.split()[0])
+    found = evaluation.evaluate([model], tmp_path / "data")
+    expected = np.zeros((3, 3), int)
+    for row, name in enumerate(names):
+        paths = sorted((tmp_path / "data" / name.split()[0]).iterdir())
+        for one in prediction.predict([model], prediction.list_images(paths)):
+            expected[row, names.index(one.label)] += 1
+    np.testing.assert_array_equal(found.matrix, expected)
+    assert [score.name for score in found.per_class] == [*names]
+    assert {item.file.label for item in found.least_certain} == {*names}
+    assert evaluation.evaluate([model], _renamed(tmp_path, names)).matrix.tolist() == (
+        found.matrix.tolist()
+    )
+
+
+def _renamed(folder, names):
+    """Give the folders of `folder`/data the whole names of their classes."""
+    for name in names:
+        (folder / "data" / name.split()[0]).rename(folder / "data" / name)
+    return folder / "data"
 
 
 def test_a_file_written_by_python_2(tmp_path):

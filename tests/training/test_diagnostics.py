@@ -115,9 +115,18 @@ def test_no_finding_below_the_thresholds(history, changes):
 
 
 def test_the_remedy_fits_the_recipe():
-    """Oracle: smaller biases for the biases of the paper, else a tenth of the learning rate."""
+    """Oracle: smaller biases for the biases of the paper, else a tenth of the learning rate.
+
+    A rate above the recipe's own comes down to that, however far above it is.
+    """
     assert "--variant biases-0.1" in diagnostics.suggest_remedy(vary(PAPER, "biases-1"))
     assert diagnostics.suggest_remedy(PAPER) == "try --learning-rate 0.001"
+    for rate in (0.02, 1e20):
+        for recipe in (PAPER, vary(PAPER, "biases-1"), vary(vary(PAPER, "tanh"), "no-lrn")):
+            remedy = diagnostics.suggest_remedy(replace(recipe, learning_rate=rate))
+            assert remedy == "try --learning-rate 0.01, which is the recipe's own"
+    ours = replace(PAPER, name="ours", learning_rate=1e20)
+    assert diagnostics.suggest_remedy(ours) == "try --learning-rate 0.01"
 
 
 # Real runs
