@@ -95,7 +95,9 @@ def describe_error(error: AlexNetError, words: Sequence[str] = ()) -> str:
     if `error` knows it.
     """
     line = str(error)
-    if error.argument is not None:
+    if error.argument == "path":  # a file that the command chose
+        line = f"{error.value}: {error.reason}"
+    elif error.argument is not None:
         value = "" if error.value is None else f" {error.value}"
         line = f"{option_name(error.argument)}{value}: {error.reason}"
     if isinstance(error, DataMovedError):
