@@ -148,10 +148,10 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
             while line := lines.readline(_LONGEST_LINE):
                 file = _parse_file(_entry(line), manifest.root, known)
                 if file.path in files:
-                    raise ValueError(f"{file.path} is listed twice")
+                    raise ValueError(f"{str(file.path)[-200:]} is listed twice")
                 files[file.path] = file
         if len(files) != header["n_files"]:
-            raise ValueError(f"expected {header['n_files']} files, found {len(files)}")
+            raise ValueError(f"expected {header['n_files']!r:.60} files, found {len(files)}")
     except OSError as error:
         raise AlexNetError(f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -213,7 +213,7 @@ def require_name(text: str) -> None:
 
 def _parse_header(header: dict[str, Any]) -> Manifest:
     if header.get(_MARKER) != _VERSION:
-        raise ValueError(f"{_MARKER!r} must be {_VERSION}, is {header.get(_MARKER)!r}")
+        raise ValueError(f"{_MARKER!r} must be {_VERSION}, is {header.get(_MARKER)!r:.60}")
     _get_field(header, "n_files", int)
     classes = _get_field(header, "classes", list)
     if not all(isinstance(label, str) for label in classes) or len(set(classes)) < len(classes):
@@ -239,13 +239,13 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
     below = PurePath(_get_field(entry, "path", str))
     label, split, sha256 = (_get_field(entry, name, str) for name in ("class", "split", "sha256"))
     if below.anchor or ".." in below.parts or not below.parts:
-        raise ValueError(f"'path' {str(below)!r} is outside the folder")
+        raise ValueError(f"'path' {str(below)!r:.60} is outside the folder")
     if label not in classes:
-        raise ValueError(f"'class' {label!r} is not in the header")
+        raise ValueError(f"'class' {label!r:.60} is not in the header")
     if split not in SPLITS:
-        raise ValueError(f"'split' {split!r} is not one of {', '.join(SPLITS)}")
+        raise ValueError(f"'split' {split!r:.60} is not one of {', '.join(SPLITS)}")
     if not re.fullmatch("([0-9a-f]{64})?", sha256):
-        raise ValueError(f"'sha256' {sha256!r} is not a SHA-256")
+        raise ValueError(f"'sha256' {sha256!r:.80} is not a SHA-256")
     record = _parse_record(entry, root) if "shard" in entry else None
     return ImageFile(root / below, label, split, sha256, record)
 
@@ -253,10 +253,10 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
 def _parse_record(entry: dict[str, Any], root: Path) -> Record:
     shard = PurePath(_get_field(entry, "shard", str))
     if len(shard.parts) != 1 or shard.name in ("", ".."):
-        raise ValueError(f"'shard' {str(shard)!r} is not a file beside the manifest")
+        raise ValueError(f"'shard' {str(shard)!r:.60} is not a file beside the manifest")
     place = [_get_field(entry, name, int) for name in ("offset", "length", "crc32")]
     if min(place) < 0 or place[0] >= 2**63 or place[1] > _LARGEST_RECORD:
-        raise ValueError(f"'offset', 'length' and 'crc32' can't be {place}")
+        raise ValueError(f"'offset', 'length' and 'crc32' can't be {place!s:.60}")
     return Record(root / shard, *place)
 
 

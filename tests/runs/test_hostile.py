@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from array_files import entry, write_file, write_raw
-from helpers import sign
+from helpers import TINY, sign
 
 from alexnet_cli.api.models import load
 from alexnet_cli.api.runs import Run
@@ -29,7 +29,7 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference.neighbors import FeatureIndex
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.caffe_weights import read_caffe
-from alexnet_cli.network.weight_shapes import count_weights
+from alexnet_cli.network.weight_shapes import count_weights, weight_shapes
 from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.recipes.variants import VARIANTS, vary
 from alexnet_cli.reports import paper_figures
@@ -415,6 +415,26 @@ def test_names_with_line_breaks_do_not_break_the_line_of_an_error(sent):
     assert len(str(refused.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        *((0, name, "x" * 65_000) for name in ("alexnet_split", "val", "seed", "n_ignored")),
+        *((1, name, "x" * 65_000) for name in ("class", "split", "sha256")),
+        (0, "n_files", 10**4000),
+        (1, "path", "../" * 20_000),
+    ],
+)
+def test_an_error_is_short_however_long_a_value_is(sent, line, name, value):
+    """Oracle: 1000 characters, of which the path of the folder is the longest part."""
+    lines = [json.loads(text) for text in (sent / MANIFEST).read_text().splitlines()]
+    lines[line][name] = value
+    (sent / MANIFEST).write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    sign(sent)
+    with pytest.raises(AlexNetError, match=MANIFEST) as refused:
+        RunFolder.find(sent).manifest.counts()
+    assert len(str(refused.value)) < 1000
+
+
 def test_curves_of_a_run_without_a_finished_epoch_are_refused(sent):
     """Oracle: the reason; the history in the last checkpoint is empty, although there are weights."""
     notes = {**read_notes(sent / LAST), "history": []}
@@ -531,3 +551,13 @@ def test_the_number_of_weights_is_that_of_keras(name):
         dense=tuple(replace(layer, units=16) for layer in recipe.dense),
     )
     assert build_alexnet(narrow, 7).count_params() == count_weights(narrow, 7)
+
+
+def test_an_operation_may_follow_a_layer_several_times():
+    """Oracle: the Keras model, whose layers must have different names."""
+    ops = ("batch_norm", "relu", "batch_norm", "relu", "batch_norm", "relu")
+    recipe = replace(TINY, convs=(replace(TINY.convs[0], post_ops=ops), *TINY.convs[1:]))
+    model = build_alexnet(recipe, 7)
+    assert model.count_params() == count_weights(recipe, 7)
+    found = {variable.path: tuple(variable.shape) for variable in model.weights}
+    assert found == weight_shapes(recipe, 7)
