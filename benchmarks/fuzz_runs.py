@@ -110,7 +110,9 @@ def write_run(folder: Path, n_val: int = 3) -> Path:
         name: random_numbers.random(shape, np.float32) * np.float32(0.1)
         for name, shape in shapes.items()
     }
-    rows = [EpochRow(n, 1 / n, 0.5, 0.9 / n, 0.5, 1.1 / n, 0.5, None, 0.01, 99.0, 2.0) for n in (1, 2)]
+    rows = [
+        EpochRow(n, 1 / n, 0.5, 0.9 / n, 0.5, 1.1 / n, 0.5, None, 0.01, 99.0, 2.0) for n in (1, 2)
+    ]
     found = (Finding("no progress", 2, "the loss stays", "try --learning-rate 0.001"),)
     run.save_best(arrays, 2)
     velocities = {f"velocity/{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
