@@ -385,4 +385,4 @@ def test_scores_are_shown_even_if_the_confusion_matrix_can_not_be_drawn(report, 
     assert f"top-1 {report.one_crop.top1:.4f}, 95 % interval" in result.output
     assert f"{report.one_crop.top1:.1%}" in page.read_text()
     assert isinstance(result.exception, AlexNetError)
-    assert str(result.exception).startswith(f"{picture}: Is a directory")
+    assert f"{picture}': is a folder" in str(result.exception)

@@ -238,7 +238,7 @@ def test_overfitting_to_random_labels_is_found(tmp_path):
             image.save(tmp_path / "data" / name / f"{number}.png")
     dense = tuple(replace(layer, dropout=0.0) for layer in QUICK.dense)
     recipe = replace(QUICK, dense=dense, color_noise=0.0, crop_size=72, rate_drops=0)
-    recipe = replace(recipe, learning_rate=0.003, epochs=30)
+    recipe = replace(recipe, learning_rate=0.003, epochs=60)
     recorder = _Recorder()
     run(tmp_path / "data", tmp_path / "runs", recipe, callback=recorder)
     (overfitting,) = (finding for finding in recorder.findings if finding.kind == "overfitting")
@@ -274,7 +274,7 @@ def test_overfitting_is_found_in_training_like_the_default_recipe(tmp_path):
 
 
 def test_a_nan_loss_stops_with_the_remedy(image_folder, tmp_path):
-    with pytest.raises(AlexNetError, match=r"the loss after .*try --learning-rate 1e\+11"):
+    with pytest.raises(AlexNetError, match=r"the loss after .*try --learning-rate 0\.01\b"):
         run(image_folder, tmp_path, replace(QUICK, learning_rate=1e12))
 
 
