@@ -6,8 +6,8 @@ FOLDER holds a folder of images for each class; the default is examples/flowers.
 runs by itself, as `python -m benchmarks.NAME`. `pytorch_comparison` runs here only if TORCH is the
 path of a Python that has PyTorch. The others take longer or need more, and only run by themselves:
 `ablations`, `held_out_accuracy`, `learning_curves`, `none_of_these`, `million_files`,
-`cluster_scaling`, `kill_and_resume`, `endurance`, `fuzz`, `fuzz_runs`, `fuzz_commands` and
-`equivalence`.
+`cluster_scaling`, `kill_and_resume`, `endurance`, `fuzz`, `fuzz_runs`, `fuzz_commands`,
+`equivalence` and, where there are GPUs, `gpus`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ QUICK = (
 
 if __name__ == "__main__":
     torch = os.environ.get("TORCH")
-    for name in (*QUICK, "pytorch_comparison") if torch else QUICK:
+    options = {"pytorch_comparison": ["--torch", torch]} if torch else {}
+    for name in (*QUICK, *options):
         print(f"\n{name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", str(image_folder())]
-        command += ["--torch", torch] if name == "pytorch_comparison" and torch else []
-        subprocess.run(command, check=True)
+        subprocess.run([*command, *options.get(name, [])], check=True)
+    if not torch:
+        print("\npytorch_comparison\nnot run: set TORCH to the path of a Python that has PyTorch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import subprocess
@@ -16,6 +17,22 @@ FLOWERS = Path(__file__).parent.parent / "examples" / "flowers"
 def image_folder() -> Path:
     """Return the folder of class folders that the command line names, by default examples/flowers."""
     return Path(sys.argv[1]) if len(sys.argv) > 1 else FLOWERS
+
+
+def link_images(folder: Path, data: Path, at_least: int = 1) -> Path:
+    """Return `data`, made a split of links: every image of `folder` trains, every fifth validates.
+
+    Every image has as many links as it takes for `at_least` training images.
+    """
+    images = sorted(path.resolve() for path in folder.glob("*/*") if path.is_file())
+    copies = -(-at_least // len(images))
+    for split, chosen, times in (("train", images, copies), ("val", images[::5], 1)):
+        for image in chosen:
+            label = data / split / image.parent.name
+            label.mkdir(parents=True, exist_ok=True)
+            for number in range(times):
+                os.symlink(image, label / f"{number}-{image.name}")
+    return data
 
 
 def alexnet_command(*arguments: object) -> list[str]:

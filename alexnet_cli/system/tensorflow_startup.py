@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
-# If the user sets TensorFlow's variable for messages, they are shown.
-VERBOSE = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+# If the user sets TensorFlow's variable for messages, they are shown. "3" hides them: it is what
+# `load_tensorflow` sets, which processes started from this one inherit.
+VERBOSE = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
 
 
 @contextmanager
