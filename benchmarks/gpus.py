@@ -1,4 +1,4 @@
-"""Check on a machine with GPUs that they train right, and measure how fast; in under five minutes.
+"""Check on a machine with GPUs that they train right, and measure how fast; made for five minutes.
 
     python -m benchmarks.gpus [FOLDER] [--rehearse N]
 
