@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix docs bench clean
 
 # Trains on 200 photographs of flowers in a few minutes.
 demo: $(READY)
@@ -27,6 +27,9 @@ check: $(READY)
 fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Step time of two workers on this machine, against the formula of docs/scale.md.
+"""Step time of two workers on this machine, against the formula of docs/performance.md.
 
     python -m benchmarks.cluster_scaling
 

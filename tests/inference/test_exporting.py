@@ -20,9 +20,9 @@ from alexnet_cli.network import layers
 from alexnet_cli.runs.models import load_model
 
 BLOCKS = re.findall(
-    r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "export.md").read_text(), re.S
+    r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text(), re.S
 )
-PREPARE, *READERS = BLOCKS
+_WEIGHTS, PREPARE, *READERS = BLOCKS
 LOADERS = dict(zip(("litert", "savedmodel", "onnx"), READERS))
 FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.onnx"}
 
@@ -36,7 +36,7 @@ def wide(image_folder, tmp_path_factory):
 
 
 def load_elsewhere(kind, path, image):
-    """Run the code of docs/export.md in a process without this package, with these sizes."""
+    """Run the code of docs/run-folder.md in a process without this package, with these sizes."""
     code = PREPARE + LOADERS[kind]
     for written, meant in (
         ('"rose.jpg"', repr(str(image))),
