@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet_cli.api.arguments import as_new_file, path_errors
-from alexnet_cli.inference.results import EvaluationReport
+from alexnet_cli.inference.results import EvaluationReport, SplitScore
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.system.atomic_files import write_json
+from alexnet_cli.system.html_tables import html_table
 
 if TYPE_CHECKING:
     from alexnet_cli.runs.models import LoadedModel
+
+MAX_ROWS = 20  # classes in the table of a notebook; the HTML report has all
+TOTALS = ("split", "images", "top-1", "95 % interval", "loss")
 
 
 class Report:
@@ -30,6 +34,21 @@ class Report:
             f"<Report: {self.score.n:,} images of the split {self.details.split}, "
             f"top-1 {self.score.top1:.1%} ({low:.1%} to {high:.1%})>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the scores, in total and by class, as HTML tables, which a notebook shows."""
+        splits = [split for split in (self.details, self.details.validation) if split]
+        totals = html_table(TOTALS, [_total(split) for split in splits])
+        every = self.details.per_class
+        rows = [
+            (c.name, f"{c.support:,}", f"{c.precision:.1%}", f"{c.recall:.1%}")
+            for c in every[:MAX_ROWS]
+        ]
+        shown = (
+            f"first {MAX_ROWS} of {len(every):,} classes" if len(every) > MAX_ROWS else "classes"
+        )
+        title = f"{shown}, {self.details.split}"
+        return totals + html_table(("class", "images", "precision", "recall"), rows, title)
 
     @property
     def score(self) -> Score:
@@ -62,3 +81,17 @@ class Report:
         title = f"{details.split}: top-1 {details.score.top1:.3f}"
         plots.draw_confusion(details.matrix, details.classes, path, title)
         return path
+
+
+def _total(split: SplitScore) -> tuple[str, ...]:
+    """Return the cells of `TOTALS`; images that chose the epoch are marked: their scores are optimistic."""
+    low, high = split.top1_interval
+    name = f"{split.split} (chose the epoch)" if split.chose_epoch else split.split
+    score = split.score
+    return (
+        name,
+        f"{score.n:,}",
+        f"{score.top1:.1%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{score.loss:.3f}",
+    )

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from alexnet_cli.data.manifest import ImageFile, Rejected
 from alexnet_cli.runs.metrics import ClassScore, Score, SelectiveAccuracy
+from alexnet_cli.system.html_tables import html_table
+
+BAR = 20  # characters of a probability of 1
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,26 @@ class Prediction:
     def probability(self) -> float:
         """The probability of the most likely class."""
         return self.probabilities[0]
+
+    def _repr_html_(self) -> str:
+        """Return the prediction as an HTML table, as which a notebook shows it."""
+        rows = [
+            (name, f"{probability:.1%}", _bar(probability))
+            for name, probability in zip(self.classes, self.probabilities)
+        ]
+        title = self.path.name if self.path else "image from memory"
+        if self.below_threshold:
+            title += ": none of these, as the best probability is below the threshold"
+        tables = html_table(("class", "probability", ""), rows, title)
+        if self.neighbors:
+            near = [(n.file.label, n.file.path.name, f"{n.distance:.1f}") for n in self.neighbors]
+            tables += html_table(("class", "file", "distance"), near, "nearest training images")
+        return tables
+
+
+def _bar(probability: float) -> str:
+    """Return a bar for a probability, 0 to 1; for NaN, of extreme weights, an empty one."""
+    return "█" * round(BAR * probability if probability > 0 else 0)
 
 
 @dataclass(frozen=True)
