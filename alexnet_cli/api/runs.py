@@ -134,7 +134,7 @@ def train(
     Args:
         data: a folder that `split` wrote, or a folder of class folders, which is split in place.
         recipe: the name of a recipe, or a recipe; by default that of `weights`, or `modern`.
-        variants: names of changes to the recipe, such as "no-lrn".
+        variants: names of changes to the recipe, such as "half-size".
         overrides: hyperparameters by name: `{"cutmix": 0.0, "conv2.bias": 1}`.
         settings: the same as text, `["cutmix=0", "conv2.bias=1"]`, as after --set.
         epochs, batch_size, learning_rate: shorthands for overrides; the batch size is the total over

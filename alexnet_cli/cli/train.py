@@ -33,7 +33,7 @@ def train(
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Change the recipe as the paper did; repeatable.", metavar="NAME"),
+        typer.Option(help="Named change, such as half-size; repeatable.", metavar="NAME"),
     ] = None,
     set: Annotated[
         list[str] | None,

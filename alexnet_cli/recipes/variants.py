@@ -1,4 +1,4 @@
-"""Changes to a recipe: the variants that the paper compares, and hyperparameters set by name."""
+"""Changes to a recipe: variants, most of them of the paper, and hyperparameters set by name."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def _sixth(last: Conv) -> Conv:
     return replace(last, kernel=3, post_ops=activations)
 
 
+def _half_size(recipe: Recipe) -> dict[str, Any]:
+    return {"resize_size": recipe.resize_size // 2, "crop_size": recipe.crop_size // 2}
+
+
 def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
     return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
 
@@ -67,6 +71,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
         lambda r: {"convs": (*r.convs, _sixth(r.convs[-1]))},
     ),
     "biases-0.1": ("initial hidden biases of 0.1 (Caffe)", lambda r: hidden_biases(r, 0.1)),
+    "half-size": ("images and crops of half the size: a quarter of the arithmetic", _half_size),
     "biases-1": ("initial hidden biases of 1 (§5)", lambda r: hidden_biases(r, 1.0)),
 }
 

@@ -195,18 +195,23 @@ CONV4, CONV5 = (3, 192, 384), (3, 192, 256)
 
 
 @pytest.mark.parametrize(
-    ("variant", "convs"),
+    ("variant", "inputs", "convs"),
     [
-        ("one-tower", [(11, 3, 48), (5, 48, 128), (3, 128, 192), (3, 192, 192), (3, 192, 256)]),
-        ("no-conv3", [CONV1, CONV2, (3, 128, 384), CONV5]),
-        ("no-conv4", [CONV1, CONV2, CONV3, CONV5]),
-        ("sixth-conv", [CONV1, CONV2, CONV3, CONV4, CONV5, (3, 128, 256)]),
+        (
+            "one-tower",
+            9216,
+            [(11, 3, 48), (5, 48, 128), (3, 128, 192), (3, 192, 192), (3, 192, 256)],
+        ),
+        ("no-conv3", 9216, [CONV1, CONV2, (3, 128, 384), CONV5]),
+        ("no-conv4", 9216, [CONV1, CONV2, CONV3, CONV5]),
+        ("sixth-conv", 9216, [CONV1, CONV2, CONV3, CONV4, CONV5, (3, 128, 256)]),
+        ("half-size", 1024, [CONV1, CONV2, CONV3, CONV4, CONV5]),
     ],
 )
-def test_parameters_of_a_variant(variant, convs):
-    """Oracle: kernels counted by hand; the dense layers see 6×6×256 in every variant."""
+def test_parameters_of_a_variant(variant, inputs, convs):
+    """Oracle: kernels counted by hand; the dense layers see 6×6×256, of images of half size 2×2×256."""
     expected = sum(size**2 * seen * kernels + kernels for size, seen, kernels in convs)
-    expected += (9216 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
+    expected += (inputs * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
     assert build_alexnet(variants.vary(presets.PAPER, variant), 1000).count_params() == expected
 
 

@@ -20,7 +20,7 @@ from alexnet_cli.recipes.presets import (
     RELEASED,
     find_recipe,
 )
-from alexnet_cli.recipes.structure import check_structure
+from alexnet_cli.recipes.structure import check_structure, layer_sizes
 from alexnet_cli.recipes.variants import VARIANTS, build_recipe, override, vary
 from alexnet_cli.system import strict_json
 
@@ -285,6 +285,7 @@ def test_the_comparison_of_the_paper_recipe():
         ("tanh", {*(f"conv{n}.post_ops" for n in range(1, 6)), "fc6.activation", "fc7.activation"}),
         ("no-dropout", {"fc6.dropout", "fc7.dropout"}),
         ("no-color-noise", {"color_noise"}),
+        ("half-size", {"resize_size", "crop_size"}),
         ("biases-1", {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}),
     ],
 )
@@ -292,6 +293,30 @@ def test_a_variant_changes_the_hyperparameters_of_its_name(variant, changed):
     """Oracle: the names of what the paper left out or replaced."""
     before, after = hyperparameter_values(PAPER), hyperparameter_values(vary(PAPER, variant))
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sizes"),
+    [
+        (PAPER, (128, 112)),
+        (MODERN, (128, 112)),
+        (LITERAL, (128, 112)),
+        (RELEASED, (128, 112)),
+        (CAFFE, (128, 113)),
+        (NOTEBOOK, (113, 113)),
+    ],
+)
+def test_half_size_halves_the_images_of_every_recipe(recipe, sizes):
+    """Oracle: half of 256, 224 and 227, rounded down; where crops were whole images, they still are.
+
+    By hand, a crop of 112 or 113 becomes 27 after conv1, then 13 and 6, and 2 after conv5: fc6 sees
+    2×2×256, and all other weights are as many as before.
+    """
+    half = build_recipe(recipe, ["half-size"], [])
+    assert (half.resize_size, half.crop_size) == sizes
+    full = dict(zip(recipe.layers(), layer_sizes(recipe, 5)))
+    for layer, size in zip(half.layers(), layer_sizes(half, 5)):
+        assert size.kernel == ((1024, 4096) if layer == "fc6" else full[layer].kernel)
 
 
 def test_bias_variants_restore_the_papers_biases_and_caffes():
