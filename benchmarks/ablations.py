@@ -1,10 +1,10 @@
 """The paper's ablations, all recipes, and seeds for an ensemble, on one folder of images.
 
-    python -m benchmarks.ablations FOLDER OUT [--seeds 3] [--epochs 24] [--size 112]
+    python -m benchmarks.ablations FOLDER OUT [--seeds 3] [--epochs 24] [OPTIONS]
 
 FOLDER holds class folders. OUT/table.md is the result; a training that ended is kept in OUT and not
-repeated, one that was interrupted resumes. Crops of 112 from 128 pixels train four times as fast as
-the paper's 224 from 256, which `--size 224` selects.
+repeated, one that was interrupted resumes. OPTIONS are those of `alexnet train`, for every training:
+with `--variant half-size` all take a quarter of the time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import alexnet_cli as alexnet
 from benchmarks.training_jobs import (
     TrainingJob,
-    image_sizes,
     parse_arguments,
     run_all,
     split_once,
@@ -53,15 +52,14 @@ class Result:
     minutes: float
 
 
-def plan(seeds: int, size: int) -> list[TrainingJob]:
-    """Return all trainings: first those of the first seed, then those of the second, and so on."""
-    small = image_sizes("paper", size)
+def plan(seeds: int, options: tuple[str, ...]) -> list[TrainingJob]:
+    """Return all trainings with `options`: first those of the first seed, then of the second, …"""
     jobs = []
     for seed in range(seeds):
-        jobs.append(TrainingJob("paper", seed, (*BASE, *small)))
-        jobs += [TrainingJob(v, seed, (*BASE, "--variant", v, *small)) for v in PAPER]
+        jobs.append(TrainingJob("paper", seed, (*BASE, *options)))
+        jobs += [TrainingJob(v, seed, (*BASE, "--variant", v, *options)) for v in PAPER]
     for seed in range(max(seeds, 1), 3):  # for the ensemble of three
-        jobs.append(TrainingJob("paper", seed, (*BASE, *small)))
+        jobs.append(TrainingJob("paper", seed, (*BASE, *options)))
     for name, recipe, variants in (
         ("released-2012, biases 0.1", "released-2012", ("--variant", "biases-0.1")),
         ("caffe", "caffe", ()),
@@ -70,8 +68,7 @@ def plan(seeds: int, size: int) -> list[TrainingJob]:
         ("released-2012", "released-2012", ()),
     ):
         share = 0.25 if name in ("literal", "released-2012") else 1.0
-        options = ("--recipe", recipe, *variants, *image_sizes(recipe, size))
-        jobs.append(TrainingJob(name, 0, options, share))
+        jobs.append(TrainingJob(name, 0, ("--recipe", recipe, *variants, *options), share))
     return jobs
 
 
@@ -157,7 +154,7 @@ def recipe_table(results: dict[tuple[str, int], Result]) -> list[str]:
 def main() -> None:
     """Train what is not trained yet, and write the tables."""
     arguments = parse_arguments(__doc__, seeds=3, epochs=24)
-    out, jobs = arguments.out, plan(arguments.seeds, arguments.size)
+    out, jobs = arguments.out, plan(arguments.seeds, arguments.options)
     data = split_once(arguments.folder, out)
     run_all([(job, data) for job in jobs], out, arguments.epochs)
     results = {(job.name, job.seed): result for job in jobs if (result := read_result(job, out))}

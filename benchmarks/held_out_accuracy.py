@@ -1,6 +1,6 @@
 """Top-1 accuracy on held-out images, by seed.
 
-    python -m benchmarks.held_out_accuracy FOLDER OUT [--seeds 3] [--epochs 90] [--size 224] [OPTIONS]
+    python -m benchmarks.held_out_accuracy FOLDER OUT [--seeds 3] [--epochs 90] [OPTIONS]
 
 FOLDER holds class folders of images: a tenth is for validation, a tenth for testing. Each seed trains
 once, and is tested once with the weights of the epoch that validation chose. OPTIONS are those of
@@ -18,7 +18,6 @@ import alexnet_cli as alexnet
 from alexnet_cli.runs.metrics import wilson_interval
 from benchmarks.training_jobs import (
     TrainingJob,
-    image_sizes,
     parse_arguments,
     run_all,
     split_once,
@@ -45,11 +44,10 @@ def read_result(job: TrainingJob, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Train and test what is not done yet, and print the table."""
-    arguments = parse_arguments(__doc__, seeds=3, epochs=90, size=224, options=True)
+    arguments = parse_arguments(__doc__, seeds=3, epochs=90)
     out = arguments.out
     data = split_once(arguments.folder, out, "--test", "0.1")
-    options = (*image_sizes("modern", arguments.size), *arguments.options)
-    jobs = [TrainingJob("seed", seed, options) for seed in range(arguments.seeds)]
+    jobs = [TrainingJob("seed", seed, arguments.options) for seed in range(arguments.seeds)]
     run_all([(job, data) for job in jobs], out, arguments.epochs, split="test")
     results = [read_result(job, out) for job in jobs]
     print(f"| seed | best epoch | train top-1 | {' | '.join(KINDS)} |")

@@ -1,12 +1,13 @@
 """Learning curves: top-1 accuracy by training images per class, recipe and initial weights.
 
-    python -m benchmarks.learning_curves FOLDER OUT [--epochs 60] [--size 112] [--seeds 1]
+    python -m benchmarks.learning_curves FOLDER OUT [--epochs 60] [--seeds 1] [OPTIONS]
 
 FOLDER holds class folders of images. OUT/learning.png is the result. Left: all classes, with the
 recipes `paper` and `modern`. Right: two of the classes, with `modern` from scratch and from the
 weights of a model that was trained on all the other classes. Every larger training set contains the
 smaller ones; validation and test images are the same for all. Trainings that ended are kept in OUT
-and not repeated.
+and not repeated. OPTIONS are those of `alexnet train`, for every training, such as
+`--variant half-size`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from pathlib import Path
 from alexnet_cli.runs.metrics import wilson_interval
 from benchmarks.training_jobs import (
     TrainingJob,
-    image_sizes,
     parse_arguments,
     run_all,
     split_once,
@@ -84,14 +84,13 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
     figure.savefig(out / "learning.png")
 
 
-def plan_curves(classes: tuple[str, ...], size: int, teacher: Path) -> list[Curve]:
+def plan_curves(classes: tuple[str, ...], options: tuple[str, ...], teacher: Path) -> list[Curve]:
     """Return all curves; the last one starts from the weights of the run `teacher`."""
     new, known = (classes[0], classes[-1]), classes[1:-1]
-    sizes = image_sizes("paper", size)
-    modern = ("--recipe", "modern", *sizes)
+    modern = ("--recipe", "modern", *options)
     transfer = (*modern, "--weights", str(teacher))
     return [
-        Curve("paper", 0, classes, ("--recipe", "paper", *sizes)),
+        Curve("paper", 0, classes, ("--recipe", "paper", *options)),
         Curve("modern", 0, classes, modern),
         Curve("modern, from scratch", 1, new, modern),
         Curve(f"modern, from {len(known)} other classes", 1, new, transfer),
@@ -104,11 +103,11 @@ def main() -> None:
     out, epochs = arguments.out, arguments.epochs
     data = split_once(arguments.folder, out, "--test", "0.2")
     classes = tuple(sorted(folder.name for folder in (data / "train").iterdir()))
-    modern = ("--recipe", "modern", *image_sizes("paper", arguments.size))
+    modern = ("--recipe", "modern", *arguments.options)
     teacher = TrainingJob("teacher", 0, modern)
     run_all([(teacher, subset(data, classes[1:-1], None, out))], out, epochs, split="test")
 
-    curves = plan_curves(classes, arguments.size, teacher.run_folder(out))
+    curves = plan_curves(classes, arguments.options, teacher.run_folder(out))
     points = [
         (curve, count, TrainingJob(f"{curve.name}-{count or 'all'}", seed, curve.options))
         for seed in range(arguments.seeds)

@@ -89,33 +89,18 @@ def run_all(
         list(pool.map(lambda job: job[0].run(job[1], out, epochs, split), jobs))
 
 
-def image_sizes(recipe: str, size: int) -> tuple[str, ...]:
-    """Return the options that scale a recipe's image sizes: 224 from 256 becomes `size` from 8/7."""
-    resize, crop = size * 8 // 7, size
-    if recipe == "caffe":
-        crop = 227 * size // 224
-    if recipe == "notebook":
-        resize = crop = 227 * size // 224
-    return ("--set", f"resize_size={resize}", "--set", f"crop_size={crop}")
+def parse_arguments(description: str | None, *, seeds: int, epochs: int) -> argparse.Namespace:
+    """Return `folder`, `out`, `seeds` and `epochs` of the command line, with these defaults.
 
-
-def parse_arguments(
-    description: str | None, *, seeds: int, epochs: int, size: int = 112, options: bool = False
-) -> argparse.Namespace:
-    """Return `folder`, `out`, `seeds`, `epochs` and `size` of the command line, with these defaults.
-
-    With `options`, unknown arguments are returned in `options`; otherwise they are an error.
+    All other arguments are returned in `options`, a tuple; they are those of `alexnet train`.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--epochs", type=int, default=epochs)
-    parser.add_argument("--size", type=int, default=size)
-    arguments, unknown = parser.parse_known_args()
-    if unknown and not options:
-        parser.error(f"unknown: {' '.join(unknown)}")
-    arguments.options = unknown
+    arguments, options = parser.parse_known_args()
+    arguments.options = tuple(options)
     arguments.out = arguments.out.resolve()
     return arguments
 
