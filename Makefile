@@ -2,36 +2,45 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What running needs, and with it what tests and checks need.
 READY := $(VENV)/ready
+DEV_READY := $(VENV)/dev-ready
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test check fix docs bench clean
 
-# Trains on 200 photographs of flowers in a few minutes.
+# Trains on 200 images of flowers in a few minutes.
 demo: $(READY)
 	rm -rf demo
 	mkdir demo
 	$(BIN)/alexnet split examples/flowers --out demo/data --val 0.2 --seed 1
-	$(BIN)/alexnet train demo/data --epochs 25 --batch-size 16 --learning-rate 0.003 --out demo/runs
-	$(BIN)/alexnet evaluate --model demo/runs/latest --ten-crop
+	$(BIN)/alexnet train demo/data --variant half-size --epochs 50 --batch-size 16 --learning-rate 0.003 --out demo/runs
+	$(BIN)/alexnet evaluate --model demo/runs/latest --ten-crop --report demo/report.html
 	$(BIN)/alexnet predict examples/rose.jpg --model demo/runs/latest
+	$(BIN)/alexnet figures demo/runs/latest --out demo/figures
+	@echo
+	@echo 'Three things to look at:'
+	@echo '  demo/report.html               accuracy, confusion matrix and errors, in a browser'
+	@echo '  demo/runs/latest/curves.png    loss and accuracy by epoch'
+	@echo '  demo/figures/kernels.png       kernels of the first layer'
 
-test: $(READY)
+test: $(DEV_READY)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: $(DEV_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(READY)
+fix: $(DEV_READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-bench: $(READY)
+bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -39,5 +48,9 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) .
+	touch $@
+
+$(DEV_READY): $(READY)
+	$(INSTALL) '.[dev]'
 	touch $@
