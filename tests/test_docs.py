@@ -57,7 +57,9 @@ def test_the_readme_is_short_and_has_the_three_commands():
     """Oracle: 150 lines, 1,200 words; the commands as people type them."""
     assert len(README.splitlines()) <= 150
     assert len(README.split()) <= 1200
-    commands = "alexnet split flowers/\nalexnet train --epochs 90 --gpus 2\nalexnet predict rose.jpg"
+    commands = (
+        "alexnet split flowers/\nalexnet train --epochs 90 --gpus 2\nalexnet predict rose.jpg"
+    )
     assert f"```\n{commands}\n```" in README
 
 
@@ -97,7 +99,10 @@ def test_make_targets_are_real():
     """Oracle: the Makefile's own rules."""
     rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        assert set(re.findall(r"(?:^|`)make ([a-z]+)(?=[`\s])", page.read_text(), re.MULTILINE)) <= rules
+        assert (
+            set(re.findall(r"(?:^|`)make ([a-z]+)(?=[`\s])", page.read_text(), re.MULTILINE))
+            <= rules
+        )
 
 
 def test_the_example_credits_exactly_its_images():

@@ -70,7 +70,17 @@ def test_the_three_commands_work_where_only_the_wheel_is_installed(wheel, tmp_pa
     place = run(python, "-c", "import alexnet_cli; print(alexnet_cli.__file__)", **reach)
     assert place.startswith(str(environment))
     run(alexnet, "split", "flowers/", "--val", "0.34", **reach)
-    run(alexnet, "train", "--epochs", "1", "--set", "resize_size=72", "--set", "crop_size=67", **reach)
+    run(
+        alexnet,
+        "train",
+        "--epochs",
+        "1",
+        "--set",
+        "resize_size=72",
+        "--set",
+        "crop_size=67",
+        **reach,
+    )
     answer = run(alexnet, "predict", "flowers/red/0.png", "--csv", **reach)
     rows = [line.split(",") for line in answer.splitlines()[1:]]
     assert {row[2] for row in rows} == {"blue", "green", "red"}
