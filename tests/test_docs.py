@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -214,3 +215,16 @@ def test_the_architecture_page_has_every_module_and_the_import_order():
         modules = {path.stem for path in (ROOT / "alexnet_cli" / package).glob("*.py")}
         listed = re.findall(r"^- `(\w+)`: ", section, re.MULTILINE)
         assert listed == sorted(modules - {"__init__"}), package
+
+
+def test_the_picture_of_a_terminal_loads_nothing():
+    """Oracle: the text that was given; the addresses of the namespace and the generator, no others."""
+    command = [sys.executable, str(ROOT / "docs" / "terminal.py"), "make demo"]
+    screen = "\x1b[1mroses\x1b[0m 72.5%\ntulips 20.3%\n"
+    picture = subprocess.run(
+        command, input=screen, capture_output=True, text=True, check=True
+    ).stdout
+    assert ">roses<" in picture
+    addresses = set(re.findall(r"https?://[^\s\"')<]+", picture))
+    assert addresses == {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
+    assert set(re.findall(r"font-family: (.*?);", picture)) == {"monospace"}
