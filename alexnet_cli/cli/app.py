@@ -70,7 +70,7 @@ def _format_warning(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Return a warning of ours as one line, and any other as Python writes it."""
+    """Return an `AlexNetWarning` as one line, and another warning in the format of Python."""
     if issubclass(category, AlexNetWarning):
         return f"{error_line(str(message))}\n"
     return _format_python_warning(message, category, filename, lineno, line)

@@ -45,22 +45,18 @@ def list_first(names: Sequence[object], most: int = MAX_LISTED) -> str:
 @contextmanager
 def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar until done; yields the function to call with (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with stage_bar(console, what) as progress:
+        yield lambda done, total: progress(what, done, total)
 
 
 @contextmanager
-def stage_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for work in stages, removed at the end; yields what to call with (stage, done, total)."""
+def stage_bar(console: Console, first: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for stages of work; yields the function to call with (stage, done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task(first, total=None)
         yield lambda stage, done, total: progress.update(
             task, description=stage, completed=done, total=total
         )

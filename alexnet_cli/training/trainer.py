@@ -217,12 +217,11 @@ class Trainer:
 
         The chief reads the file and sends the weights to the other workers.
         """
-        arrays = get_weights(self.model)
-        if self.devices.is_chief:
-            saved = self.run.weights(name)
-            arrays = {variable: saved[variable] for variable in arrays}
+        # Those of another worker only have the right names and shapes.
+        arrays = self.run.weights(name) if self.devices.is_chief else get_weights(self.model)
         if self.devices.cluster:
-            arrays = {n: self.devices.from_chief(array) for n, array in arrays.items()}
+            names = [variable.path for variable in self.model.weights]
+            arrays = {variable: self.devices.from_chief(arrays[variable]) for variable in names}
         recipe, statistics = self.config.recipe, self.data.statistics
         return KerasNetwork.from_arrays(
             recipe, len(self.config.classes), arrays, statistics, self.devices.strategy
