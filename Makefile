@@ -1,5 +1,6 @@
 # Each target builds what it needs; nothing has to be installed but Python 3.11 or newer.
 PYTHON ?= python3
+FLOWERS ?= flowers
 VENV := .venv
 BIN := $(VENV)/bin
 # What running needs, and with it what tests and checks need.
@@ -37,8 +38,12 @@ fix: $(DEV_READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Writes what is generated in docs/; the pictures take three trainings, and the images of
+# docs/results.md in the folder FLOWERS.
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+	if [ -d "$(FLOWERS)" ]; then $(BIN)/python -m docs.pictures "$(FLOWERS)" build/docs; \
+	else echo 'The pictures were left as they are: give the images with FLOWERS=DIR'; fi
 
 bench: $(DEV_READY)
 	$(BIN)/python -m benchmarks

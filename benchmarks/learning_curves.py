@@ -57,6 +57,7 @@ def subset(data: Path, classes: Sequence[str], count: int | None, out: Path) -> 
 def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Path) -> None:
     """Draw the mean top-1 accuracy of the seeds, with the 95 % interval of one test."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(9, 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -71,12 +72,13 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
         spread += [[high - m for m, (_, high) in zip(means, bounds)]]
         axes = panels[curve.panel]
         axes.errorbar(places, means, spread, color=color, marker="o", capsize=3, label=curve.name)
-        axes.set(xscale="log", xlabel="training images per class", xlim=(17, 550), ylim=(0.2, 1))
+        axes.set(xscale="log", xlabel="training images per class", xlim=(17, 550), ylim=(0, 1))
         axes.set_title(
             f"{len(curve.classes)} classes" + (", not seen before" if curve.panel else "")
         )
         axes.set_xticks(places, [str(count or "all") for count in counts])
         axes.minorticks_off()
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(axis="y", color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right")

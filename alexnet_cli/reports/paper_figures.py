@@ -51,21 +51,27 @@ def draw(
     pictures = []
     if len(folders) > 1:
         pictures.append(out / "training-error.png")
-        _draw_training_errors(folders, pictures[-1])
+        draw_training_errors(folders, pictures[-1])
     pictures.append(out / "kernels.png")
-    towers = max(conv.towers for conv in model.recipe.convs)
-    plots.draw_kernels(first_kernels(model.numpy_network), towers, pictures[-1])
+    draw_kernels(model, pictures[-1])
     pictures.append(out / "predictions.png")
-    _draw_predictions(model, files, pictures[-1])
+    draw_predictions(model, files, pictures[-1])
     pictures.append(out / "neighbors.png")
-    _draw_neighbors(model, evenly_spaced(files, QUERIES), pictures[-1], progress)
+    draw_neighbors(model, evenly_spaced(files, QUERIES), pictures[-1], progress)
     return pictures
 
 
 def draw_nearest(predictions: Sequence[Prediction], model: LoadedModel) -> Path:
-    """Draw images with their nearest training images; returns the path, in the run folder."""
+    """Draw images, by their predicted class, with their nearest training images.
+
+    Returns the path, in the run folder.
+    """
     rows = [
-        (load_image(p.file, model.recipe), _readable((n.file for n in p.neighbors), model.recipe))
+        (
+            load_image(p.file, model.recipe),
+            p.label,
+            _readable((n.file for n in p.neighbors), model.recipe),
+        )
         for p in predictions[:MAX_ROWS]
         if p.file
     ]
@@ -74,7 +80,7 @@ def draw_nearest(predictions: Sequence[Prediction], model: LoadedModel) -> Path:
     return picture
 
 
-def _draw_training_errors(runs: Sequence[RunFolder], path: Path) -> None:
+def draw_training_errors(runs: Sequence[RunFolder], path: Path) -> None:
     """Draw Figure 1: the training error of every run by epoch."""
     names = [run.config.recipe.name for run in runs]
     if len({*names}) < len(names):
@@ -84,7 +90,13 @@ def _draw_training_errors(runs: Sequence[RunFolder], path: Path) -> None:
     plots.draw_training_errors(errors, path)
 
 
-def _draw_predictions(model: LoadedModel, files: Sequence[ImageFile], path: Path) -> None:
+def draw_kernels(model: LoadedModel, path: Path) -> None:
+    """Draw Figure 3: the kernels of the first layer, by tower."""
+    towers = max(conv.towers for conv in model.recipe.convs)
+    plots.draw_kernels(first_kernels(model.numpy_network), towers, path)
+
+
+def draw_predictions(model: LoadedModel, files: Sequence[ImageFile], path: Path) -> None:
     """Draw Figure 4, left: images with the probabilities of their most likely classes."""
     outputs = model.keras_network.probabilities(_crops(model, files))
     shown = []
@@ -95,14 +107,15 @@ def _draw_predictions(model: LoadedModel, files: Sequence[ImageFile], path: Path
     plots.draw_predictions(shown, path)
 
 
-def _draw_neighbors(
+def draw_neighbors(
     model: LoadedModel, files: Sequence[ImageFile], path: Path, progress: Progress | None
 ) -> None:
     """Draw Figure 4, right: images with their nearest training images."""
     index, rows = FeatureIndex(model, progress), []
     for file, (features,) in zip(files, model.keras_network.features(_crops(model, files))):
         nearest = (near.file for near in index.nearest(features, NEIGHBORS))
-        rows.append((load_image(file, model.recipe), _readable(nearest, model.recipe)))
+        pixels = load_image(file, model.recipe)
+        rows.append((pixels, file.label, _readable(nearest, model.recipe)))
     plots.draw_neighbors(rows, path)
 
 
@@ -111,10 +124,10 @@ def _crops(model: LoadedModel, files: Sequence[ImageFile]) -> list[Float32Array]
     return [crop(load_image(file, model.recipe)) for file in files]
 
 
-def _readable(files: Iterable[ImageFile], recipe: Recipe) -> list[UInt8Array]:
-    """Return the images, without files damaged since their features were computed."""
+def _readable(files: Iterable[ImageFile], recipe: Recipe) -> list[tuple[UInt8Array, str]]:
+    """Return images and classes, without files damaged since their features were computed."""
     pictures = []
     for file in files:
         with suppress(ImageError):
-            pictures.append(load_image(file, recipe))
+            pictures.append((load_image(file, recipe), file.label))
     return pictures

@@ -17,6 +17,7 @@ from alexnet_cli.system.atomic_files import atomic_write
 from alexnet_cli.system.safe_names import printable
 
 TRAIN, VAL = "#1f77b4", "#d95f02"
+TRUE, OTHER = "#8cc8a0", "#b9cbe2"  # bars of the true class and of others
 LABELED_CLASSES = 40  # with more, the labels on the axes are not readable
 SHEET_COLUMNS = 16  # kernels in a row
 MAX_CELLS = 250  # per side of a matrix; with more, single cells are not visible
@@ -42,10 +43,24 @@ def rate_drops(history: Sequence[EpochRow]) -> list[int]:
     return [row.epoch for row, before, last, now in falls if before == last > now]
 
 
-def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
+def _tidy(axes: Any, *, percent: bool = False, epochs: bool = True) -> None:
+    """Draw only the axes that are read, with round numbers, and horizontal lines."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.92")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if epochs:
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+
+
+def draw_curves(history: Sequence[EpochRow], path: Path, recipe: str) -> None:
     """Draw loss and top-1 accuracy by epoch, with drops of the learning rate.
 
-    The training curves are those of the sample, which is measured as validation is.
+    The training curves are those of the sample, which is measured as validation is. `recipe` is the
+    name of the recipe, for the title.
     """
     losses, top1s = [r.train_sample_loss for r in history], [r.train_sample_top1 for r in history]
     epochs = [row.epoch for row in history]
@@ -55,14 +70,15 @@ def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
         loss, accuracy = figure.subplots(1, 2)
         loss.plot(epochs, losses, color=TRAIN, label="training (sample)")
         loss.plot(epochs, [row.val_loss for row in history], color=VAL, label="validation")
+        figure.suptitle(_axis_label(f"recipe {recipe}", longest=90))
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
         accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
         accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5)
         accuracy.annotate(
-            f"best {best.val_top1:.3f}",
+            f"best {best.val_top1:.1%}".replace("%", " %"),
             (best.epoch, best.val_top1),
-            xytext=(0, 8),
+            xytext=(0, -14),
             textcoords="offset points",
             ha="center",
             color=VAL,
@@ -72,9 +88,7 @@ def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
             for number, epoch in enumerate(drops):
                 label = "learning rate drops" if number == 0 else None
                 axes.axvline(epoch - 0.5, color="0.6", linewidth=0.8, linestyle=":", label=label)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color="0.92")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            _tidy(axes, percent=axes is accuracy)
             axes.legend(frameon=False)
 
 
@@ -137,7 +151,7 @@ def _axis_label(name: str, longest: int = 24) -> str:
 
 
 def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw Figure 1: the training error of several runs by epoch, with a line at 25 %."""
+    """Draw Figure 1: the training error of several runs by epoch, 0 to 1, with a line at 25 %."""
     with _figure(path, 6.4, 4.2) as figure:
         axes = figure.subplots()
         for number, (name, values) in enumerate(errors.items()):
@@ -149,10 +163,8 @@ def draw_training_errors(errors: Mapping[str, Sequence[float]], path: Path) -> N
                 label=_axis_label(name, longest=40),
             )
         axes.axhline(0.25, color="0.6", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(1, None))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.92")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="epoch", ylabel="training error", ylim=(0, None), xlim=(0, None))
+        _tidy(axes, percent=True)
         axes.legend(frameon=False)
 
 
@@ -195,18 +207,20 @@ def draw_kernels(kernels: Float32Array, towers: int, path: Path) -> None:
     n = kernels.shape[3]
     rows = -(-n // towers // SHEET_COLUMNS)
     selectivity = color_selectivity(kernels)
-    with _figure(path, 9, towers * (0.46 * rows + 0.35)) as figure:
-        grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[5, 1])
+    with _figure(path, 9, max(towers * (0.46 * rows + 0.6), 2.4)) as figure:
+        grid = figure.subplots(towers, 2, squeeze=False, width_ratios=[4, 1])
         for number, (axes, strip) in enumerate(grid):
             chosen = np.arange(number * n // towers, (number + 1) * n // towers)
             axes.imshow(kernel_sheet(kernels[..., chosen]), interpolation="nearest")
             axes.axis("off")
-            mean = selectivity[chosen].mean()
-            axes.set_title(f"tower {number + 1}" if towers > 1 else "one tower", loc="left")
-            strip.hist(selectivity[chosen], bins=12, range=(0, 1), color="C4")
-            strip.set_title(f"color: mean {mean:.2f}", fontsize=9)
-            strip.set(xlim=(0, 1), yticks=[], xticks=[0, 1], xticklabels=["gray", "color"])
-            strip.spines[["top", "right", "left"]].set_visible(False)
+            kind = f"tower {number + 1}, " if towers > 1 else ""
+            axes.set_title(f"{kind}{len(chosen)} kernels", loc="left", fontsize=10)
+            strip.hist(selectivity[chosen], bins=10, range=(0, 1), color=TRAIN)
+            strip.axvline(selectivity[chosen].mean(), color="0.3", linewidth=0.8, linestyle=":")
+            strip.set(xlim=(0, 1), ylabel="kernels")
+            strip.set_xlabel("share of color\n(0: gray; dotted: mean)", fontsize=8)
+            strip.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+            _tidy(strip, epochs=False)
 
 
 def draw_predictions(
@@ -214,7 +228,7 @@ def draw_predictions(
 ) -> None:
     """Draw Figure 4, left: images with their true class and bars of the most likely classes.
 
-    `shown`: for each image (pixels, true class, [(class, probability), …], most likely first).
+    The bar of the true class is green and its name is bold. `shown`: for each image (pixels, true class, [(class, probability), …], most likely first).
     """
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
@@ -229,24 +243,38 @@ def draw_predictions(
             picture.set_title(_axis_label(label), fontsize=10)
             chart.set(xlim=(0, 1), ylim=(4.6, -0.6))
             for place, (name, probability) in enumerate(bars):
-                color = "#e08080" if name == label else "#9db7d5"
-                chart.barh(place, probability, height=0.86, color=color)
-                chart.text(0.02, place, _axis_label(name), va="center", fontsize=8)
+                true = name == label
+                chart.barh(place, probability, height=0.86, color=TRUE if true else OTHER)
+                font = {"va": "center", "fontsize": 8, "fontweight": "bold" if true else "normal"}
+                chart.text(0.02, place, _axis_label(name), **font)
+                chart.text(0.98, place, f"{probability:.1%}".replace("%", " %"), ha="right", **font)
 
 
-def draw_neighbors(rows: Sequence[tuple[UInt8Array, Sequence[UInt8Array]]], path: Path) -> None:
-    """Draw Figure 4, right: an image in the first column, then the training images nearest to it."""
-    columns = 1 + max(len(neighbors) for _, neighbors in rows)
-    with _figure(path, 1.35 * columns + 0.3, 1.35 * len(rows) + 0.2) as figure:
+def draw_neighbors(
+    rows: Sequence[tuple[UInt8Array, str, Sequence[tuple[UInt8Array, str]]]], path: Path
+) -> None:
+    """Draw Figure 4, right: an image in the first column, then the training images nearest to it.
+
+    `rows`: for each image (pixels, class, [(pixels, class), …], nearest first). A tick marks the
+    neighbors of the same class, a cross the others.
+    """
+    columns = 1 + max(len(neighbors) for _, _, neighbors in rows)
+    with _figure(path, 1.35 * columns + 0.3, 1.6 * len(rows) + 0.2) as figure:
         # a narrow empty column between the image and its neighbors
         ratios = [1, 0.12, *[1] * (columns - 1)]
         grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=ratios)
         for axes in grid.flat:
             axes.axis("off")
-        for line, (pixels, neighbors) in zip(grid, rows):
+        for line, (pixels, label, neighbors) in zip(grid, rows):
             line[0].imshow(pixels)
-            for axes, neighbor in zip(line[2:], neighbors):
+            line[0].set_title(_axis_label(label, 16), fontsize=9, fontweight="bold")
+            for axes, (neighbor, other) in zip(line[2:], neighbors):
                 axes.imshow(neighbor)
-        grid[0, 0].set_title("image", fontsize=9)
-        if columns > 1:
-            grid[0, 2].set_title("nearest training images, by fc7", fontsize=9, loc="left")
+                same = other == label
+                axes.set_title(
+                    f"{'✓' if same else '✗'} {_axis_label(other, 14)}",
+                    fontsize=8,
+                    color="#1e7a3c" if same else VAL,
+                )
+        nearest = ", then its nearest training images (fc7)" if columns > 1 else ""
+        figure.suptitle(f"image{nearest}", fontsize=10, x=0.01, ha="left")

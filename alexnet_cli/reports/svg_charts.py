@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,9 +52,20 @@ def build_charts(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
     )
 
 
+def round_step(span: float, most: int) -> float:
+    """Return the smallest of …, 0.1, 0.2, 0.5, 1, 2, 5, … of which at most `most` fit into `span`.
+
+    `span` must be above 0.
+    """
+    power: float = 10.0 ** math.floor(math.log10(span / most))
+    return next(step for n in (1, 2, 5, 10, 20) if span / (step := n * power) < most + 1e-9)
+
+
 def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
     n = len(next(iter(curves.values())))
-    top = max(highest, 1e-9)
+    value_step = round_step(max(highest, 1e-9), 5)
+    top = math.ceil(max(highest, 1e-9) / value_step - 1e-9) * value_step
+    values = [number * value_step for number in range(round(top / value_step) + 1)]
 
     def x(epoch: float) -> float:
         return round(LEFT + (epoch - 1) / (n - 1) * (WIDTH - LEFT - RIGHT), 1)
@@ -61,13 +73,14 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
     def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM), 1)
 
-    epochs = sorted({round(1 + part * (n - 1)) for part in (0, 0.25, 0.5, 0.75, 1)})
+    epoch_step = max(round(round_step(n, 6)), 1)
+    epochs = sorted({1, *range(epoch_step, n + 1, epoch_step)})
     return Chart(
         title=title,
         lines=tuple(
-            Line(name, " ".join(f"{x(e)},{y(v)}" for e, v in enumerate(values, 1)), values[-1])
-            for name, values in curves.items()
+            Line(name, " ".join(f"{x(e)},{y(v)}" for e, v in enumerate(curve, 1)), curve[-1])
+            for name, curve in curves.items()
         ),
         x_ticks=tuple((x(epoch), str(epoch)) for epoch in epochs),
-        y_ticks=tuple((y(top * part), f"{top * part:.2f}") for part in (0, 0.25, 0.5, 0.75, 1)),
+        y_ticks=tuple((y(value), f"{value:.6g}") for value in values),
     )

@@ -1,0 +1,131 @@
+"""Draw the pictures that docs/ shows: `make docs FLOWERS=DIR`.
+
+    python -m docs.pictures FLOWERS OUT
+
+FLOWERS is the folder of docs/results.md. Three trainings at half size (half an hour to two hours on two
+cores) are kept in OUT and not repeated; one that was interrupted resumes.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import alexnet_cli as alexnet
+from alexnet_cli.data.manifest import ImageFile
+from alexnet_cli.data.store import load_image
+from alexnet_cli.reports import paper_figures, plots
+from alexnet_cli.runs.models import load_model
+from alexnet_cli.runs.run_folder import RunFolder
+from benchmarks import learning_curves
+
+DOCS = Path(__file__).parent
+TRAININGS = {
+    "modern": {"epochs": 60},
+    "paper": {"recipe": "paper", "epochs": 24},
+    "tanh": {"recipe": "paper", "variants": ["half-size", "tanh"], "epochs": 24},
+}
+# Test images without a recognizable person, also among the training images nearest to them.
+PREDICTED = [
+    "daisy/2520369272_1dcdb5a892_m.jpg",
+    "daisy/521762040_f26f2e08dd.jpg",
+    "dandelion/3461986955_29a1abc621.jpg",
+    "dandelion/5033866477_a77cccba49_m.jpg",
+    "roses/14176042519_5792b37555.jpg",
+    "roses/5061135742_2870a7b691_n.jpg",
+    "sunflowers/21995435890_e5672244a4_m.jpg",
+    "tulips/16139439153_fbdee29a10_n.jpg",
+]
+NEIGHBORS_OF = [
+    "daisy/2513618768_ff7c004796_m.jpg",
+    "dandelion/2553703483_558d12668c_n.jpg",
+    "roses/14494590921_3bb1dc7b88_n.jpg",
+    "sunflowers/40410814_fba3837226_n.jpg",
+    "tulips/4582198748_20fa7caaa1.jpg",
+]
+
+
+def train(data: Path, out: Path) -> dict[str, Path]:
+    """Train what is not trained yet; return the run folders."""
+    runs = {}
+    for name, options in TRAININGS.items():
+        runs[name] = out / name / "latest"
+        if not runs[name].exists():
+            options = {"variants": ["half-size"], **options}
+            alexnet.train(data, out=out / name, gpus=0, **options)
+        elif not (runs[name] / "metrics.json").exists():
+            alexnet.resume(runs[name], gpus=0)
+    return runs
+
+
+def draw_learning_curves(page: str) -> None:
+    """Draw the table of results.md that tells how many images are enough."""
+    found = {}
+    for recipe, n_classes, cells in re.findall(
+        r"^\| `(\w+)`, (five|two) classes \|(.*)\|$", page, re.M
+    ):
+        two = n_classes == "two"
+        classes = ("a", "b") if two else ("a", "b", "c", "d", "e")
+        curve = learning_curves.Curve(recipe, int(two), classes, ())
+        for count, cell in zip(learning_curves.COUNTS, cells.split("|"), strict=True):
+            found[curve, count] = [(float(cell) / 100, 258 if two else 660)]
+    learning_curves.draw(found, DOCS)
+
+
+def name(file: ImageFile) -> str:
+    """Return the path of an image in FLOWERS."""
+    return f"{file.label}/{file.path.name}"
+
+
+def save_as_jpeg(picture: Path) -> None:
+    """Replace a PNG of photographs by a JPEG, a tenth of its size."""
+    with Image.open(picture) as image:
+        image.convert("RGB").save(picture.with_suffix(".jpg"), quality=85)
+    picture.unlink()
+
+
+def main() -> None:
+    """Train, and draw every picture but those of a browser or a terminal."""
+    flowers, out = Path(sys.argv[1]), Path(sys.argv[2])
+    data = out / "data"
+    if not data.exists():
+        alexnet.split(flowers, out=data, test=0.1, link="symbolic")
+    runs = train(data, out)
+    for name, picture in (("modern", "curves-modern.png"), ("paper", "curves.png")):
+        alexnet.Run(runs[name]).plot_curves(DOCS / picture)
+    draw_learning_curves((DOCS / "results.md").read_text())
+    paper_figures.draw_training_errors(
+        [RunFolder.find(runs[name]) for name in ("paper", "tanh")], DOCS / "training-error.png"
+    )
+
+    model = load_model(runs["modern"])
+    paper_figures.draw_kernels(model, DOCS / "kernels.png")
+    files = {name(file): file for file in model.run.images().of("test")}
+    predicted = [files[one] for one in PREDICTED]
+    paper_figures.draw_predictions(model, predicted, DOCS / "predictions.png")
+    save_as_jpeg(DOCS / "predictions.png")
+
+    def pixels(file: ImageFile) -> tuple[np.ndarray, str]:
+        return load_image(file, model.recipe), file.label
+
+    queries = [files[one] for one in NEIGHBORS_OF]
+    found = alexnet.load(runs["modern"]).predict([file.path for file in queries], neighbors=6)
+    near = [[neighbor.file for neighbor in one.neighbors] for one in found]
+    rows = [(*pixels(file), [*map(pixels, others)]) for file, others in zip(queries, near)]
+    plots.draw_neighbors(rows, DOCS / "neighbors.png")
+    save_as_jpeg(DOCS / "neighbors.png")
+
+    shown = {name(file) for file in (*predicted, *queries, *chain(*near))}
+    credits = (flowers / "LICENSE.txt").read_text().splitlines()
+    lines = sorted(line for line in credits if line.split(" ")[0] in shown)
+    title = "Photographs in predictions.jpg and neighbors.jpg, by their photographers:"
+    (DOCS / "photographs.txt").write_text("\n".join([title, "", *lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
