@@ -73,9 +73,7 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
         axes = panels[curve.panel]
         axes.errorbar(places, means, spread, color=color, marker="o", capsize=3, label=curve.name)
         axes.set(xscale="log", xlabel="training images per class", xlim=(17, 550), ylim=(0, 1))
-        axes.set_title(
-            f"{len(curve.classes)} classes" + (", not seen before" if curve.panel else "")
-        )
+        axes.set_title(f"{len(curve.classes)} classes")
         axes.set_xticks(places, [str(count or "all") for count in counts])
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -46,7 +46,7 @@ NEIGHBORS_OF = [
     "dandelion/2553703483_558d12668c_n.jpg",
     "roses/14494590921_3bb1dc7b88_n.jpg",
     "sunflowers/40410814_fba3837226_n.jpg",
-    "tulips/4582198748_20fa7caaa1.jpg",
+    "tulips/16139439153_fbdee29a10_n.jpg",
 ]
 
 
@@ -96,11 +96,10 @@ def main() -> None:
     if not data.exists():
         alexnet.split(flowers, out=data, test=0.1, link="symbolic")
     runs = train(data, out)
-    for name, picture in (("modern", "curves-modern.png"), ("paper", "curves.png")):
-        alexnet.Run(runs[name]).plot_curves(DOCS / picture)
+    alexnet.Run(runs["modern"]).plot_curves(DOCS / "curves-modern.png")
     draw_learning_curves((DOCS / "results.md").read_text())
     paper_figures.draw_training_errors(
-        [RunFolder.find(runs[name]) for name in ("paper", "tanh")], DOCS / "training-error.png"
+        [RunFolder.find(runs[run]) for run in ("paper", "tanh")], DOCS / "training-error.png"
     )
 
     model = load_model(runs["modern"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import typer
 
@@ -104,6 +106,18 @@ def test_make_targets_are_real():
             set(re.findall(r"(?:^|`)make ([a-z]+)(?=[`\s])", page.read_text(), re.MULTILINE))
             <= rules
         )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_of_a_page_has_valid_options(page):
+    """Oracle: the parser of the command line."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    shell = "\n".join(text for language, text in blocks if not language)
+    context = click.Context(typer.main.get_command(app))
+    for line in re.findall(r"^(?:\$ )?alexnet (.*)$", shell, re.MULTILINE):
+        name, *words = shlex.split(line, comments=True)
+        if name in COMMANDS and "--help" not in words:
+            COMMANDS[name].make_context(name, words, parent=context)
 
 
 def test_the_example_credits_exactly_its_images():

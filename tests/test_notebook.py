@@ -15,11 +15,11 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "alexnet.ipynb"
-QUICK = """epochs = 2
-size = {"resize_size": 72, "crop_size": 64, "kmeans_init": False}
-size |= {f"conv{number}.filters": 8 for number in range(1, 6)}
-size |= {f"conv{number}.stddev": None for number in range(1, 6)}
-size |= {"fc6.units": 16, "fc7.units": 16}"""
+QUICK = """epochs, variants = 2, []
+overrides = {"resize_size": 72, "crop_size": 64, "kmeans_init": False}
+overrides |= {f"conv{number}.filters": 8 for number in range(1, 6)}
+overrides |= {f"conv{number}.stddev": None for number in range(1, 6)}
+overrides |= {"fc6.units": 16, "fc7.units": 16}"""
 
 
 def outputs(notebook):

@@ -37,10 +37,7 @@ MAX_SIDE = 65_535  # as in JPEG; an image one pixel high needs more memory than 
 MAX_SCANS = 100  # of a JPEG, which usually has ten; each costs a pass over all pixels but few bytes
 MAX_BYTES = 2**30  # a file is read completely, and `MAX_PIXELS` never need as many
 
-NO_HEIF_DECODER = (
-    "is HEIC. Add its decoder with: pip install 'alexnet-cli[heic]' "
-    "(in a clone: pip install '.[heic]')"
-)
+NO_HEIF_DECODER = "is HEIC. Add its decoder, in the clone of alexnet: pip install '.[heic]'"
 
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 

@@ -151,8 +151,7 @@ def _write_onnx(
         import onnxruntime
     except ImportError as error:
         raise AlexNetError(
-            f"needs {error.name}; install it with: pip install 'alexnet-cli[onnx]' "
-            "(in a clone: pip install '.[onnx]')",
+            f"needs {error.name}; install it, in the clone of alexnet, with: pip install '.[onnx]'",
             argument="format",
             value="onnx",
         ) from None

@@ -36,7 +36,7 @@ def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
 # and 5 classes the loss rises to 38 within four steps, and at step 10 every unit of fc7 is dead.
 # With 0.1 in the dense layers alone the squared length is 840, the learning rate is at the limit of
 # stability, and three quarters of the channels of conv5 die. With 0.1 everywhere it is 90.
-LITERAL = Recipe("literal", "the 2012 paper exactly; trains with many classes, not with few")
+LITERAL = Recipe("literal", "the 2012 paper exactly; with few classes it does not learn")
 PAPER = Recipe(
     name="paper",
     summary="the 2012 paper, but hidden biases start at 0.1 instead of 1",

@@ -74,22 +74,15 @@ def draw_curves(history: Sequence[EpochRow], path: Path, recipe: str) -> None:
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
         accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
-        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5)
-        accuracy.annotate(
-            f"best {best.val_top1:.1%}".replace("%", " %"),
-            (best.epoch, best.val_top1),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="center",
-            color=VAL,
-        )
+        label = f"best epoch, {best.epoch}: {100 * best.val_top1:.1f} %"
+        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=label)
         accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))
         for axes in (loss, accuracy):
             for number, epoch in enumerate(drops):
                 label = "learning rate drops" if number == 0 else None
                 axes.axvline(epoch - 0.5, color="0.6", linewidth=0.8, linestyle=":", label=label)
             _tidy(axes, percent=axes is accuracy)
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower right" if axes is accuracy else "upper right")
 
 
 def draw_confusion(

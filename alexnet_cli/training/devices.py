@@ -28,7 +28,7 @@ _GPU_FLOAT16 = (7, 0)  # Volta: its tensor cores support float16 only
 
 _NO_GPU = (
     "TensorFlow finds no GPU. Omit the option, as in `alexnet train DATA`, to train on the CPU. Add "
-    "GPU support with: pip install 'alexnet-cli[gpu]' (in a clone: pip install '.[gpu]')"
+    "GPU support, in the clone of alexnet, with: pip install '.[gpu]'"
 )
 
 

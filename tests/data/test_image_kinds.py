@@ -61,7 +61,10 @@ ROWS = {
     "an empty file that is named like an image": (SKIPPED, "is empty"),
     "HTML, text or SVG that is named like an image": (SKIPPED, "is not an image"),
     HEIC_READ: (CONVERTED, "upright, 8 bits, on white, the primary image"),
-    HEIC_SKIPPED: (SKIPPED, "is HEIC. Add its decoder with: pip install 'alexnet-cli[heic]'"),
+    HEIC_SKIPPED: (
+        SKIPPED,
+        "is HEIC. Add its decoder, in the clone of alexnet: pip install '.[heic]'",
+    ),
     "floating-point TIFF": (SKIPPED, "contains floating-point pixels of unknown range"),
     "over 178,956,970 pixels by the header": (SKIPPED, "does not decode: Image size"),
     "over 89,478,485 pixels, or a side over 65,535": (SKIPPED, "has"),
