@@ -74,8 +74,8 @@ def draw_curves(history: Sequence[EpochRow], path: Path, recipe: str) -> None:
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
         accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
-        label = f"best epoch, {best.epoch}: {100 * best.val_top1:.1f} %"
-        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=label)
+        best_label = f"best epoch, {best.epoch}: {100 * best.val_top1:.1f} %"
+        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=best_label)
         accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))
         for axes in (loss, accuracy):
             for number, epoch in enumerate(drops):
