@@ -35,6 +35,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")
     ] = None,
+    suspects: Annotated[
+        Path | None,
+        typer.Option(help="Write probably wrong labels to this CSV.", metavar="FILE"),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON and nothing else.")
     ] = False,
@@ -54,8 +58,9 @@ def evaluate(
     if json and data is not None and data.suffix == ".json":
         reason = f"--json prints to standard output; use: alexnet evaluate --json > {data}"
         raise UsageError(reason, argument="data", value=data)
-    if report is not None:
-        as_new_file("report", report)  # before the long wait
+    for name, file in (("report", report), ("suspects", suspects)):
+        if file is not None:
+            as_new_file(name, file)  # before the long wait
     loaded = load(model, moved_data=moved_data)
     with tables.progress_bar(console, "evaluating") as progress:
         found = loaded.evaluate(
@@ -68,6 +73,9 @@ def evaluate(
     if report is not None:
         found.save_html(report)
         tables.print_line(console, f"report written to {report}")
+    if suspects is not None:
+        found.save_suspects(suspects)
+        tables.show_suspects(console, found.details, suspects)
     first = loaded.paths[0]
     folder = data.resolve().name[:50] if data else None
     part = found.details.split if found.details.split != "all" else None

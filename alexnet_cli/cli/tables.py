@@ -253,6 +253,14 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
         print_line(console, f"{line}: its scores are optimistic", "yellow")
 
 
+def show_suspects(console: Console, report: EvaluationReport, path: Path) -> None:
+    """Print how many labels are probably wrong, and the file that lists them."""
+    n = report.score.n - report.n_trained_on
+    left_out = f"; {report.n_trained_on:,} images were trained on and left out"
+    line = f"{len(report.suspects or ()):,} of {n:,} labels are probably wrong, listed in {path}"
+    print_line(console, line + (left_out if report.n_trained_on else ""))
+
+
 def _selective_accuracy(accuracy: SelectiveAccuracy) -> str:
     others = "" if accuracy.top1 is None else f"; top-1 of the others {accuracy.top1:.4f}"
     return (

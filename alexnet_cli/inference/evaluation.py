@@ -9,12 +9,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.inference.label_errors import find_label_errors
 from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage, SplitScore
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
@@ -34,6 +36,7 @@ class _Outputs:
     y_true: metrics.IntArray
     one_crop: Float32Array  # (images, members, classes)
     ten_crop: Float32Array | None
+    trained_on: npt.NDArray[np.bool_]  # by any of the models
 
 
 def evaluate(
@@ -123,7 +126,22 @@ def _run(
         advance()
     n, index = len(kept), {name: number for number, name in enumerate(ensemble.classes)}
     y_true = np.array([index[file.label] for file in kept])
-    return _Outputs(tuple(kept), tuple(budget), y_true, one[:n], None if ten is None else ten[:n])
+    seen = {
+        _content(file) for m in ensemble.models if m.trained_on for file in m.trained_on.of("train")
+    }
+    return _Outputs(
+        files=tuple(kept),
+        rejected=tuple(budget),
+        y_true=y_true,
+        one_crop=one[:n],
+        ten_crop=None if ten is None else ten[:n],
+        trained_on=np.array([_content(file) in seen for file in kept], bool),
+    )
+
+
+def _content(file: ImageFile) -> str | Path:
+    """Return what tells an image from others: its SHA-256, or its path if it was not read."""
+    return file.sha256 or file.path
 
 
 def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs) -> SplitScore:
@@ -138,7 +156,6 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
     own = any(m.trained_on and m.trained_on.root == manifest.root for m in ensemble.models)
-    trained_on = _trained_on(ensemble) if split != "train" else set()
     return SplitScore(
         split=split,
         members=tuple(
@@ -149,7 +166,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
         ten_crop=ten_crop,
         top1_interval=metrics.wilson_interval(round(score.top1 * n), n),
         rejected=(*(manifest.rejected if split == "all" else ()), *outputs.rejected),
-        n_trained_on=sum(file.sha256 in trained_on for file in outputs.files),
+        n_trained_on=int(outputs.trained_on.sum()) if split != "train" else 0,
         chose_epoch=own and split == "val",
     )
 
@@ -170,16 +187,16 @@ def _details(
     y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
 
+    def scored(image: int, label: int) -> ScoredImage:
+        row = y_score[image]
+        name, given = classes[label], y_true[image]
+        return ScoredImage(outputs.files[image], name, float(row[label]), float(row[given]))
+
     def shown(chosen: metrics.IntArray) -> tuple[ScoredImage, ...]:
-        return tuple(
-            ScoredImage(
-                outputs.files[i],
-                classes[y_pred[i]],
-                float(y_score[i].max()),
-                float(y_score[i, y_true[i]]),
-            )
-            for i in chosen[:SHOWN]
-        )
+        return tuple(scored(image, y_pred[image]) for image in chosen[:SHOWN])
+
+    held_out = np.flatnonzero(~outputs.trained_on)
+    errors, proposed = find_label_errors(y_true[held_out], y_score[held_out])
 
     return EvaluationReport(
         **{field.name: getattr(score, field.name) for field in fields(score)},
@@ -191,16 +208,11 @@ def _details(
         most_confused=metrics.most_confused(matrix, classes),
         confident_errors=shown(metrics.most_confident_errors(y_true, y_score)),
         least_certain=shown(metrics.least_certain(y_score)),
+        suspects=tuple(map(scored, held_out[errors], proposed)) if held_out.size else None,
         selective_accuracy=tuple(
             metrics.selective_accuracy(y_true, y_score, threshold) for threshold in thresholds
         ),
     )
-
-
-def _trained_on(ensemble: Ensemble) -> set[str]:
-    """Return the SHA-256 of every image that any of the models was trained on."""
-    manifests = (member.trained_on for member in ensemble.models)
-    return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
 
 
 def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:

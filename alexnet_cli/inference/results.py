@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,16 @@ class EvaluationReport(SplitScore):
     most_confused: tuple[tuple[str, str, int], ...]
     confident_errors: tuple[ScoredImage, ...]  # errors, the highest probability first
     least_certain: tuple[ScoredImage, ...]  # the smallest margin of the top two classes first
+    # Probably wrong labels, the likeliest first, with the proposed class as `predicted`; only of
+    # images that were not trained on, and None if there are none of these.
+    suspects: tuple[ScoredImage, ...] | None
     selective_accuracy: tuple[SelectiveAccuracy, ...]  # by rising threshold
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain data that the json module can write."""
         data = asdict(self)
-        for item in (*data["confident_errors"], *data["least_certain"]):
+        lists = (data["confident_errors"], data["least_certain"], data["suspects"] or ())
+        for item in chain(*lists):
             file = item.pop("file")
             item |= {"path": file["path"], "label": file["label"]}
         plain: dict[str, Any] = json.loads(json.dumps(data, default=_plain))

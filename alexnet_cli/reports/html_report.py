@@ -41,6 +41,7 @@ from alexnet_cli.system.safe_names import printable
 from alexnet_cli.version import __version__
 
 MATRIX_CLASSES = 25  # with more, the confusion matrix is an image and not a table of counts
+SUSPECTS = 50  # probably wrong labels that are shown
 THUMBNAIL = 192  # pixels
 
 
@@ -105,6 +106,7 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         confused_with=_confused_with(report),
         confident_errors=_thumbnails(report.confident_errors, recipe),
         least_certain=_thumbnails(report.least_certain, recipe),
+        suspects=_thumbnails((report.suspects or ())[:SUSPECTS], recipe),
         models=[_section(model) for model in models],
         evaluate=evaluate_command(report),
         size=(WIDTH, HEIGHT),
