@@ -53,6 +53,7 @@ def evaluate(
     from alexnet_cli.api.arguments import as_new_file
     from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
+    from alexnet_cli.inference.results import FOLDS
 
     console = Console(stderr=json)
     if json and data is not None and data.suffix == ".json":
@@ -80,6 +81,7 @@ def evaluate(
     folder = data.resolve().name[:50] if data else None
     part = found.details.split if found.details.split != "all" else None
     name = "-".join(filter(None, ("confusion", folder, part)))
-    picture = (first if first.is_dir() else first.parent) / f"{name}.png"
+    single = first.is_dir() and part != FOLDS
+    picture = (first if single else first.parent) / f"{name}.png"
     found.plot_confusion(picture)
     tables.print_line(console, f"confusion matrix drawn in {picture}")

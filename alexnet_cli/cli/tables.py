@@ -17,6 +17,7 @@ from rich.text import Text
 
 from alexnet_cli.data.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.inference.results import (
+    FOLDS,
     EvaluationReport,
     ExportReport,
     MemberScore,
@@ -223,11 +224,12 @@ def show_evaluation(
 
 
 def _add_split(table: Table, split: SplitScore, prefix: str) -> None:
-    """Add a row for each model of several, and for their mean."""
+    """Add a row for each model of several, and for their mean or the pooled folds."""
     several = len(split.members) > 1
+    each, together = ("fold", "pooled") if split.split == FOLDS else ("model", "averaged")
     for number, member in enumerate(split.members if several else (), start=1):
-        _add_scores(table, f"{prefix}model {number}, ", member)
-    _add_scores(table, f"{prefix}averaged, " if several else prefix, split)
+        _add_scores(table, f"{prefix}{each} {number}, ", member)
+    _add_scores(table, f"{prefix}{together}, " if several else prefix, split)
     table.add_section()
 
 

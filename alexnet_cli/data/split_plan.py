@@ -38,11 +38,47 @@ def plan_split(
         raise UsageError(reason, argument="val", value=val)
     if not test:
         del shares["test"]
-    chosen = _assign(scanned, shares, seed)
-    files = tuple(
-        replace(file, split=chosen[_content_key(file, scanned)]) for file in scanned.files
-    )
+    splits = _divide(scanned, shares, seed)
+    files = tuple(replace(file, split=split) for file, split in zip(scanned.files, splits))
     return replace(scanned, files=files, seed=seed, val=val, test=test)
+
+
+def plan_folds(data: Manifest, folds: int, seed: int = 0) -> list[Manifest]:
+    """Return `data` split anew for each of the `folds` networks of a cross-validation.
+
+    Every image is in the test split of exactly one of them, its fold. The folds divide each class as
+    `plan_split` does, equally; so does each network's validation split, a tenth of the images of the
+    other folds. Raises `UsageError` for more folds than there are images, `AlexNetError` for a class
+    of which a network would see no image.
+    """
+    names = [f"fold {number}" for number in range(1, folds + 1)]
+    fold_of = _divide(data, dict.fromkeys(names, Fraction(1, folds)), seed)
+    if len({*fold_of}) < folds:
+        reason = f"must be at most {len({*fold_of})}, as there are so few images"
+        raise UsageError(reason, argument="folds", value=folds)
+    plans = []
+    for number, name in enumerate(names, start=1):
+        others = tuple(file for file, fold in zip(data.files, fold_of) if fold != name)
+        # A seed for each fold, as otherwise nearly the same images would validate every network.
+        planned = iter(plan_split(replace(data, files=others), seed=seed + number).files)
+        files = tuple(
+            replace(file, split="test") if fold == name else next(planned)
+            for file, fold in zip(data.files, fold_of)
+        )
+        trained = {file.label for file in files if file.split == "train"}
+        if missing := [label for label in data.classes if label not in trained]:
+            raise AlexNetError(
+                f"class {missing[0]!r}: all its images are in {name}, so that no network could be "
+                "judged by them. Add images of other things of this class"
+            )
+        plans.append(replace(data, files=files))
+    return plans
+
+
+def _divide(scanned: Manifest, shares: dict[str, Fraction], seed: int) -> list[str]:
+    """Return for each file which of `shares` it belongs to."""
+    chosen = _assign(scanned, shares, seed)
+    return [chosen[_content_key(file, scanned)] for file in scanned.files]
 
 
 def _content_key(file: ImageFile, scanned: Manifest) -> str:

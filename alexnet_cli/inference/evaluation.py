@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,17 @@ from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference.label_errors import find_label_errors
-from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage, SplitScore
+from alexnet_cli.inference.results import (
+    FOLDS,
+    EvaluationReport,
+    MemberScore,
+    ScoredImage,
+    SplitScore,
+)
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import Ensemble, LoadedModel
+from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
 SHOWN = 12  # confident errors and least certain images in a report
@@ -46,6 +54,7 @@ def evaluate(
     split: str | None = None,
     ten_crop: bool = False,
     threshold: float | None = None,
+    folds: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
     """Evaluate `models`, their softmax outputs averaged, on `data`.
@@ -54,41 +63,85 @@ def evaluate(
     is evaluated as a whole. Without `split`, the report covers `test` and adds the scores of `val`;
     if there is no `test`, it covers `val`. The selective accuracy is computed for `THRESHOLDS` and
     for `threshold`, a probability.
+
+    With `folds`, the models are those of a cross-validation: on its own images each judges its fold,
+    so that every image counts once, and nothing is averaged. Other images are judged by the mean.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"choose from {', '.join(SPLITS)}", argument="split", value=split)
+    thresholds = sorted({*THRESHOLDS, *([] if threshold is None else [threshold])})
+    if folds and models[0].run and _is_own(data, models[0].run):
+        return _evaluate_folds(models, split, ten_crop, thresholds, progress)
     ensemble = Ensemble(models, ten_crop=ten_crop)
     manifest, splits = _choose(data, split, ensemble.models[0])
     manifest = _name_classes(manifest, ensemble.classes)
     n_images = sum(len(_files(manifest, name)) for name in splits)
     if not n_images:
         raise AlexNetError(f"{manifest.root}: no images in the {splits[0]} split")
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, n_images)
-
+    advance = _counter(n_images, progress)
     outputs = {name: _run(ensemble, _files(manifest, name), ten_crop, advance) for name in splits}
     scores = {name: _score(ensemble, manifest, name, outputs[name]) for name in splits}
     shown, *others = splits
-    thresholds = {*THRESHOLDS} if threshold is None else {*THRESHOLDS, threshold}
     return _details(
         scores[shown],
         outputs[shown],
         data=str(manifest.root),
         classes=ensemble.classes,
         validation=scores[others[0]] if others else None,
-        thresholds=sorted(thresholds),
+        thresholds=thresholds,
     )
+
+
+def _evaluate_folds(
+    models: Sequence[LoadedModel],
+    split: str | None,
+    ten_crop: bool,
+    thresholds: Sequence[float],
+    progress: Callable[[int, int], None] | None,
+) -> EvaluationReport:
+    """Return the report of all images, each judged by the model of its fold, its test split."""
+    if split is not None:
+        reason = "leave it out, as every image is judged once, by the network of its fold"
+        raise UsageError(reason, argument="split", value=split)
+    manifests = [model.run.images() for model in models if model.run]
+    advance = _counter(sum(len(manifest.of("test")) for manifest in manifests), progress)
+    parts, members = [], list[MemberScore]()
+    for model, manifest in zip(models, manifests, strict=True):
+        ensemble = Ensemble([model], ten_crop=ten_crop)
+        parts.append(_run(ensemble, manifest.of("test"), ten_crop, advance))
+        members += _score(ensemble, manifest, "test", parts[-1]).members
+    pooled = _Outputs(
+        files=tuple(file for part in parts for file in part.files),
+        rejected=tuple(item for part in parts for item in part.rejected),
+        y_true=np.concatenate([part.y_true for part in parts]),
+        one_crop=np.concatenate([part.one_crop for part in parts]),
+        ten_crop=np.concatenate([part.ten_crop for part in parts]) if ten_crop else None,
+        trained_on=np.concatenate([part.trained_on for part in parts]),
+    )
+    return _details(
+        replace(_score(ensemble, manifest, FOLDS, pooled), members=tuple(members)),
+        pooled,
+        data=str(manifest.root),
+        classes=ensemble.classes,
+        validation=None,
+        thresholds=thresholds,
+    )
+
+
+def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """Return a function to call after each image, which calls `progress` with (done, total)."""
+    done = count(1)
+    return lambda: progress(next(done), total) if progress else None
+
+
+def _is_own(data: Path | None, run: RunFolder) -> bool:
+    return data is None or data.resolve() == run.manifest.root
 
 
 def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
     """Return the images and the splits to evaluate: first the one to report in detail."""
     run = model.run
-    if run and (data is None or data.resolve() == run.manifest.root):
+    if run and _is_own(data, run):
         manifest = run.images()
     elif data is None:
         raise UsageError(
@@ -223,9 +276,9 @@ def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     """
     known = {*classes}
     synsets = [re.match(r"n[0-9]{8}(?= )", name) for name in classes]
-    count = Counter(found[0] for found in synsets if found)
+    number = Counter(found[0] for found in synsets if found)
     by_synset = {
-        found[0]: name for found, name in zip(synsets, classes) if found and count[found[0]] == 1
+        found[0]: name for found, name in zip(synsets, classes) if found and number[found[0]] == 1
     }
     names = {
         label: label if label in known else by_synset.get(label, label)

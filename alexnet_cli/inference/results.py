@@ -15,12 +15,13 @@ from alexnet_cli.data.manifest import ImageFile, Rejected
 from alexnet_cli.runs.metrics import ClassScore, Score, SelectiveAccuracy
 from alexnet_cli.system.html_tables import html_table
 
+FOLDS = "folds"  # in place of the name of a split: every image once, by the model of its fold
 BAR = 20  # characters of a probability of 1
 
 
 @dataclass(frozen=True)
 class MemberScore:
-    """The scores of one model of an ensemble."""
+    """The scores of one model of an ensemble, or of one fold of a cross-validation on this fold."""
 
     path: Path
     epoch: int | None  # of the weights, if known
@@ -42,9 +43,9 @@ class ScoredImage:
 class SplitScore:
     """The scores of one split; every image counts once."""
 
-    split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
+    split: str  # `train`, `val`, `test`, `all` of a folder that is not split, or `FOLDS`
     members: tuple[MemberScore, ...]
-    one_crop: Score  # of the members' mean softmax
+    one_crop: Score  # of the members' mean softmax; of `FOLDS` of each image by its fold's
     ten_crop: Score | None
     top1_interval: tuple[float, float]  # 95 %, of `score`
     rejected: tuple[Rejected, ...]  # files of the split that are not readable images

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import ImageError
-from alexnet_cli.inference.results import EvaluationReport, ScoredImage
+from alexnet_cli.inference.results import FOLDS, EvaluationReport, ScoredImage
 from alexnet_cli.network.classifier import first_kernels
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
@@ -107,7 +107,7 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         confident_errors=_thumbnails(report.confident_errors, recipe),
         least_certain=_thumbnails(report.least_certain, recipe),
         suspects=_thumbnails((report.suspects or ())[:SUSPECTS], recipe),
-        models=[_section(model) for model in models],
+        models=_sections(report, models),
         evaluate=evaluate_command(report),
         size=(WIDTH, HEIGHT),
         edges=(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
@@ -201,12 +201,21 @@ def _thumbnails(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImag
 # One model
 
 
-def _section(model: LoadedModel) -> ModelSection:
+def _sections(report: EvaluationReport, models: Sequence[LoadedModel]) -> list[ModelSection]:
+    if report.split != FOLDS:
+        return [_section(model) for model in models]
+    first, *others = models  # one command trains all folds
+    return [_section(first, len(models)), *(replace(_section(m), commands=()) for m in others)]
+
+
+def _section(model: LoadedModel, folds: int | None = None) -> ModelSection:
     run = model.run
     kernels = first_kernels(model.numpy_network)
     towers = max(conv.towers for conv in model.recipe.convs)
     meta = run.checkpoint() if run else None
-    commands = train_commands(run.config, run.manifest, meta.planned_epochs) if run and meta else ()
+    commands: Iterable[str] = ()
+    if run and meta:
+        commands = train_commands(run.config, run.manifest, meta.planned_epochs, folds)
     return ModelSection(
         path=model.path,
         recipe=run.recipe() if run else model.recipe,
