@@ -81,6 +81,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     totals = [len(manifest.of(split)) for split in used]
     table.add_row("all", *(f"{n:,}" for n in totals), f"{sum(totals):,}", style="bold")
     show(console, table)
+    _show_groups(console, manifest)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
@@ -99,6 +100,33 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     print_line(
         console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}"
     )
+
+
+def _show_groups(console: Console, manifest: Manifest) -> None:
+    """Print the number of groups, and how near the counts are to the fractions despite them."""
+    groups = {file.group for file in manifest.files} - {""}
+    if not groups:
+        return
+    alone = sum(not file.group for file in manifest.files)
+    names = "image is" if alone == 1 else "images are"
+    print_line(console, f"{len(groups):,} groups kept together; {alone:,} {names} in no group")
+    shares = {"train": 1 - manifest.val - manifest.test, "val": manifest.val, "test": manifest.test}
+    counts = manifest.counts()
+    farthest = max(
+        ((label, split) for label in counts for split in SPLITS),
+        key=lambda at: abs(counts[at[0]][at[1]] - shares[at[1]] * sum(counts[at[0]].values())),
+    )
+    label, split = farthest
+    wanted = shares[split] * sum(counts[label].values())
+    if abs(counts[label][split] - wanted) < 1:  # as near as without groups
+        return
+    of_all = ", ".join(
+        f"{name} {len(manifest.of(name)) / len(manifest.files):.1%} for {share:.1%}"
+        for name, share in shares.items()
+        if share
+    )
+    at_worst = f"{split} of {label} has {counts[label][split]:,} images for {wanted:,.0f}"
+    print_line(console, f"as near to the fractions as groups allow: {of_all}; farthest: {at_worst}")
 
 
 def show_skipped(console: Console, rejected: Sequence[Rejected]) -> None:

@@ -29,7 +29,10 @@ def train_commands(
     in_place = manifest.root == manifest.source
     if manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
-        how = _reading_options(manifest)
+        how = [
+            *(["--group", manifest.group] if manifest.group else []),
+            *_reading_options(manifest),
+        ]
         yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
     name, *variants = config.recipe.name.split("+")
     if name not in RECIPES or not VARIANTS.keys() >= {*variants}:

@@ -16,18 +16,18 @@ from alexnet_cli.errors import AlexNetError, UsageError
 ROOT = Path("/images")
 
 
-def data_of(contents: dict[str, list[str]]) -> Manifest:
-    """Return unread images by class, each with its content; equal contents must stay together."""
+def data_of(units: dict[str, list[str]], together: str = "sha256") -> Manifest:
+    """Return images by class, each with its unit: the SHA-256 or the group that it shares."""
     files = tuple(
-        ImageFile(ROOT / label / f"{number}.png", label, "train", content)
-        for label, items in contents.items()
-        for number, content in enumerate(items)
+        ImageFile(ROOT / label / f"{number}.png", label, "train", **{together: unit})
+        for label, items in units.items()
+        for number, unit in enumerate(items)
     )
-    return Manifest(ROOT, ROOT, tuple(contents), files, (), 0)
+    return Manifest(ROOT, ROOT, tuple(units), files, (), 0)
 
 
-def random_data(seed: int) -> Manifest:
-    """Return 3 classes of 40 to 90 images, about a fifth of them copies of one to three others."""
+def random_data(seed: int, together: str = "sha256") -> Manifest:
+    """Return 3 classes of 40 to 90 images, about a fifth of them in a unit with others."""
     random = np.random.default_rng(seed)
     sizes = random.integers(40, 91, 3)
     return data_of(
@@ -36,14 +36,16 @@ def random_data(seed: int) -> Manifest:
                 f"{c}-{random.integers(n * 2) if random.random() < 0.2 else i}" for i in range(n)
             ]
             for c, n in enumerate(sizes)
-        }
+        },
+        together,
     )
 
 
+@pytest.mark.parametrize("together", ["sha256", "group"])
 @pytest.mark.parametrize("seed", range(6))
-def test_folds_are_disjoint_exhaustive_and_as_balanced_as_those_of_scikit_learn(seed):
-    """Oracle: the laws; beside them StratifiedGroupKFold on the same labels and contents."""
-    data, n_folds = random_data(seed), 3 + seed % 3
+def test_folds_are_disjoint_exhaustive_and_as_balanced_as_those_of_scikit_learn(seed, together):
+    """Oracle: the laws; beside them StratifiedGroupKFold on the same labels and units."""
+    data, n_folds = random_data(seed, together), 3 + seed % 3
     plans = plan_folds(data, n_folds, seed)
     judged = [{file.path for file in plan.of("test")} for plan in plans]
     assert sum(map(len, judged)) == len(set.union(*judged)) == len(data.files)
@@ -51,9 +53,9 @@ def test_folds_are_disjoint_exhaustive_and_as_balanced_as_those_of_scikit_learn(
         assert [file.path for file in plan.files] == [file.path for file in data.files]
         where = {}
         for file in plan.files:
-            assert where.setdefault(file.sha256, file.split) == file.split
+            assert where.setdefault(getattr(file, together), file.split) == file.split
     labels = np.array([file.label for file in data.files])
-    groups = np.array([file.sha256 for file in data.files])
+    groups = np.array([getattr(file, together) for file in data.files])
     theirs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     folds = [data.files[i] for _, test in theirs.split(labels, labels, groups) for i in test]
     assert len(folds) == len(data.files)
