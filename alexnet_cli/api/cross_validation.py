@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from annotated_types import Ge, Le
+from typing import TYPE_CHECKING, Any
 
 from alexnet_cli.api.arguments import Count, Seed, as_folder, as_path, check_argument, path_errors
 from alexnet_cli.api.evaluations import Report
@@ -16,7 +14,7 @@ from alexnet_cli.data import scan_cache, split_folders
 from alexnet_cli.data.scanning import ScanOptions
 from alexnet_cli.data.split_plan import plan_folds
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.runs.folds import MOST_FOLDS
+from alexnet_cli.runs.folds import Folds
 from alexnet_cli.runs.run_folder import METRICS
 from alexnet_cli.system import tensorflow_startup
 
@@ -63,7 +61,7 @@ def crossval(
     report.html, suspects.csv and confusion-folds.png. Raises `AlexNetError` as `train` does, and if
     `out` holds anything else.
     """
-    check_argument("folds", folds, Annotated[int, Ge(2), Le(MOST_FOLDS)])
+    check_argument("folds", folds, Folds)
     check_argument("seed", seed, Seed)
     check_argument("gpus", gpus, Count | None)
     data, out = as_path("data", data), as_folder("out", out)

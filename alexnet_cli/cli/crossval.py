@@ -7,39 +7,27 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.cli import train as options
 from alexnet_cli.cli.old_option_names import reject_old_names
 from alexnet_cli.cli.options import NoCheck
-from alexnet_cli.cli.train import (
-    BatchSize,
-    Data,
-    Epochs,
-    Gpus,
-    LearningRate,
-    Precision,
-    RecipeName,
-    SeedNumber,
-    Settings,
-    Variants,
-    Weights,
-)
 
 
 def crossval(
-    data: Data = Path("data"),
+    data: options.Data = Path("data"),
     folds: Annotated[
         int, typer.Option(help="Parts of the data, and networks.", metavar="N", min=2)
     ] = 5,
-    recipe: RecipeName = None,
-    variant: Variants = None,
-    set: Settings = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    gpus: Gpus = None,
-    precision: Precision = "auto",
-    weights: Weights = None,
+    recipe: options.RecipeName = None,
+    variant: options.Variants = None,
+    set: options.Settings = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    gpus: options.Gpus = None,
+    precision: options.Precision = "auto",
+    weights: options.Weights = None,
     no_check: NoCheck = False,
-    seed: SeedNumber = 0,
+    seed: options.SeedNumber = 0,
     out: Annotated[Path, typer.Option(help="Folder for runs and report.", metavar="DIR")] = Path(
         "crossval"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         confident_errors=_thumbnails(report.confident_errors, recipe),
         least_certain=_thumbnails(report.least_certain, recipe),
         suspects=_thumbnails((report.suspects or ())[:SUSPECTS], recipe),
-        models=_sections(report, models),
+        models=[_section(model, len(models) * (report.split == FOLDS)) for model in models],
         evaluate=evaluate_command(report),
         size=(WIDTH, HEIGHT),
         edges=(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
@@ -201,14 +201,8 @@ def _thumbnails(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImag
 # One model
 
 
-def _sections(report: EvaluationReport, models: Sequence[LoadedModel]) -> list[ModelSection]:
-    if report.split != FOLDS:
-        return [_section(model) for model in models]
-    first, *others = models  # one command trains all folds
-    return [_section(first, len(models)), *(replace(_section(m), commands=()) for m in others)]
-
-
-def _section(model: LoadedModel, folds: int | None = None) -> ModelSection:
+def _section(model: LoadedModel, folds: int) -> ModelSection:
+    """Return the section of a model, perhaps of one of several folds."""
     run = model.run
     kernels = first_kernels(model.numpy_network)
     towers = max(conv.towers for conv in model.recipe.convs)

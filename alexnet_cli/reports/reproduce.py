@@ -19,11 +19,11 @@ from alexnet_cli.runs.config import RunConfig
 
 
 def train_commands(
-    config: RunConfig, manifest: Manifest, n_epochs: int, folds: int | None = None
+    config: RunConfig, manifest: Manifest, n_epochs: int, folds: int = 0
 ) -> Iterator[str]:
     """Yield the commands that repeat the split of `manifest` and the training of `config`.
 
-    `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation. For a recipe that this version does
+    `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation or 0. For a recipe that this version does
     not have, no training command is yielded.
     """
     in_place = manifest.root == manifest.source

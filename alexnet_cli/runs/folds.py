@@ -1,9 +1,11 @@
-"""The folder of a cross-validation: a run for each fold, and crossval.json, which they have in common."""
+"""The folder of a cross-validation: a run for each fold, and crossval.json with their number."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.runs.run_folder import METRICS
@@ -11,31 +13,23 @@ from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import open_file, write_json
 
 CROSSVAL = "crossval.json"
-MOST_FOLDS = 1000
+Folds = Annotated[int, Ge(2), Le(1000)]
 
 
-def fold_path(out: Path, number: int) -> Path:
-    """Return the run folder of a fold of the cross-validation in `out`; the first number is 1."""
-    return out / f"fold-{number}"
+def begin(out: Path, folds: int) -> list[Path]:
+    """Make `out` the folder of a cross-validation, if it is not yet; return the folders of its runs.
 
-
-def begin(out: Path, settings: dict[str, Any]) -> None:
-    """Make `out` the folder of a cross-validation with these settings, plain data for JSON.
-
-    Raises `AlexNetError` if `out` contains anything else, or one that began with other settings.
+    Raises `AlexNetError` if `out` contains anything else, or other folds.
     """
-    path = out / CROSSVAL
-    if path.exists():
-        begun = _read(path)
-        for name, value in settings.items():
-            if begun.get(name) != value:
-                reason = f"began with another {name.replace('_', ' ')}"
-                raise AlexNetError(f"{out}: {reason}. Choose another --out")
+    if (out / CROSSVAL).exists():
+        if (begun := _read(out)) != folds:
+            raise AlexNetError(f"{out}: began with {begun} folds. Choose another --out")
     elif out.exists() and any(not item.name.startswith(".") for item in out.iterdir()):
         raise AlexNetError(f"{out}: is not empty and no cross-validation. Choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
+        write_json(out / CROSSVAL, {"folds": folds})
+    return _runs(out, folds)
 
 
 def find_folds(path: Path) -> list[Path] | None:
@@ -45,22 +39,22 @@ def find_folds(path: Path) -> list[Path] | None:
     """
     if not (path / CROSSVAL).is_file():
         return None
-    folds = _read(path / CROSSVAL).get("folds")
-    if type(folds) is not int or not 1 < folds <= MOST_FOLDS:
-        raise AlexNetError(f"{path / CROSSVAL}: 'folds' can't be {folds!r:.60}")
-    found = [fold_path(path, number) for number in range(1, folds + 1)]
-    for run in found:
+    runs = _runs(path, _read(path))
+    for run in runs:
         if not (run / METRICS).exists():
             raise AlexNetError(f"{run}: not trained yet. Repeat the command alexnet crossval")
-    return found
+    return runs
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _runs(out: Path, folds: int) -> list[Path]:
+    return [out / f"fold-{number}" for number in range(1, folds + 1)]
+
+
+def _read(out: Path) -> int:
+    path = out / CROSSVAL
     try:
         with open_file(path, strict_json.MOST_BYTES) as file:
-            found = strict_json.loads(file.read())
-        if not isinstance(found, dict):
-            raise ValueError("is not a JSON object")
-    except (OSError, ValueError) as error:
+            folds: int = strict_json.parse(Folds, strict_json.loads(file.read())["folds"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise AlexNetError(f"{path}: can't be read: {error}") from None
-    return found
+    return folds

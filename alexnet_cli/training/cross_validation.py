@@ -1,11 +1,10 @@
-"""Cross-validation: a run for each fold; what is killed goes on when it is called again."""
+"""Cross-validation: a run for each fold; what was interrupted goes on when it is called again."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.data.manifest import Manifest
@@ -30,26 +29,17 @@ def train_folds(
     out: Path,
     seed: int,
     initial: LoadedModel | None,
-    callback: Callback | None,
+    callback: Callback,
     draw: Draw,
 ) -> None:
     """Train `recipe` on each of `plans`, as `plan_folds` returns them, in `out`/fold-1, fold-2, …
 
     Trained folds are kept, and one that was interrupted is resumed. Raises `AlexNetError` if those
-    in `out` have other settings or images.
+    in `out` began otherwise.
     """
-    settings = {
-        "folds": len(plans),
-        "data": str(plans[0].root),
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "precision": devices.precision,
-        "initial_weights": str(initial.path) if initial else None,
-    }
-    folds.begin(out, json.loads(json.dumps(settings)))
+    runs = [RunFolder(path) for path in folds.begin(out, len(plans))]
     with own_lock_file(out / LOCK, f"{out}: another alexnet is training its folds"):
-        for number, plan in enumerate(plans, start=1):
-            run = RunFolder(folds.fold_path(out, number))
+        for run, plan in zip(runs, plans, strict=True):
             try:
                 if not (run.path / LAST).exists():
                     shutil.rmtree(run.path, ignore_errors=True)  # killed before its checkpoint
@@ -64,10 +54,18 @@ def train_folds(
                         draw=draw,
                         name=run.path.name,
                     )
-                elif run.manifest.files != plan.files:
-                    what = f"{plan.root}: other images than those that {run.path} was trained on"
-                    raise AlexNetError(f"{what}. Restore them, or choose another --out")
-                elif not run.has_final_metrics:
+                    continue
+                config = replace(
+                    run.config,
+                    recipe=recipe,
+                    seed=seed,
+                    precision=devices.precision,
+                    initial_weights=str(initial.path) if initial else None,
+                )
+                if config != run.config or run.manifest.files != plan.files:
+                    what = f"{run.path}: began with other options or images"
+                    raise AlexNetError(f"{what}. Choose another --out")
+                if not run.has_final_metrics:
                     start_and_resume.resume(run.path, devices=devices, callback=callback, draw=draw)
             except Interrupted as error:
                 line = f"stopped in {run.path}; the same command continues it"
