@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_cli.version import __version__
 
 if TYPE_CHECKING:
+    from alexnet_cli.api.cross_validation import crossval
     from alexnet_cli.api.evaluations import Report
     from alexnet_cli.api.models import Model, load
     from alexnet_cli.api.runs import Run, draw_figures, resume, train
@@ -32,6 +33,7 @@ _MODULES = {
     "Prediction": "inference.results",
     "Report": "api.evaluations",
     "Run": "api.runs",
+    "crossval": "api.cross_validation",
     "draw_figures": "api.runs",
     "load": "api.models",
     "resume": "api.runs",
@@ -47,6 +49,7 @@ __all__ = [
     "Report",
     "Run",
     "__version__",
+    "crossval",
     "draw_figures",
     "load",
     "resume",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet_cli.api.arguments import as_new_file, path_errors
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference.results import EvaluationReport, SplitScore
 from alexnet_cli.runs.metrics import Score
-from alexnet_cli.system.atomic_files import write_json
+from alexnet_cli.system.atomic_files import atomic_write, write_json
 from alexnet_cli.system.html_tables import html_table
+from alexnet_cli.system.safe_names import csv_safe
 
 if TYPE_CHECKING:
     from alexnet_cli.runs.models import LoadedModel
@@ -69,6 +73,30 @@ class Report:
         """Write the report as JSON; returns its path."""
         path = as_new_file("path", path)
         write_json(path, self.details.as_json())
+        return path
+
+    @path_errors()
+    def save_suspects(self, path: str | Path) -> Path:
+        """Write the probably wrong labels as CSV, the likeliest first; returns its path.
+
+        Columns: file, label, proposed, and the probabilities of these two classes. A name that a
+        spreadsheet would read as a formula gets a leading apostrophe. Raises `AlexNetError` if every
+        image was trained on, as a network repeats the labels that it was trained on.
+        """
+        path = as_new_file("path", path)
+        if self.details.suspects is None:
+            raise AlexNetError(
+                f"{self.details.data}: all images of {self.details.split} were trained on, so that "
+                "nothing tells their wrong labels. Evaluate other images"
+            )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", "label", "proposed", "label_probability", "proposed_probability"])
+        for one in self.details.suspects:
+            names = map(csv_safe, (one.file.path, one.file.label, one.predicted))
+            writer.writerow([*names, f"{one.true_probability:.6f}", f"{one.probability:.6f}"])
+        with atomic_write(path) as file:
+            file.write(text.getvalue().encode())
         return path
 
     @path_errors()

@@ -24,6 +24,7 @@ from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import prediction
 from alexnet_cli.inference.results import ExportReport, Prediction
+from alexnet_cli.runs.folds import find_folds
 from alexnet_cli.runs.models import LoadedModel, load_model
 from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.system.workers import Progress
@@ -38,9 +39,9 @@ ImageInput = str | Path | Image.Image | np.ndarray
 class Model:
     """A trained model, or several whose probabilities are averaged; loaded once."""
 
-    def __init__(self, models: Sequence[LoadedModel]) -> None:
-        """Take loaded models; use `load` to read them from disk."""
-        self._models = list(models)
+    def __init__(self, models: Sequence[LoadedModel], *, folds: bool = False) -> None:
+        """Take loaded models, perhaps the `folds` of one cross-validation; use `load` to read them."""
+        self._models, self._folds = list(models), folds
 
     def __repr__(self) -> str:
         """Return the call that loads this model."""
@@ -142,6 +143,9 @@ class Model:
     ) -> Report:
         """Return scores, scores by class and the confusion matrix on a folder of images.
 
+        The model of a cross-validation judges each of its own images by the fold that was not trained
+        on it, and other images by the mean of its folds.
+
         Args:
             data: a split, or a folder of class folders; by default the data of the training.
             split: "train", "val" or "test"; by default "test" where there is one, else "val".
@@ -159,6 +163,7 @@ class Model:
             split=split,
             ten_crop=ten_crop,
             threshold=threshold,
+            folds=self._folds,
             progress=progress,
         )
         return Report(found, self._models)
@@ -223,7 +228,7 @@ def load(
 ) -> Model:
     """Load a trained model: a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    For a list of several, probabilities are averaged. `moved_data` is the folder in which the images
+    For a list of several, probabilities are averaged; the folder of a cross-validation stands for its folds. `moved_data` is the folder in which the images
     of the runs are now, if they have moved since; it is checked, and remembered in each run. Raises
     `AlexNetError` if a model can't be loaded, if the classes of the models differ, or if `moved_data`
     holds other images.
@@ -233,11 +238,13 @@ def load(
         raise UsageError("the list is empty", argument="path")
     folder = None if moved_data is None else as_path("moved_data", moved_data)
     found = [None if one is None else as_path("path", one) for one in paths]
-    models = [load_model(one, moved_data=folder) for one in found]
+    folds = [find_folds(one) if one else None for one in found]
+    runs = [run for one, several in zip(found, folds) for run in several or (one,)]
+    models = [load_model(run, moved_data=folder) for run in runs]
     for other in models[1:]:
         if other.classes != models[0].classes:
             raise AlexNetError(f"{other.path}: has other classes than {models[0].path}")
-    return Model(models)
+    return Model(models, folds=len(found) == 1 and bool(folds[0]))
 
 
 def _check_prediction(top: int, threshold: float, neighbors: int) -> None:

@@ -24,7 +24,7 @@ from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe
 from alexnet_cli.recipes.variants import build_recipe
 from alexnet_cli.runs.config import RunConfig
-from alexnet_cli.runs.models import load_model
+from alexnet_cli.runs.models import LoadedModel, load_model
 from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
 from alexnet_cli.runs.run_folder import CURVES, RunFolder
 from alexnet_cli.system import tensorflow_startup
@@ -156,22 +156,8 @@ def train(
     check_argument("seed", seed, Seed)
     check_argument("gpus", gpus, Count | None)
     data, out = as_path("data", data), as_folder("out", out)
-    variants, settings = as_texts("variants", variants), as_texts("settings", settings)
-    if not isinstance(overrides, Mapping | None):
-        raise UsageError("must be a dictionary", argument="overrides", value=overrides)
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
-    texts = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
-    initial = load_model(as_path("weights", weights)) if weights else None
-    if not isinstance(recipe, Recipe):
-        check_argument("recipe", recipe, str | None)
-    base = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or DEFAULT)
-    if initial and recipe is None:
-        base = initial.recipe
-    try:
-        chosen = build_recipe(base, variants, texts)  # an error comes before the long wait
-    except UsageError as error:
-        raise _in_terms_of_arguments(error, values, overrides or {}) from None
+    chosen, initial = choose_recipe(recipe, variants, overrides, settings, shorthands, weights)
     devices = _start_devices(gpus, precision, hosts, rank)
     from alexnet_cli.training import start_and_resume
 
@@ -188,6 +174,33 @@ def train(
         draw=draw_curves,
     )
     return Run(run.path) if run else None
+
+
+def choose_recipe(
+    recipe: str | Recipe | None,
+    variants: Iterable[str],
+    overrides: Mapping[str, Any] | None,
+    settings: Sequence[str],
+    shorthands: Mapping[str, Any],
+    weights: str | Path | None,
+) -> tuple[Recipe, LoadedModel | None]:
+    """Return the recipe that these arguments of `train` describe, and the model with `weights`."""
+    variants, settings = as_texts("variants", variants), as_texts("settings", settings)
+    if not isinstance(overrides, Mapping | None):
+        raise UsageError("must be a dictionary", argument="overrides", value=overrides)
+    values = {**(overrides or {}), **{k: v for k, v in shorthands.items() if v is not None}}
+    texts = [*settings, *(f"{name}={_as_text(value)}" for name, value in values.items())]
+    initial = load_model(as_path("weights", weights)) if weights else None
+    if not isinstance(recipe, Recipe):
+        check_argument("recipe", recipe, str | None)
+    base = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or DEFAULT)
+    if initial and recipe is None:
+        base = initial.recipe
+    try:
+        chosen = build_recipe(base, variants, texts)  # an error comes before the long wait
+    except UsageError as error:
+        raise _in_terms_of_arguments(error, values, overrides or {}) from None
+    return chosen, initial
 
 
 @path_errors()

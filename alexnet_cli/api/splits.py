@@ -8,7 +8,7 @@ from pathlib import Path
 from alexnet_cli.api.arguments import Seed, as_folder, as_path, check_argument, path_errors
 from alexnet_cli.data import scan_cache, scanning, split_folders
 from alexnet_cli.data.manifest import Manifest
-from alexnet_cli.data.split_plan import plan_split
+from alexnet_cli.data.split_plan import group_files, group_rule, plan_split
 from alexnet_cli.errors import UsageError
 from alexnet_cli.system import tensorflow_startup
 
@@ -27,6 +27,7 @@ def split(
     val: float | None = None,
     test: float | None = None,
     seed: int | None = None,
+    group: str | None = None,
     link: str | None = None,
     prepare: bool = False,
     check: bool = True,
@@ -41,6 +42,8 @@ def split(
         out: where the split is written: OUT/train/CLASS/…, OUT/val/CLASS/…, and a manifest.
         val, test: fractions of each class; by default 0.1 and 0.
         seed: the same seed and images give the same split; 0 by default.
+        group: images that stay together: "folder" for those of one sub-folder of their class, or a
+            regular expression for those whose file names share its first group.
         link: "copy" (default), "hard" or "symbolic" links to the images.
         prepare: write images of 256×256 pixels in TFRecord shards instead, which load fast from any
             storage; `source` may then be a split, whose division is kept.
@@ -57,14 +60,17 @@ def split(
     check_argument("seed", seed, Seed | None)
     for name, fraction in (("val", val), ("test", test)):
         check_argument(name, fraction, float | None)
+    check_argument("group", group, str | None)
     if link is not None and link not in split_folders.LINKS:
         reason = f"choose from {', '.join(split_folders.LINKS)}"
         raise UsageError(reason, argument="link", value=link)
     is_split = prepare and scanning.is_split(source)
-    for name, value in (("val", val), ("test", test), ("seed", seed)):
+    for name, value in (("val", val), ("test", test), ("seed", seed), ("group", group)):
         if is_split and value is not None:
             reason = f"leave it out, as {source} is already split"
             raise UsageError(reason, argument=name, value=value)
+    if group is not None:
+        group_rule(group)  # which refuses a wrong one, before the scan
     if prepare and link is not None:
         raise UsageError("leave it out, as new images are written", argument="link", value=link)
     split_folders.check_target(
@@ -81,7 +87,10 @@ def split(
         planned = split_folders.open_data(source, options=options)
     else:
         fractions = {"val": 0.1 if val is None else val, "test": test or 0.0}
-        planned = plan_split(scanning.scan(source, options), seed=seed or 0, **fractions)
+        scanned = scanning.scan(source, options)
+        if group is not None:
+            scanned = group_files(scanned, group)
+        planned = plan_split(scanned, seed=seed or 0, **fractions)
 
     def writing(done: int, total: int) -> None:
         progress("writing", done, total)

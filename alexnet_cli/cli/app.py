@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from alexnet_cli.cli.crossval import crossval
 from alexnet_cli.cli.evaluate import evaluate
 from alexnet_cli.cli.export import export
 from alexnet_cli.cli.figures import figures
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # Rich takes longer to import than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (split, train, recipes, evaluate, predict, figures, export):
+for command in (split, train, crossval, recipes, evaluate, predict, figures, export):
     app.command(cls=Command)(command)
 
 

@@ -35,6 +35,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")
     ] = None,
+    suspects: Annotated[
+        Path | None,
+        typer.Option(help="Write probably wrong labels to this CSV.", metavar="FILE"),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON and nothing else.")
     ] = False,
@@ -49,13 +53,15 @@ def evaluate(
     from alexnet_cli.api.arguments import as_new_file
     from alexnet_cli.api.models import load
     from alexnet_cli.cli import tables
+    from alexnet_cli.inference.results import FOLDS
 
     console = Console(stderr=json)
     if json and data is not None and data.suffix == ".json":
         reason = f"--json prints to standard output; use: alexnet evaluate --json > {data}"
         raise UsageError(reason, argument="data", value=data)
-    if report is not None:
-        as_new_file("report", report)  # before the long wait
+    for name, file in (("report", report), ("suspects", suspects)):
+        if file is not None:
+            as_new_file(name, file)  # before the long wait
     loaded = load(model, moved_data=moved_data)
     with tables.progress_bar(console, "evaluating") as progress:
         found = loaded.evaluate(
@@ -68,10 +74,14 @@ def evaluate(
     if report is not None:
         found.save_html(report)
         tables.print_line(console, f"report written to {report}")
+    if suspects is not None:
+        found.save_suspects(suspects)
+        tables.show_suspects(console, found.details, suspects)
     first = loaded.paths[0]
     folder = data.resolve().name[:50] if data else None
     part = found.details.split if found.details.split != "all" else None
     name = "-".join(filter(None, ("confusion", folder, part)))
-    picture = (first if first.is_dir() else first.parent) / f"{name}.png"
+    single = first.is_dir() and part != FOLDS
+    picture = (first if single else first.parent) / f"{name}.png"
     found.plot_confusion(picture)
     tables.print_line(console, f"confusion matrix drawn in {picture}")

@@ -30,6 +30,10 @@ def split(
     seed: Annotated[
         int, typer.Option(help="Seed of the random split.", metavar="N", min=0, max=MOST_SEED)
     ] = 0,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Keep sub-folders or like names together.", metavar="folder|REGEX"),
+    ] = None,
     link: Annotated[
         Link, typer.Option(help="Copy or link the images.", metavar="copy|hard|symbolic")
     ] = Link.copy,
@@ -41,7 +45,7 @@ def split(
 ) -> None:
     """Split images into train, val and test.
 
-    Every class is divided by the same fractions; equal files stay together.
+    Every class is divided by the same fractions; equal files and groups stay together.
     """
     from rich.console import Console
 
@@ -56,6 +60,7 @@ def split(
             val=val if is_typed(context, "val") else None,
             test=test if is_typed(context, "test") else None,
             seed=seed if is_typed(context, "seed") else None,
+            group=group,
             link=link.value if is_typed(context, "link") else None,
             prepare=prepare,
             check=not no_check,

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from alexnet_cli.data.manifest import SPLITS, Manifest, Rejected
 from alexnet_cli.inference.results import (
+    FOLDS,
     EvaluationReport,
     ExportReport,
     MemberScore,
@@ -80,6 +81,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     totals = [len(manifest.of(split)) for split in used]
     table.add_row("all", *(f"{n:,}" for n in totals), f"{sum(totals):,}", style="bold")
     show(console, table)
+    _show_groups(console, manifest)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
@@ -98,6 +100,33 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     print_line(
         console, f"written to {out}/; next: alexnet train{_unless_default(out, 'data')}{recipe}"
     )
+
+
+def _show_groups(console: Console, manifest: Manifest) -> None:
+    """Print the number of groups, and how near the counts are to the fractions despite them."""
+    groups = {file.group for file in manifest.files} - {""}
+    if not groups:
+        return
+    alone = sum(not file.group for file in manifest.files)
+    names = "image is" if alone == 1 else "images are"
+    print_line(console, f"{len(groups):,} groups kept together; {alone:,} {names} in no group")
+    shares = {"train": 1 - manifest.val - manifest.test, "val": manifest.val, "test": manifest.test}
+    counts = manifest.counts()
+    farthest = max(
+        ((label, split) for label in counts for split in SPLITS),
+        key=lambda at: abs(counts[at[0]][at[1]] - shares[at[1]] * sum(counts[at[0]].values())),
+    )
+    label, split = farthest
+    wanted = shares[split] * sum(counts[label].values())
+    if abs(counts[label][split] - wanted) < 1:  # as near as without groups
+        return
+    of_all = ", ".join(
+        f"{name} {len(manifest.of(name)) / len(manifest.files):.1%} for {share:.1%}"
+        for name, share in shares.items()
+        if share
+    )
+    at_worst = f"{split} of {label} has {counts[label][split]:,} images for {wanted:,.0f}"
+    print_line(console, f"as near to the fractions as groups allow: {of_all}; farthest: {at_worst}")
 
 
 def show_skipped(console: Console, rejected: Sequence[Rejected]) -> None:
@@ -223,11 +252,12 @@ def show_evaluation(
 
 
 def _add_split(table: Table, split: SplitScore, prefix: str) -> None:
-    """Add a row for each model of several, and for their mean."""
+    """Add a row for each model of several, and for their mean or the pooled folds."""
     several = len(split.members) > 1
+    each, together = ("fold", "pooled") if split.split == FOLDS else ("model", "averaged")
     for number, member in enumerate(split.members if several else (), start=1):
-        _add_scores(table, f"{prefix}model {number}, ", member)
-    _add_scores(table, f"{prefix}averaged, " if several else prefix, split)
+        _add_scores(table, f"{prefix}{each} {number}, ", member)
+    _add_scores(table, f"{prefix}{together}, " if several else prefix, split)
     table.add_section()
 
 
@@ -251,6 +281,14 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
     if split.n_trained_on:
         line = f"{split.n_trained_on:,} images of {split.split} were trained on"
         print_line(console, f"{line}: its scores are optimistic", "yellow")
+
+
+def show_suspects(console: Console, report: EvaluationReport, path: Path) -> None:
+    """Print how many labels are probably wrong, and the file that lists them."""
+    n = report.score.n - report.n_trained_on
+    left_out = f"; {report.n_trained_on:,} images were trained on and left out"
+    line = f"{len(report.suspects or ()):,} of {n:,} labels are probably wrong, listed in {path}"
+    print_line(console, line + (left_out if report.n_trained_on else ""))
 
 
 def _selective_accuracy(accuracy: SelectiveAccuracy) -> str:

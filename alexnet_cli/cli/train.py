@@ -18,54 +18,67 @@ _FIXED = (
 )
 
 
+# Options of `crossval` too.
+Data = Annotated[
+    Path, typer.Argument(help="Split of `alexnet split`, or class folders.", metavar="DATA")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        help="Recipe name.",
+        metavar="NAME",
+        show_default="modern, or that of --weights",
+    ),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(help="Named change, such as half-size; repeatable.", metavar="NAME"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(help="Set a hyperparameter (conv2.bias=1); repeatable.", metavar="NAME=VALUE"),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="Passes over the images.", metavar="N", min=1, show_default="the recipe's"),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images a step, all devices.", metavar="N", min=1, show_default="the recipe's"
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate.", metavar="RATE", show_default="the recipe's"),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(help="GPUs to use; 0 is the CPU.", metavar="N", min=0, show_default="all"),
+]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", metavar="TYPE")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Run or .npy to start from, but the last layer.", metavar="MODEL"),
+]
+SeedNumber = Annotated[
+    int,
+    typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
+]
+
+
 def train(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="Split of `alexnet split`, or class folders.", metavar="DATA")
-    ] = Path("data"),
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Recipe name.",
-            metavar="NAME",
-            show_default="modern, or that of --weights",
-        ),
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(help="Named change, such as half-size; repeatable.", metavar="NAME"),
-    ] = None,
-    set: Annotated[
-        list[str] | None,
-        typer.Option(help="Set a hyperparameter (conv2.bias=1); repeatable.", metavar="NAME=VALUE"),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            help="Passes over the images.", metavar="N", min=1, show_default="the recipe's"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Images a step, all devices.", metavar="N", min=1, show_default="the recipe's"
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="Peak learning rate.", metavar="RATE", show_default="the recipe's"),
-    ] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(help="GPUs to use; 0 is the CPU.", metavar="N", min=0, show_default="all"),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="float32, bfloat16, float16 or auto.", metavar="TYPE")
-    ] = "auto",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Run or .npy to start from, but the last layer.", metavar="MODEL"),
-    ] = None,
+    data: Data = Path("data"),
+    recipe: RecipeName = None,
+    variant: Variants = None,
+    set: Settings = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    gpus: Gpus = None,
+    precision: Precision = "auto",
+    weights: Weights = None,
     hosts: Annotated[
         str | None,
         typer.Option(
@@ -76,10 +89,7 @@ def train(
         int | None, typer.Option(help="Index of this machine in --hosts, from 0.", metavar="N")
     ] = None,
     no_check: NoCheck = False,
-    seed: Annotated[
-        int,
-        typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
-    ] = 0,
+    seed: SeedNumber = 0,
     out: Annotated[Path, typer.Option(help="Folder for run folders.", metavar="DIR")] = Path(
         "runs"
     ),

@@ -31,7 +31,8 @@ class ImageFile:
     """An image file with its class, split and SHA-256.
 
     `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An image
-    in a shard has a `record`, and its `path` is then only a name.
+    in a shard has a `record`, and its `path` is then only a name. Images of one `group` get the same
+    split; "" is no group.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class ImageFile:
     split: str = ""
     sha256: str = ""
     record: Record | None = None
+    group: str = ""
 
     @property
     def stored_in(self) -> Path:
@@ -60,7 +62,8 @@ class Manifest:
 
     All of `files` are below `root`; `source` is the folder that was scanned, with the `rejected`
     files and `n_ignored` others that do not look like images. Both paths are absolute. `val` and
-    `test` are fractions of the files; `seed` is None if alexnet did not choose the split.
+    `test` are fractions of the files; `seed` is None if alexnet did not choose the split. `group` is
+    the rule by which it grouped the files, "" for none.
     """
 
     root: Path
@@ -72,6 +75,7 @@ class Manifest:
     seed: int | None = None
     val: float = 0.0
     test: float = 0.0
+    group: str = ""
 
     def of(self, split: str) -> tuple[ImageFile, ...]:
         """Return the files of one split, sorted by class and path."""
@@ -113,6 +117,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
             for item in manifest.rejected
         },
     }
+    if manifest.group:
+        header["group"] = manifest.group
     with atomic_write(path) as stream:
         stream.write(_line(header))
         for file in manifest.files:
@@ -122,6 +128,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
                 "split": file.split,
                 "sha256": file.sha256,
             }
+            if file.group:
+                entry["group"] = file.group
             if file.record:
                 shard = file.record.shard.relative_to(manifest.root).as_posix()
                 entry |= {**asdict(file.record), "shard": shard}
@@ -172,8 +180,11 @@ def _moved(manifest: Manifest, root: Path) -> Manifest:
 
 
 def file_lines(path: Path) -> bytes:
-    """Return the lines of a manifest after its header, which are the same for a moved split."""
-    return path.read_bytes().partition(b"\n")[2]
+    """Return the lines of a manifest after its header, which are the same for a moved split.
+
+    Without the splits, which are in the paths as well, and which a cross-validation plans anew.
+    """
+    return re.sub(rb'"split": "\w*", ', b"", path.read_bytes().partition(b"\n")[2])
 
 
 def is_alexnet_split(folder: Path) -> bool:
@@ -204,6 +215,11 @@ def _get_field(entry: dict[str, Any], name: str, *kinds: type) -> Any:
     return value
 
 
+def _get_optional(entry: dict[str, Any], name: str) -> str:
+    """Return a text that is left out where it is empty."""
+    return _get_field(entry, name, str) if name in entry else ""
+
+
 def require_name(text: str) -> None:
     """Raise `ValueError` if `text` can't be a file name."""
     if "\0" in text:
@@ -232,6 +248,7 @@ def _parse_header(header: dict[str, Any]) -> Manifest:
         files=(),
         rejected=tuple(Rejected(source / name, str(reason)) for name, reason in rejected.items()),
         n_ignored=_get_field(header, "n_ignored", int),
+        group=_get_optional(header, "group"),
     )
 
 
@@ -247,7 +264,9 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
     if not re.fullmatch("([0-9a-f]{64})?", sha256):
         raise ValueError(f"'sha256' {sha256!r:.80} is not a SHA-256")
     record = _parse_record(entry, root) if "shard" in entry else None
-    return ImageFile(root / below, label, split, sha256, record)
+    # One text for all files of a group, as a million files may have few groups.
+    group = sys.intern(_get_optional(entry, "group"))
+    return ImageFile(root / below, label, split, sha256, record, group)
 
 
 def _parse_record(entry: dict[str, Any], root: Path) -> Record:

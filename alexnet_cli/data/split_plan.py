@@ -1,18 +1,65 @@
 """Plan a split: assign every image to train, val or test, at random within its class (stratified).
 
-A plan depends only on the contents and classes of the images and on the seed, not on names, dates or
-directory order. Files with equal content always get the same split. If the files have not been read,
-their paths replace their contents.
+A plan depends only on the contents, classes and groups of the images and on the seed, not on names,
+dates or directory order. Files with equal content and files of one group always get the same split. If
+the files have not been read, their paths replace their contents.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 from alexnet_cli.data.manifest import ImageFile, Manifest
 from alexnet_cli.errors import AlexNetError, UsageError
+
+
+def group_rule(rule: str) -> Callable[[Path], str]:
+    """Return the function from the path of an image below the classes to its group, "" for none.
+
+    `rule`: "folder" for the sub-folder of the class folder, which is the same group in every class, or
+    a regular expression whose first group, in parentheses, is searched in the file name. Raises
+    `UsageError` for any other text.
+    """
+    if rule == "folder":
+        return lambda below: below.parts[0] if len(below.parts) > 1 else ""
+    try:
+        pattern = re.compile(rule)
+    except (re.error, OverflowError) as error:
+        reason = f"is no regular expression: {error}. To group by sub-folder, give folder"
+        raise UsageError(reason, argument="group", value=rule) from None
+    if not pattern.groups:
+        reason = "put parentheses around the part that images of a group share: (plant[0-9]+)_"
+        raise UsageError(reason, argument="group", value=rule)
+
+    def find(below: Path) -> str:
+        found = pattern.search(below.name)
+        return (found and found[1]) or ""
+
+    return find
+
+
+def group_files(scanned: Manifest, rule: str) -> Manifest:
+    """Return `scanned` with the group of every image by `rule`, as `group_rule` has it.
+
+    Raises `UsageError` if no image is in a group.
+    """
+    find, depth = group_rule(rule), len(scanned.source.parts) + 1
+    files = tuple(
+        replace(file, group=find(Path(*file.path.parts[depth:]))) for file in scanned.files
+    )
+    if not any(file.group for file in files):
+        what = (
+            "no image is in a sub-folder of its class" if rule == "folder" else "is in no file name"
+        )
+        reason = f"{what}, for example {files[0].path.relative_to(scanned.source)}. Leave it out"
+        raise UsageError(reason, argument="group", value=rule)
+    return replace(scanned, files=files, group=rule)
 
 
 def plan_split(
@@ -21,10 +68,10 @@ def plan_split(
     """Return `scanned` with a split for every image; no file is moved.
 
     `val` and `test` are fractions of each class, above 0 and at least 0, together below 1, rounded
-    by largest remainder. A class with two or more different contents gets train and val images, one
-    with three or more also test images if `test` > 0; a single content goes to train. Files with
-    equal content get the same split, across classes too. Raises `UsageError` for fractions out of
-    range, `AlexNetError` if contents that classes share make that impossible.
+    by largest remainder. Files with equal content or of one group form a unit, across classes too,
+    and get the same split. A class with two or more units gets train and val images, one with three
+    or more also test images if `test` > 0; a single unit goes to train. Raises `UsageError` for
+    fractions out of range, `AlexNetError` if units that classes share make that impossible.
     """
     if not 0 < val < 1:
         raise UsageError("must be above 0 and below 1", argument="val", value=val)
@@ -38,11 +85,48 @@ def plan_split(
         raise UsageError(reason, argument="val", value=val)
     if not test:
         del shares["test"]
-    chosen = _assign(scanned, shares, seed)
-    files = tuple(
-        replace(file, split=chosen[_content_key(file, scanned)]) for file in scanned.files
-    )
+    splits = _divide(scanned, shares, seed)
+    files = tuple(replace(file, split=split) for file, split in zip(scanned.files, splits))
     return replace(scanned, files=files, seed=seed, val=val, test=test)
+
+
+def plan_folds(data: Manifest, folds: int, seed: int = 0) -> list[Manifest]:
+    """Return `data` split anew for each of the `folds` networks of a cross-validation.
+
+    Every image is in the test split of exactly one of them, its fold. The folds divide each class as
+    `plan_split` does, equally; so does each network's validation split, a tenth of the images of the
+    other folds. Raises `UsageError` for more folds than there are images, `AlexNetError` for a class
+    of which a network would see no image.
+    """
+    names = [f"fold {number}" for number in range(1, folds + 1)]
+    fold_of = _divide(data, dict.fromkeys(names, Fraction(1, folds)), seed)
+    if len({*fold_of}) < folds:
+        reason = f"must be at most {len({*fold_of})}, as there are so few images"
+        raise UsageError(reason, argument="folds", value=folds)
+    plans = []
+    for number, name in enumerate(names, start=1):
+        others = tuple(file for file, fold in zip(data.files, fold_of) if fold != name)
+        # A seed for each fold, as otherwise nearly the same images would validate every network.
+        planned = iter(plan_split(replace(data, files=others), seed=seed + number).files)
+        files = tuple(
+            replace(file, split="test") if fold == name else next(planned)
+            for file, fold in zip(data.files, fold_of)
+        )
+        trained = {file.label for file in files if file.split == "train"}
+        if missing := [label for label in data.classes if label not in trained]:
+            raise AlexNetError(
+                f"class {missing[0]!r}: all its images are in {name}, so that no network could be "
+                "judged by them. Add images of other things of this class"
+            )
+        plans.append(replace(data, files=files))
+    return plans
+
+
+def _divide(scanned: Manifest, shares: dict[str, Fraction], seed: int) -> list[str]:
+    """Return for each file which of `shares` it belongs to."""
+    units = _units(scanned)
+    chosen = _assign(scanned, units, shares, seed)
+    return [chosen[unit] for unit in units]
 
 
 def _content_key(file: ImageFile, scanned: Manifest) -> str:
@@ -50,46 +134,80 @@ def _content_key(file: ImageFile, scanned: Manifest) -> str:
     return file.sha256 or str(file.path)[len(str(scanned.source)) :]
 
 
-def _assign(scanned: Manifest, shares: dict[str, Fraction], seed: int) -> dict[str, str]:
-    """Return the split of each content.
+def _units(scanned: Manifest) -> list[str]:
+    """Return the unit of each file: the least of the contents that must stay together."""
+    contents = [_content_key(file, scanned) for file in scanned.files]
+    above: dict[str, str] = {}  # content → a lesser one of its unit
+    of_group: dict[str, str] = {}
 
-    Contents are taken in the order of a hash keyed by the seed, which is as good as shuffled; those
-    in several classes or with many copies come first. Each goes to the split in which the class
-    with the least room left has the most room. Contents that occur once fill every quota exactly.
+    def least(content: str) -> str:
+        while (lesser := above.get(content)) is not None:
+            above[content] = above.get(lesser, lesser)  # halves the way for the next search
+            content = lesser
+        return content
+
+    for file, content in zip(scanned.files, contents, strict=True):
+        if file.group:
+            one, other = sorted((least(content), least(of_group.setdefault(file.group, content))))
+            if one != other:
+                above[other] = one
+    return [least(content) for content in contents]
+
+
+def _assign(
+    scanned: Manifest, units: Sequence[str], shares: dict[str, Fraction], seed: int
+) -> dict[str, str]:
+    """Return the split of each unit.
+
+    Units are taken in the order of a hash keyed by the seed, which is as good as shuffled; those in
+    several classes or with many files come first. Where files are grouped, the largest come first:
+    their counts come nearer to the fractions, but more often no images are left for a split.
     """
-    groups: dict[str, dict[str, int]] = {}  # content → class → number of files
+    members: dict[str, dict[str, int]] = {}  # unit → class → number of files
     once = {
         label: {label: 1} for label in scanned.classes
-    }  # one dict for nearly all contents saves memory
-    for file in scanned.files:
-        content, label = _content_key(file, scanned), file.label
-        if members := groups.get(content):
-            groups[content] = {**members, label: members.get(label, 0) + 1}
+    }  # one dict for nearly all units saves memory
+    for file, unit in zip(scanned.files, units, strict=True):
+        label = file.label
+        if known := members.get(unit):
+            members[unit] = {**known, label: known.get(label, 0) + 1}
         else:
-            groups[content] = once[label]
+            members[unit] = once[label]
+
+    def largest_first(unit: str) -> tuple[int, bytes]:
+        shuffled = hashlib.sha256(f"{seed}:{unit}".encode("utf-8", "surrogateescape")).digest()
+        return -sum(members[unit].values()), shuffled
+
+    in_order = {unit: members[unit] for unit in sorted(members, key=largest_first)}
+    if any(file.group for file in scanned.files):
+        with suppress(AlexNetError):
+            return _place(in_order, shares)
+    shared_first = sorted(in_order, key=lambda unit: len(members[unit]) == 1)
+    return _place({unit: members[unit] for unit in shared_first}, shares)
+
+
+def _place(units: dict[str, dict[str, int]], shares: dict[str, Fraction]) -> dict[str, str]:
+    """Return the split of each of `units` (unit → class → number of files), placed one by one.
+
+    Each goes to the split in which the class with the least room left has the most room. Units of
+    one file fill every quota exactly.
+    """
     n_files: dict[str, int] = {}
-    unplaced: dict[str, int] = {}  # class → number of contents
-    for members in groups.values():
+    unplaced: dict[str, int] = {}  # class → number of units
+    for members in units.values():
         for label, n in members.items():
             n_files[label] = n_files.get(label, 0) + n
             unplaced[label] = unplaced.get(label, 0) + 1
     splits = tuple(shares)
     lacking = {label: set(splits[:n]) for label, n in unplaced.items()}
     room = {label: _quotas(n, shares, lacking[label]) for label, n in n_files.items()}
-
-    def hardest_first(content: str) -> tuple[bool, int, bytes]:
-        members = groups[content]
-        shuffled = hashlib.sha256(f"{seed}:{content}".encode("utf-8", "surrogateescape")).digest()
-        return len(members) == 1, -sum(members.values()), shuffled
-
     chosen: dict[str, str] = {}
-    for content in sorted(groups, key=hardest_first):
-        members = groups[content]
+    for unit, members in units.items():
         choices = splits
         for label in members:
             if (
                 len(lacking[label]) >= unplaced[label]
-            ):  # just enough contents are left for the empty splits
+            ):  # just enough units are left for the empty splits
                 choices = tuple(s for s in choices if s in lacking[label]) or choices
         room_left = {s: min(room[label][s] - n for label, n in members.items()) for s in choices}
         split = max(room_left, key=room_left.__getitem__)  # ties: train, then val, then test
@@ -97,12 +215,12 @@ def _assign(scanned: Manifest, shares: dict[str, Fraction], seed: int) -> dict[s
             room[label][split] -= n
             unplaced[label] -= 1
             lacking[label].discard(split)
-        chosen[content] = split
+        chosen[unit] = split
     for label, missing in lacking.items():
-        if missing:  # only if classes share contents
+        if missing:  # only if classes share units
             raise AlexNetError(
                 f"class {label!r}: no images are left for {' or '.join(sorted(missing))}, as too many "
-                "are also in other classes. Remove the duplicates"
+                "must stay with images of other classes. Remove the duplicates, or make smaller groups"
             )
     return chosen
 

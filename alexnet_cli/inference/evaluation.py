@@ -6,19 +6,29 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference.results import EvaluationReport, MemberScore, ScoredImage, SplitScore
+from alexnet_cli.inference.label_errors import find_label_errors
+from alexnet_cli.inference.results import (
+    FOLDS,
+    EvaluationReport,
+    MemberScore,
+    ScoredImage,
+    SplitScore,
+)
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.runs.models import Ensemble, LoadedModel
+from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
 SHOWN = 12  # confident errors and least certain images in a report
@@ -34,6 +44,7 @@ class _Outputs:
     y_true: metrics.IntArray
     one_crop: Float32Array  # (images, members, classes)
     ten_crop: Float32Array | None
+    trained_on: npt.NDArray[np.bool_]  # by any of the models
 
 
 def evaluate(
@@ -43,6 +54,7 @@ def evaluate(
     split: str | None = None,
     ten_crop: bool = False,
     threshold: float | None = None,
+    folds: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationReport:
     """Evaluate `models`, their softmax outputs averaged, on `data`.
@@ -51,41 +63,85 @@ def evaluate(
     is evaluated as a whole. Without `split`, the report covers `test` and adds the scores of `val`;
     if there is no `test`, it covers `val`. The selective accuracy is computed for `THRESHOLDS` and
     for `threshold`, a probability.
+
+    With `folds`, the models are those of a cross-validation: on its own images each judges its fold,
+    so that every image counts once, and nothing is averaged. Other images are judged by the mean.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"choose from {', '.join(SPLITS)}", argument="split", value=split)
+    thresholds = sorted({*THRESHOLDS, *([] if threshold is None else [threshold])})
+    if folds and models[0].run and _is_own(data, models[0].run):
+        return _evaluate_folds(models, split, ten_crop, thresholds, progress)
     ensemble = Ensemble(models, ten_crop=ten_crop)
     manifest, splits = _choose(data, split, ensemble.models[0])
     manifest = _name_classes(manifest, ensemble.classes)
     n_images = sum(len(_files(manifest, name)) for name in splits)
     if not n_images:
         raise AlexNetError(f"{manifest.root}: no images in the {splits[0]} split")
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, n_images)
-
+    advance = _counter(n_images, progress)
     outputs = {name: _run(ensemble, _files(manifest, name), ten_crop, advance) for name in splits}
     scores = {name: _score(ensemble, manifest, name, outputs[name]) for name in splits}
     shown, *others = splits
-    thresholds = {*THRESHOLDS} if threshold is None else {*THRESHOLDS, threshold}
     return _details(
         scores[shown],
         outputs[shown],
         data=str(manifest.root),
         classes=ensemble.classes,
         validation=scores[others[0]] if others else None,
-        thresholds=sorted(thresholds),
+        thresholds=thresholds,
     )
+
+
+def _evaluate_folds(
+    models: Sequence[LoadedModel],
+    split: str | None,
+    ten_crop: bool,
+    thresholds: Sequence[float],
+    progress: Callable[[int, int], None] | None,
+) -> EvaluationReport:
+    """Return the report of all images, each judged by the model of its fold, its test split."""
+    if split is not None:
+        reason = "leave it out, as every image is judged once, by the network of its fold"
+        raise UsageError(reason, argument="split", value=split)
+    manifests = [model.run.images() for model in models if model.run]
+    advance = _counter(sum(len(manifest.of("test")) for manifest in manifests), progress)
+    parts, members = [], list[MemberScore]()
+    for model, manifest in zip(models, manifests, strict=True):
+        ensemble = Ensemble([model], ten_crop=ten_crop)
+        parts.append(_run(ensemble, manifest.of("test"), ten_crop, advance))
+        members += _score(ensemble, manifest, "test", parts[-1]).members
+    pooled = _Outputs(
+        files=tuple(file for part in parts for file in part.files),
+        rejected=tuple(item for part in parts for item in part.rejected),
+        y_true=np.concatenate([part.y_true for part in parts]),
+        one_crop=np.concatenate([part.one_crop for part in parts]),
+        ten_crop=np.concatenate([part.ten_crop for part in parts]) if ten_crop else None,
+        trained_on=np.concatenate([part.trained_on for part in parts]),
+    )
+    return _details(
+        replace(_score(ensemble, manifest, FOLDS, pooled), members=tuple(members)),
+        pooled,
+        data=str(manifest.root),
+        classes=ensemble.classes,
+        validation=None,
+        thresholds=thresholds,
+    )
+
+
+def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """Return a function to call after each image, which calls `progress` with (done, total)."""
+    done = count(1)
+    return lambda: progress(next(done), total) if progress else None
+
+
+def _is_own(data: Path | None, run: RunFolder) -> bool:
+    return data is None or data.resolve() == run.manifest.root
 
 
 def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
     """Return the images and the splits to evaluate: first the one to report in detail."""
     run = model.run
-    if run and (data is None or data.resolve() == run.manifest.root):
+    if run and _is_own(data, run):
         manifest = run.images()
     elif data is None:
         raise UsageError(
@@ -123,7 +179,22 @@ def _run(
         advance()
     n, index = len(kept), {name: number for number, name in enumerate(ensemble.classes)}
     y_true = np.array([index[file.label] for file in kept])
-    return _Outputs(tuple(kept), tuple(budget), y_true, one[:n], None if ten is None else ten[:n])
+    seen = {
+        _content(file) for m in ensemble.models if m.trained_on for file in m.trained_on.of("train")
+    }
+    return _Outputs(
+        files=tuple(kept),
+        rejected=tuple(budget),
+        y_true=y_true,
+        one_crop=one[:n],
+        ten_crop=None if ten is None else ten[:n],
+        trained_on=np.array([_content(file) in seen for file in kept], bool),
+    )
+
+
+def _content(file: ImageFile) -> str | Path:
+    """Return what tells an image from others: its SHA-256, or its path if it was not read."""
+    return file.sha256 or file.path
 
 
 def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs) -> SplitScore:
@@ -138,7 +209,6 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
     own = any(m.trained_on and m.trained_on.root == manifest.root for m in ensemble.models)
-    trained_on = _trained_on(ensemble) if split != "train" else set()
     return SplitScore(
         split=split,
         members=tuple(
@@ -149,7 +219,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
         ten_crop=ten_crop,
         top1_interval=metrics.wilson_interval(round(score.top1 * n), n),
         rejected=(*(manifest.rejected if split == "all" else ()), *outputs.rejected),
-        n_trained_on=sum(file.sha256 in trained_on for file in outputs.files),
+        n_trained_on=int(outputs.trained_on.sum()) if split != "train" else 0,
         chose_epoch=own and split == "val",
     )
 
@@ -170,16 +240,16 @@ def _details(
     y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
 
+    def scored(image: int, label: int) -> ScoredImage:
+        row = y_score[image]
+        name, given = classes[label], y_true[image]
+        return ScoredImage(outputs.files[image], name, float(row[label]), float(row[given]))
+
     def shown(chosen: metrics.IntArray) -> tuple[ScoredImage, ...]:
-        return tuple(
-            ScoredImage(
-                outputs.files[i],
-                classes[y_pred[i]],
-                float(y_score[i].max()),
-                float(y_score[i, y_true[i]]),
-            )
-            for i in chosen[:SHOWN]
-        )
+        return tuple(scored(image, y_pred[image]) for image in chosen[:SHOWN])
+
+    held_out = np.flatnonzero(~outputs.trained_on)
+    errors, proposed = find_label_errors(y_true[held_out], y_score[held_out])
 
     return EvaluationReport(
         **{field.name: getattr(score, field.name) for field in fields(score)},
@@ -191,16 +261,11 @@ def _details(
         most_confused=metrics.most_confused(matrix, classes),
         confident_errors=shown(metrics.most_confident_errors(y_true, y_score)),
         least_certain=shown(metrics.least_certain(y_score)),
+        suspects=tuple(map(scored, held_out[errors], proposed)) if held_out.size else None,
         selective_accuracy=tuple(
             metrics.selective_accuracy(y_true, y_score, threshold) for threshold in thresholds
         ),
     )
-
-
-def _trained_on(ensemble: Ensemble) -> set[str]:
-    """Return the SHA-256 of every image that any of the models was trained on."""
-    manifests = (member.trained_on for member in ensemble.models)
-    return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
 
 
 def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
@@ -211,9 +276,9 @@ def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     """
     known = {*classes}
     synsets = [re.match(r"n[0-9]{8}(?= )", name) for name in classes]
-    count = Counter(found[0] for found in synsets if found)
+    number = Counter(found[0] for found in synsets if found)
     by_synset = {
-        found[0]: name for found, name in zip(synsets, classes) if found and count[found[0]] == 1
+        found[0]: name for found, name in zip(synsets, classes) if found and number[found[0]] == 1
     }
     names = {
         label: label if label in known else by_synset.get(label, label)

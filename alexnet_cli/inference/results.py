@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from alexnet_cli.data.manifest import ImageFile, Rejected
 from alexnet_cli.runs.metrics import ClassScore, Score, SelectiveAccuracy
 from alexnet_cli.system.html_tables import html_table
 
+FOLDS = "folds"  # in place of the name of a split: every image once, by the model of its fold
 BAR = 20  # characters of a probability of 1
 
 
 @dataclass(frozen=True)
 class MemberScore:
-    """The scores of one model of an ensemble."""
+    """The scores of one model of an ensemble, or of one fold of a cross-validation on this fold."""
 
     path: Path
     epoch: int | None  # of the weights, if known
@@ -41,9 +43,9 @@ class ScoredImage:
 class SplitScore:
     """The scores of one split; every image counts once."""
 
-    split: str  # `train`, `val`, `test`, or `all` of a folder that is not split
+    split: str  # `train`, `val`, `test`, `all` of a folder that is not split, or `FOLDS`
     members: tuple[MemberScore, ...]
-    one_crop: Score  # of the members' mean softmax
+    one_crop: Score  # of the members' mean softmax; of `FOLDS` of each image by its fold's
     ten_crop: Score | None
     top1_interval: tuple[float, float]  # 95 %, of `score`
     rejected: tuple[Rejected, ...]  # files of the split that are not readable images
@@ -70,12 +72,16 @@ class EvaluationReport(SplitScore):
     most_confused: tuple[tuple[str, str, int], ...]
     confident_errors: tuple[ScoredImage, ...]  # errors, the highest probability first
     least_certain: tuple[ScoredImage, ...]  # the smallest margin of the top two classes first
+    # Probably wrong labels, the likeliest first, with the proposed class as `predicted`; only of
+    # images that were not trained on, and None if there are none of these.
+    suspects: tuple[ScoredImage, ...] | None
     selective_accuracy: tuple[SelectiveAccuracy, ...]  # by rising threshold
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain data that the json module can write."""
         data = asdict(self)
-        for item in (*data["confident_errors"], *data["least_certain"]):
+        lists = (data["confident_errors"], data["least_certain"], data["suspects"] or ())
+        for item in chain(*lists):
             file = item.pop("file")
             item |= {"path": file["path"], "label": file["label"]}
         plain: dict[str, Any] = json.loads(json.dumps(data, default=_plain))

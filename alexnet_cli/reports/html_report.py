@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import ImageError
-from alexnet_cli.inference.results import EvaluationReport, ScoredImage
+from alexnet_cli.inference.results import FOLDS, EvaluationReport, ScoredImage
 from alexnet_cli.network.classifier import first_kernels
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
@@ -41,6 +41,7 @@ from alexnet_cli.system.safe_names import printable
 from alexnet_cli.version import __version__
 
 MATRIX_CLASSES = 25  # with more, the confusion matrix is an image and not a table of counts
+SUSPECTS = 50  # probably wrong labels that are shown
 THUMBNAIL = 192  # pixels
 
 
@@ -105,7 +106,8 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         confused_with=_confused_with(report),
         confident_errors=_thumbnails(report.confident_errors, recipe),
         least_certain=_thumbnails(report.least_certain, recipe),
-        models=[_section(model) for model in models],
+        suspects=_thumbnails((report.suspects or ())[:SUSPECTS], recipe),
+        models=[_section(model, len(models) * (report.split == FOLDS)) for model in models],
         evaluate=evaluate_command(report),
         size=(WIDTH, HEIGHT),
         edges=(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM),
@@ -199,12 +201,15 @@ def _thumbnails(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImag
 # One model
 
 
-def _section(model: LoadedModel) -> ModelSection:
+def _section(model: LoadedModel, folds: int) -> ModelSection:
+    """Return the section of a model, perhaps of one of several folds."""
     run = model.run
     kernels = first_kernels(model.numpy_network)
     towers = max(conv.towers for conv in model.recipe.convs)
     meta = run.checkpoint() if run else None
-    commands = train_commands(run.config, run.manifest, meta.planned_epochs) if run and meta else ()
+    commands: Iterable[str] = ()
+    if run and meta:
+        commands = train_commands(run.config, run.manifest, meta.planned_epochs, folds)
     return ModelSection(
         path=model.path,
         recipe=run.recipe() if run else model.recipe,

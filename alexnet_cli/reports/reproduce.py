@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_cli.data.manifest import Manifest
-from alexnet_cli.inference.results import EvaluationReport
+from alexnet_cli.data.manifest import SPLITS, Manifest
+from alexnet_cli.inference.results import FOLDS, EvaluationReport
 from alexnet_cli.recipes.hyperparameters import (
     differing_hyperparameters,
     format_value,
@@ -18,21 +18,27 @@ from alexnet_cli.recipes.variants import VARIANTS, build_recipe
 from alexnet_cli.runs.config import RunConfig
 
 
-def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iterator[str]:
+def train_commands(
+    config: RunConfig, manifest: Manifest, n_epochs: int, folds: int = 0
+) -> Iterator[str]:
     """Yield the commands that repeat the split of `manifest` and the training of `config`.
 
-    `n_epochs` is the number of epochs that were planned last. For a recipe that this version does
+    `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation or 0. For a recipe that this version does
     not have, no training command is yielded.
     """
     in_place = manifest.root == manifest.source
     if manifest.seed is not None and not in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
-        how = _reading_options(manifest)
+        how = [
+            *(["--group", manifest.group] if manifest.group else []),
+            *_reading_options(manifest),
+        ]
         yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
     name, *variants = config.recipe.name.split("+")
     if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
         return  # a user's own recipe, or one of another version
-    options: list[object] = ["--recipe", name]
+    options: list[object] = ["--folds", folds] if folds else []
+    options += ["--recipe", name]
     for variant in variants:
         options += ["--variant", variant]
     ours = hyperparameter_values(config.recipe)
@@ -43,9 +49,8 @@ def train_commands(config: RunConfig, manifest: Manifest, n_epochs: int) -> Iter
         options += ["--weights", config.initial_weights]
     if in_place:
         options += _reading_options(manifest)
-    yield _command(
-        "train", manifest.root, *options, "--seed", config.seed, "--precision", config.precision
-    )
+    options += ["--seed", config.seed, "--precision", config.precision]
+    yield _command("crossval" if folds else "train", manifest.root, *options)
     if n_epochs > config.recipe.epochs:  # extended when it was resumed
         yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
 
@@ -59,8 +64,11 @@ def _reading_options(manifest: Manifest) -> list[str]:
 
 def evaluate_command(report: EvaluationReport) -> str:
     """Return the command that repeats the evaluation `report` and writes its HTML report."""
-    split = ["--split", report.split] if report.split != "all" else []
-    models = [part for member in report.members for part in ("--model", member.path)]
+    split = ["--split", report.split] if report.split in SPLITS else []
+    paths = dict.fromkeys(
+        member.path.parent if report.split == FOLDS else member.path for member in report.members
+    )
+    models = [part for path in paths for part in ("--model", path)]
     ten = ["--ten-crop"] if report.ten_crop else []
     return _command("evaluate", Path(report.data), *split, *models, *ten, "--report", "report.html")
 

@@ -68,10 +68,16 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, out: Path, config: RunConfig, statistics: Statistics, manifest: Manifest
+        cls,
+        out: Path,
+        config: RunConfig,
+        statistics: Statistics,
+        manifest: Manifest,
+        name: str | None = None,
     ) -> RunFolder:
-        """Create `out`/DATE_TIME-RECIPE with configuration, statistics and manifest, or nothing.
+        """Create a folder in `out` with configuration, statistics and manifest, or nothing.
 
+        Its `name` is by default DATE_TIME-RECIPE.
         Raises `AlexNetError` if the folder can't be written.
         """
         latest = out / LATEST
@@ -80,7 +86,9 @@ class RunFolder:
                 f"{latest}: exists and is not a link. Move it; the link to the newest run needs its name"
             )
         try:
-            run = cls(_new_folder(out, config.recipe.name))
+            run = cls(
+                _new_folder(out, name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.recipe.name}")
+            )
             try:
                 write_json(run.path / CONFIG, {"format": FORMAT, **asdict(config)})
                 write_manifest(manifest, run.path / MANIFEST)
@@ -304,9 +312,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _new_folder(out: Path, recipe: str) -> Path:
-    """Make a folder in `out` that is named after the time and the recipe."""
-    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{recipe}"
+def _new_folder(out: Path, stem: str) -> Path:
+    """Make the folder `stem` in `out`, with a number behind its name where it is taken."""
     out.mkdir(parents=True, exist_ok=True)
     path, number = out / stem, 1
     while True:

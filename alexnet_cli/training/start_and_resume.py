@@ -47,7 +47,7 @@ def _draw_nothing(run: RunFolder) -> None:
 
 
 def train(
-    data: Path,
+    data: Path | Manifest,
     *,
     recipe: Recipe,
     devices: Devices,
@@ -58,9 +58,11 @@ def train(
     initial: LoadedModel | None = None,
     callback: Callback | None = None,
     draw: Draw = _draw_nothing,
+    name: str | None = None,
 ) -> RunFolder | None:
     """Train `recipe` on `data`, a split or a folder of class folders, in a new run folder in `out`.
 
+    `name` is that of the run folder, by default DATE_TIME-RECIPE.
     `seed` seeds initial weights, order, augmentation and dropout, and the split if `data` is not
     split yet. Without `check`, images that are not split yet are selected by their names and not
     read. All layers but the last start with the weights of `initial`, if given. `draw` is called when
@@ -72,7 +74,11 @@ def train(
     """
     callback = callback or Callback()
     options = ScanOptions(check, scan_cache.cache_path(out), callback.on_read_progress, processes)
-    manifest = split_folders.open_data(data, seed=seed, options=options)
+    manifest = (
+        data
+        if isinstance(data, Manifest)
+        else split_folders.open_data(data, seed=seed, options=options)
+    )
     out.mkdir(parents=True, exist_ok=True)
     try:
         opened = open_training_data(manifest, recipe, devices, out, callback)
@@ -91,7 +97,7 @@ def train(
     )
     run = RunFolder(out)
     if devices.is_chief:  # the only worker that writes
-        run = RunFolder.create(out, config, opened.statistics, manifest)
+        run = RunFolder.create(out, config, opened.statistics, manifest, name)
         scan_cache.delete_cache(out)
     try:
         trainer = Trainer(run, config, opened, devices, callback)

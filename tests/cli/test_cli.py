@@ -178,6 +178,24 @@ def test_duplicates_are_listed_after_a_split(tmp_path, alexnet, how):
     assert named[1] == named[2]
 
 
+def test_groups_stay_together_and_the_table_says_how_near(tmp_path, alexnet):
+    """Oracle: counts by hand: 8 of 10 in groups of 4, so that val can't have 3 of each class."""
+    source = paint(tmp_path / "colors", per_class=10)
+    for path in source.glob("*/[0-7].png"):
+        path.rename(path.with_name(f"plant{int(path.stem) // 4}{path.parent.name}_{path.name}"))
+    split = ("split", source, "--out", tmp_path / "data", "--val", 0.3)
+    code, out, err = alexnet(*split, "--group", r"(plant\d[a-z]+)_")
+    assert (code, err) == (0, "")
+    assert "6 groups kept together; 6 images are in no group" in out
+    assert (
+        "as near to the fractions as groups allow: train 80.0% for 70.0%, val 20.0% for 30.0%; "
+        "farthest: train of blue has 8 images for 7\n"
+    ) in out
+    code, out, err = alexnet(*split, "--group", "(", "--force")
+    assert (code, out) == (2, "")
+    assert err.startswith("alexnet: --group (: is no regular expression")
+
+
 def test_predictions_as_json_and_csv(inside, run_copy, alexnet):
     """Oracle: probabilities that sum to 1; the same values from --json and --csv."""
     (inside / "bad.jpg").write_text("no image")

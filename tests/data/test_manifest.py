@@ -12,7 +12,7 @@ from folders import make, planned, tree
 
 from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.manifest import MANIFEST, read_manifest, write_manifest
-from alexnet_cli.data.split_plan import plan_split
+from alexnet_cli.data.split_plan import group_files, plan_split
 from alexnet_cli.errors import AlexNetError
 
 
@@ -21,7 +21,8 @@ def test_manifest_in_another_folder_finds_the_files(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     make(tmp_path / "data", {"cat/bad.jpg": b"no"})
     plan = plan_split(scanning.scan(tmp_path / "data"), test=0.1, seed=-3)
-    for manifest in (plan, split_folders.write(plan, tmp_path / "out")):
+    grouped = replace(group_files(plan, r"(\d)\."), seed=7)
+    for manifest in (plan, grouped, split_folders.write(plan, tmp_path / "out")):
         write_manifest(manifest, tmp_path / "run.jsonl")
         assert read_manifest(tmp_path / "run.jsonl") == manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out", "run.jsonl"]
@@ -67,6 +68,7 @@ def test_manifest_is_written_atomically(tmp_path: Path, monkeypatch: pytest.Monk
         (3, {"split": "training"}, "'split' 'training' is not one of train, val, test"),
         (3, {"class": "bird"}, "'class' 'bird' is not in the header"),
         (3, {"sha256": "00"}, "'sha256' '00'"),
+        (3, {"group": 5}, "'group' can't be 5"),
         (4, {"path": "val/cat/twice.png"}, "is listed twice"),
     ],
 )

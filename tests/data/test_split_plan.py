@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from folders import make, two_classes
 
 from alexnet_cli.data import scanning
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest
-from alexnet_cli.data.split_plan import plan_split
+from alexnet_cli.data.split_plan import group_files, plan_split
 from alexnet_cli.errors import AlexNetError, UsageError
 
 
@@ -180,3 +181,110 @@ def test_invalid_fractions_are_refused(val: float, test: float, message: str) ->
     """Oracle: option and value in the message."""
     with pytest.raises(UsageError, match=message):
         plan_split(scan_of({"a": [1, 2]}), val=val, test=test)
+
+
+def grouped_scan(groups: Sequence[Mapping[str, int]]) -> Manifest:
+    """Return a scan whose groups have so many files, all different, of each class."""
+    labels = sorted({label for group in groups for label in group})
+    pairs = [
+        (label, f"{number}")
+        for number, group in enumerate(groups)
+        for label, n in group.items()
+        for _ in range(n)
+    ]
+    found = scan_of({label: [(label, i) for i in range(len(pairs))] for label in labels})
+    of_class = {label: iter([f for f in found.files if f.label == label]) for label in labels}
+    files = tuple(replace(next(of_class[label]), group=group) for label, group in pairs)
+    return replace(found, files=files)
+
+
+def test_groups_and_equal_contents_never_cross_splits() -> None:
+    """Oracle: the connected components of random groups and contents, found by repeated merging."""
+    chance = random.Random(2)
+    for seed in range(40):
+        found = scan_of({label: [chance.randrange(300) for _ in range(60)] for label in "abc"})
+        names = ["", *(f"g{i}" for i in range(chance.choice((10, 40))))]
+        files = [replace(file, group=chance.choice(names[:1] * 9 + names)) for file in found.files]
+        components = [{file.sha256} for file in files]
+        for name in {file.group for file in files} - {""}:
+            together = {file.sha256 for file in files if file.group == name}
+            touched = [c for c in components if c & together]
+            rest = [c for c in components if not c & together]
+            components = [*rest, set.union(together, *touched)]
+        found = replace(found, files=tuple(files))
+        manifest = plan_split(found, val=0.2, test=0.2, seed=seed)
+        split_of = by_content(manifest)
+        for component in components:
+            assert len({split_of[content] for content in component}) == 1
+        chance.shuffle(files)
+        assert (
+            by_content(plan_split(replace(found, files=tuple(files)), val=0.2, test=0.2, seed=seed))
+            == split_of
+        )
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [{"a": 50}, {"a": 30}, {"a": 10}, {"a": 6}, {"a": 4}],
+        [{"a": 9}, {"a": 9}, {"a": 9}, {"a": 3}, {"a": 3}, {"a": 3}, {"b": 8}, {"b": 2}],
+        # Groups that classes share must not be placed before larger ones of one class.
+        [{"a": 1}, *[{"a": 3, "b": 8}] * 2, {"a": 13}, {"b": 13}, {"b": 13}],
+    ],
+)
+def test_counts_are_as_near_as_groups_allow(groups: list[dict[str, int]]) -> None:
+    """Oracle: the least possible largest deviation from the fractions, over all assignments."""
+    shares, labels = (0.7, 0.2, 0.1), sorted({label for group in groups for label in group})
+
+    def deviation(assigned: Sequence[int]) -> float:
+        counts = {(label, split): 0 for label in labels for split in range(3)}
+        for group, split in zip(groups, assigned, strict=True):
+            for label, n in group.items():
+                counts[label, split] += n
+        full = {label: sum(group.get(label, 0) for group in groups) for label in labels}
+        return max(abs(n - shares[split] * full[label]) for (label, split), n in counts.items())
+
+    best = min(map(deviation, itertools.product(range(3), repeat=len(groups))))
+    manifest = plan_split(grouped_scan(groups), val=0.2, test=0.1)
+    split_of = {file.group: SPLITS.index(file.split) for file in manifest.files}
+    assert deviation([split_of[str(i)] for i in range(len(groups))]) == pytest.approx(best)
+
+
+def test_groups_that_classes_share_leave_no_split_empty_where_possible() -> None:
+    """Oracle: by hand: the shared group must go to val, though the others are larger."""
+    manifest = plan_split(grouped_scan([{"a": 9}, {"b": 9}, {"a": 1, "b": 1}]), val=0.1)
+    assert numbers(manifest, "a") == numbers(manifest, "b") == (9, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "groups"),
+    [
+        ("folder", ["", "p1", "p1", "p2"]),
+        (r"(p\d)_", ["p1", "p2", "", ""]),
+        (r"_(x)?", ["x", "", "x", ""]),
+    ],
+)
+def test_groups_by_folder_or_name(rule: str, groups: list[str]) -> None:
+    """Oracle: groups by hand; the folder of the class is no group, nor is an empty match."""
+    names = ("a/p1_x.png", "a/p1/p2_1.png", "b/p1/deep/p_x.png", "b/p2/3.png")
+    files = tuple(ImageFile(Path("/data", name), name[0]) for name in names)
+    found = Manifest(Path("/data"), Path("/data"), ("a", "b"), files, (), 0)
+    grouped = group_files(found, rule)
+    assert [file.group for file in grouped.files] == groups
+    assert grouped.group == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("(", r"group='\(': is no regular expression"),
+        ("a{99999999999}", "group=.*: is no regular expression"),
+        ("plant", "group='plant': put parentheses"),
+        ("(plant)", r"group='\(plant\)': is in no file name, for example a/0\. Leave"),
+        ("folder", r"group='folder': no image is in a sub-folder of its class, for example a/0\."),
+    ],
+)
+def test_rules_that_group_nothing_are_refused(rule: str, message: str) -> None:
+    """Oracle: option, value and reason in the message."""
+    with pytest.raises(UsageError, match=message):
+        group_files(scan_of({"a": [1, 2], "b": [3]}), rule)

@@ -189,7 +189,7 @@ def known(report):
     return replace(config, recipe=replace(config.recipe, name="paper"))
 
 
-@pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"]])
+@pytest.mark.parametrize("how", [[], ["--no-check"], ["--prepare"], ["--group", r"([0-3])\."]])
 def test_the_split_command_repeats_the_split(report, image_folder, tmp_path, how):
     """Oracle: the manifest that `split` with the same options wrote."""
     split = ["split", str(image_folder), *how, "--val", "0.2", "--test", "0.1", "--seed", "3"]
