@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data import near_copies, scanning, split_folders
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
@@ -138,7 +138,6 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
     own = any(m.trained_on and m.trained_on.root == manifest.root for m in ensemble.models)
-    trained_on = _trained_on(ensemble) if split != "train" else set()
     return SplitScore(
         split=split,
         members=tuple(
@@ -149,7 +148,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
         ten_crop=ten_crop,
         top1_interval=metrics.wilson_interval(round(score.top1 * n), n),
         rejected=(*(manifest.rejected if split == "all" else ()), *outputs.rejected),
-        n_trained_on=sum(file.sha256 in trained_on for file in outputs.files),
+        n_trained_on=0 if split == "train" else _count_trained_on(ensemble, outputs.files),
         chose_epoch=own and split == "val",
     )
 
@@ -197,10 +196,15 @@ def _details(
     )
 
 
-def _trained_on(ensemble: Ensemble) -> set[str]:
-    """Return the SHA-256 of every image that any of the models was trained on."""
+def _count_trained_on(ensemble: Ensemble, files: Sequence[ImageFile]) -> int:
+    """Return how many of `files` any of the models was trained on, as they are or as near copies."""
     manifests = (member.trained_on for member in ensemble.models)
-    return {file.sha256 for m in manifests if m for file in m.of("train")} - {""}
+    trained = {file.sha256: file.fingerprint for m in manifests if m for file in m.of("train")}
+    trained.pop("", None)
+    prints = [trained[sha256] for sha256 in sorted(trained)]
+    first = near_copies.find_first([*prints, *(file.fingerprint for file in files)])
+    near = first[len(prints) :] < len(prints)
+    return sum(file.sha256 in trained or bool(n) for file, n in zip(files, near, strict=True))
 
 
 def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:

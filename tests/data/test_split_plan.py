@@ -182,6 +182,7 @@ def test_invalid_fractions_are_refused(val: float, test: float, message: str) ->
     with pytest.raises(UsageError, match=message):
         plan_split(scan_of({"a": [1, 2]}), val=val, test=test)
 
+
 def grouped_scan(groups: Sequence[Mapping[str, int]]) -> Manifest:
     """Return a scan whose groups have so many files, all different, of each class."""
     labels = sorted({label for group in groups for label in group})
