@@ -19,6 +19,11 @@ def noise_image(height: int = 72, width: int = 72, seed: int = 3) -> UInt8Array:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def picture(seed: int) -> Image.Image:
+    """Return an image of 80×90 pixels with a few large shapes, unlike that of any other seed."""
+    return Image.fromarray(noise_image(7, 8, seed)).resize((80, 90), Image.Resampling.BICUBIC)
+
+
 def noise_files(folder: Path) -> list[Path]:
     """Write six PNG files of different shapes."""
     paths = [folder / f"{number}.png" for number in range(6)]

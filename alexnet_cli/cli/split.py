@@ -45,7 +45,7 @@ def split(
 ) -> None:
     """Split images into train, val and test.
 
-    Every class is divided by the same fractions; equal files and groups stay together.
+    Every class is divided by the same fractions; copies and groups stay together.
     """
     from rich.console import Console
 

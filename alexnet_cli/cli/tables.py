@@ -67,7 +67,7 @@ def stage_bar(console: Console, first: str = "") -> Iterator[Callable[[str, int,
 
 
 def show_split(console: Console, manifest: Manifest, out: Path) -> None:
-    """Print images by class and split, skipped files and duplicates."""
+    """Print images by class and split, skipped files, duplicates and near copies."""
     counts = manifest.counts()
     used = [split for split in SPLITS if manifest.of(split)]
     table = new_table("class", *used, "all")
@@ -86,15 +86,19 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
     show_skipped(console, manifest.rejected)
-    for group in manifest.duplicates()[:MAX_LISTED]:
-        labels = {file.label for file in group}
-        note = "under different classes, " if len(labels) > 1 else ""
-        # The path of an image in a shard is a name without a file.
-        names = [file.path.relative_to(manifest.root) for file in group]
-        print_line(console, f"same content, {note}kept in one split: {list_first(names)}")
-    more = len(manifest.duplicates()) - MAX_LISTED
-    if more > 0:
-        print_line(console, f"and {more} more groups of files with the same content")
+    for what, groups in (
+        ("same content", manifest.duplicates()),
+        ("near copies", manifest.near_copies()),
+    ):
+        for group in groups[:MAX_LISTED]:
+            labels = {file.label for file in group}
+            note = "under different classes, " if len(labels) > 1 else ""
+            # The path of an image in a shard is a name without a file.
+            names = [file.path.relative_to(manifest.root) for file in group]
+            print_line(console, f"{what}, {note}kept in one split: {list_first(names)}")
+        if len(groups) > MAX_LISTED:
+            more = f"and {len(groups) - MAX_LISTED:,} more groups of files: {what}"
+            print_line(console, f"{more}; the manifest of the split has all")
     prepared = any(file.record for file in manifest.files)  # squares, as `paper` crops them
     recipe = " --recipe paper" if prepared else ""
     print_line(
@@ -279,7 +283,7 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
         line = f"{split.split} chose the epoch of the weights: its scores are optimistic"
         print_line(console, line, "yellow")
     if split.n_trained_on:
-        line = f"{split.n_trained_on:,} images of {split.split} were trained on"
+        line = f"{split.n_trained_on:,} images of {split.split}, or copies of them, were trained on"
         print_line(console, f"{line}: its scores are optimistic", "yellow")
 
 

@@ -32,7 +32,8 @@ class ImageFile:
 
     `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An image
     in a shard has a `record`, and its `path` is then only a name. Images of one `group` get the same
-    split; "" is no group.
+    split; "" is no group. `fingerprint` tells near copies (`data/near_copies`), and `copy_of` is the
+    SHA-256 of the image that this one is a near copy of, "" for none.
     """
 
     path: Path
@@ -41,6 +42,8 @@ class ImageFile:
     sha256: str = ""
     record: Record | None = None
     group: str = ""
+    fingerprint: str = ""
+    copy_of: str = ""
 
     @property
     def stored_in(self) -> Path:
@@ -96,6 +99,15 @@ class Manifest:
                 groups.setdefault(file.sha256, []).append(file)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
+    def near_copies(self) -> tuple[tuple[ImageFile, ...], ...]:
+        """Return the groups of files that are copies of one picture, saved in two or more ways."""
+        originals = {file.copy_of for file in self.files} - {""}
+        groups: dict[str, list[ImageFile]] = {}
+        for file in self.files:
+            if (original := file.copy_of or file.sha256) in originals:
+                groups.setdefault(original, []).append(file)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write `manifest` to `path` atomically; the paths of images are relative to its root.
@@ -128,8 +140,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
                 "split": file.split,
                 "sha256": file.sha256,
             }
-            if file.group:
-                entry["group"] = file.group
+            for name in ("group", "fingerprint", "copy_of"):
+                if value := getattr(file, name):
+                    entry[name] = value
             if file.record:
                 shard = file.record.shard.relative_to(manifest.root).as_posix()
                 entry |= {**asdict(file.record), "shard": shard}
@@ -261,12 +274,17 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
         raise ValueError(f"'class' {label!r:.60} is not in the header")
     if split not in SPLITS:
         raise ValueError(f"'split' {split!r:.60} is not one of {', '.join(SPLITS)}")
-    if not re.fullmatch("([0-9a-f]{64})?", sha256):
-        raise ValueError(f"'sha256' {sha256!r:.80} is not a SHA-256")
+    group, fingerprint, copy_of = (
+        _get_optional(entry, name) for name in ("group", "fingerprint", "copy_of")
+    )
+    for name, value in (("sha256", sha256), ("copy_of", copy_of)):
+        if not re.fullmatch("([0-9a-f]{64})?", value):
+            raise ValueError(f"{name!r} {value!r:.80} is not a SHA-256")
+    if not re.fullmatch("([A-Za-z0-9+/]{256})?", fingerprint):
+        raise ValueError(f"'fingerprint' {fingerprint!r:.80} is not one")
     record = _parse_record(entry, root) if "shard" in entry else None
-    # One text for all files of a group, as a million files may have few groups.
-    group = sys.intern(_get_optional(entry, "group"))
-    return ImageFile(root / below, label, split, sha256, record, group)
+    group = sys.intern(group)  # one text for all files of a group
+    return ImageFile(root / below, label, split, sha256, record, group, fingerprint, copy_of)
 
 
 def _parse_record(entry: dict[str, Any], root: Path) -> Record:

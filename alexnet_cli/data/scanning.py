@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
-from alexnet_cli.data import images
+from alexnet_cli.data import images, near_copies
 from alexnet_cli.data.manifest import ImageFile, Manifest, Rejected, is_alexnet_split
 from alexnet_cli.data.scan_cache import FileCheck, check_files
 from alexnet_cli.errors import AlexNetError, ImageError, WrongPathError
@@ -199,6 +199,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 def check_candidates(found: Manifest, options: ScanOptions) -> Manifest:
     """Hash and decode the files of `find_candidates`; return the images by class and path.
 
+    Near copies of an image have its SHA-256 as `copy_of`.
     Files that are no images move to `rejected` or are counted in `n_ignored`. Without
     `options.check` nothing is read, and the file extensions decide.
     """
@@ -212,14 +213,14 @@ def check_candidates(found: Manifest, options: ScanOptions) -> Manifest:
     )
     for done, (file, check) in enumerate(zip(found.files, checks), start=1):
         if check.sha256:
-            good.append(replace(file, sha256=check.sha256))
+            good.append(replace(file, sha256=check.sha256, fingerprint=check.fingerprint))
         elif check.reason:
             bad.append(Rejected(file.path, check.reason))
         else:
             n_ignored += 1
         if options.progress:
             options.progress(done, len(found.files))
-    return _sorted(found, good, bad, n_ignored)
+    return _sorted(found, near_copies.mark_copies(good), bad, n_ignored)
 
 
 def _select_by_extension(found: Manifest) -> Manifest:
@@ -228,7 +229,7 @@ def _select_by_extension(found: Manifest) -> Manifest:
 
 
 def _sorted(
-    found: Manifest, good: list[ImageFile], bad: list[Rejected], n_ignored: int
+    found: Manifest, good: Sequence[ImageFile], bad: list[Rejected], n_ignored: int
 ) -> Manifest:
     return replace(
         found,
@@ -239,12 +240,12 @@ def _sorted(
 
 
 def _check_file(path: Path) -> FileCheck:
-    """Hash and decode one file."""
+    """Hash and decode one file, and take its fingerprint."""
     try:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
         content = images.read(path)
-        images.open_rgb(BytesIO(content))
+        fingerprint = near_copies.fingerprint(images.open_rgb(BytesIO(content)))
     except ImageError as error:
         if error.reason == images.NO_HEIF_DECODER:  # installing it changes the result, not the file
             return FileCheck(reason=error.reason)
@@ -252,7 +253,8 @@ def _check_file(path: Path) -> FileCheck:
         return FileCheck(reason=reason, size=size, modified=modified)
     except OSError as error:
         return FileCheck(reason=error.strerror or str(error))
-    return FileCheck(sha256=hashlib.sha256(content).hexdigest(), size=size, modified=modified)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return FileCheck(sha256=sha256, size=size, modified=modified, fingerprint=fingerprint)
 
 
 def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFile]) -> None:

@@ -1,8 +1,8 @@
 """Plan a split: assign every image to train, val or test, at random within its class (stratified).
 
 A plan depends only on the contents, classes and groups of the images and on the seed, not on names,
-dates or directory order. Files with equal content and files of one group always get the same split. If
-the files have not been read, their paths replace their contents.
+dates or directory order. Files with equal content, near copies and files of one group always get the
+same split. If the files have not been read, their paths replace their contents.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def plan_split(
     """Return `scanned` with a split for every image; no file is moved.
 
     `val` and `test` are fractions of each class, above 0 and at least 0, together below 1, rounded
-    by largest remainder. Files with equal content or of one group form a unit, across classes too,
-    and get the same split. A class with two or more units gets train and val images, one with three
+    by largest remainder. Files with equal content, near copies and files of one group form a unit,
+    across classes too, and get the same split. A class with two or more units gets train and val images, one with three
     or more also test images if `test` > 0; a single unit goes to train. Raises `UsageError` for
     fractions out of range, `AlexNetError` if units that classes share make that impossible.
     """
@@ -146,11 +146,16 @@ def _units(scanned: Manifest) -> list[str]:
             content = lesser
         return content
 
+    def join(one: str, other: str) -> None:
+        lesser, greater = sorted((least(one), least(other)))
+        if lesser != greater:
+            above[greater] = lesser
+
     for file, content in zip(scanned.files, contents, strict=True):
+        if file.copy_of:
+            join(content, file.copy_of)
         if file.group:
-            one, other = sorted((least(content), least(of_group.setdefault(file.group, content))))
-            if one != other:
-                above[other] = one
+            join(content, of_group.setdefault(file.group, content))
     return [least(content) for content in contents]
 
 

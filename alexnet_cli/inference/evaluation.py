@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data import near_copies, scanning, split_folders
 from alexnet_cli.data.images import Float32Array
 from alexnet_cli.data.manifest import SPLITS, ImageFile, Manifest, Rejected
 from alexnet_cli.data.store import BadImageBudget
@@ -179,17 +179,24 @@ def _run(
         advance()
     n, index = len(kept), {name: number for number, name in enumerate(ensemble.classes)}
     y_true = np.array([index[file.label] for file in kept])
-    seen = {
-        _content(file) for m in ensemble.models if m.trained_on for file in m.trained_on.of("train")
-    }
     return _Outputs(
         files=tuple(kept),
         rejected=tuple(budget),
         y_true=y_true,
         one_crop=one[:n],
         ten_crop=None if ten is None else ten[:n],
-        trained_on=np.array([_content(file) in seen for file in kept], bool),
+        trained_on=_trained_on(ensemble, kept),
     )
+
+
+def _trained_on(ensemble: Ensemble, files: Sequence[ImageFile]) -> npt.NDArray[np.bool_]:
+    """Return which of `files` any of the models was trained on, as they are or as near copies."""
+    manifests = (member.trained_on for member in ensemble.models)
+    trained = {_content(file): file.fingerprint for m in manifests if m for file in m.of("train")}
+    prints = [trained[content] for content in sorted(trained, key=str)]
+    first = near_copies.find_first([*prints, *(file.fingerprint for file in files)])
+    near = first[len(prints) :] < len(prints)
+    return near | np.array([_content(file) in trained for file in files], bool)
 
 
 def _content(file: ImageFile) -> str | Path:

@@ -49,7 +49,7 @@ class SplitScore:
     ten_crop: Score | None
     top1_interval: tuple[float, float]  # 95 %, of `score`
     rejected: tuple[Rejected, ...]  # files of the split that are not readable images
-    n_trained_on: int  # images that were also trained on; 0 for the training split itself
+    n_trained_on: int  # images trained on, or near copies of these; 0 for the training split itself
     chose_epoch: bool  # these images chose the epoch of the weights: the scores are optimistic
 
     @property

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import pytest
 from helpers import COLORS, evaluate, paint
+from noise import picture
 from PIL import Image
 
 from alexnet_cli.inference.results import SplitScore
@@ -173,6 +174,23 @@ def test_duplicates_are_listed_after_a_split(tmp_path, alexnet, how):
     assert (code, err) == (0, "")
     named = re.search(
         r"kept in one split: (\w+)/red/0.png, (\w+)/red/copy.png", out.replace("\n", " ")
+    )
+    assert named
+    assert named[1] == named[2]
+    assert "near copies" not in out
+
+
+def test_near_copies_are_listed_after_a_split(tmp_path, alexnet):
+    """Oracle: the names of the files; a picture saved again as JPEG under another class."""
+    source = paint(tmp_path / "colors", per_class=4)
+    picture(0).save(source / "red" / "0.png")
+    picture(0).save(source / "blue" / "again.jpg")
+    code, out, err = alexnet("split", source, "--out", tmp_path / "data")
+    assert (code, err) == (0, "")
+    named = re.search(
+        r"near copies, under different classes, kept in one split: (\w+)/blue/again.jpg, "
+        r"(\w+)/red/0.png\n",
+        out,
     )
     assert named
     assert named[1] == named[2]

@@ -22,7 +22,9 @@ def test_manifest_in_another_folder_finds_the_files(tmp_path: Path) -> None:
     make(tmp_path / "data", {"cat/bad.jpg": b"no"})
     plan = plan_split(scanning.scan(tmp_path / "data"), test=0.1, seed=-3)
     grouped = replace(group_files(plan, r"(\d)\."), seed=7)
-    for manifest in (plan, grouped, split_folders.write(plan, tmp_path / "out")):
+    marked = [replace(f, fingerprint="aZ09+/++" * 32, copy_of="0" * 64) for f in plan.files]
+    copies = replace(plan, files=tuple(marked))
+    for manifest in (plan, grouped, copies, split_folders.write(plan, tmp_path / "out")):
         write_manifest(manifest, tmp_path / "run.jsonl")
         assert read_manifest(tmp_path / "run.jsonl") == manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out", "run.jsonl"]
@@ -69,6 +71,8 @@ def test_manifest_is_written_atomically(tmp_path: Path, monkeypatch: pytest.Monk
         (3, {"class": "bird"}, "'class' 'bird' is not in the header"),
         (3, {"sha256": "00"}, "'sha256' '00'"),
         (3, {"group": 5}, "'group' can't be 5"),
+        (3, {"copy_of": "0" * 63}, "'copy_of' '000"),
+        (3, {"fingerprint": "A" * 255}, "'fingerprint' 'AAA"),
         (4, {"path": "val/cat/twice.png"}, "is listed twice"),
     ],
 )

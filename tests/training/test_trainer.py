@@ -28,12 +28,15 @@ from helpers import (
     run,
     sign,
 )
+from noise import picture
 from rich.console import Console
 
 from alexnet_cli.cli import training_view
 from alexnet_cli.data.crops import Cropper
+from alexnet_cli.data.near_copies import fingerprint
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.inference import evaluation
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes.presets import RELEASED
 from alexnet_cli.runs.checkpoint import CheckpointMeta
@@ -144,6 +147,26 @@ def test_evaluate_counts_images_that_were_trained_on(
         36,
         training_report.best.train.n,
     )
+
+
+def test_evaluate_counts_near_copies_of_training_images(trained, tmp_path):
+    """Oracle: of nine pictures saved again, the four that are in the manifest as trained on."""
+    pictures = [picture(seed) for seed in range(9)]
+    for number, label in enumerate(["blue", "green", "red"] * 3):
+        (tmp_path / "again" / label).mkdir(parents=True, exist_ok=True)
+        pictures[number].save(tmp_path / "again" / label / f"{number}.jpg", quality=60)
+    model = load_model(trained)
+    manifest = model.run.manifest
+    chosen = {file: pictures[number] for number, file in enumerate(manifest.of("train")[:4])}
+    chosen[manifest.of("val")[0]] = pictures[4]
+    model.run.manifest = replace(
+        manifest,
+        files=tuple(
+            replace(file, fingerprint=fingerprint(chosen[file]) if file in chosen else "")
+            for file in manifest.files
+        ),
+    )
+    assert evaluation.evaluate([model], tmp_path / "again").n_trained_on == 4
 
 
 def test_evaluate_refuses_other_classes(trained, image_folder, tmp_path):
