@@ -195,8 +195,9 @@ def _trained_on(ensemble: Ensemble, files: Sequence[ImageFile]) -> npt.NDArray[n
     trained = {_content(file): file.fingerprint for m in manifests if m for file in m.of("train")}
     prints = [trained[content] for content in sorted(trained, key=str)]
     first = near_copies.find_first([*prints, *(file.fingerprint for file in files)])
-    near = first[len(prints) :] < len(prints)
-    return near | np.array([_content(file) in trained for file in files], bool)
+    trained_on: npt.NDArray[np.bool_] = first[len(prints) :] < len(prints)
+    trained_on |= np.array([_content(file) in trained for file in files], bool)
+    return trained_on
 
 
 def _content(file: ImageFile) -> str | Path:
