@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,24 +107,24 @@ def test_both_networks_divide_the_logits_by_the_temperature(
     assert (plain.temperature, scaled.temperature) == (1, temperature)
 
 
-def test_an_evaluation_has_the_loss_without_temperature_scaling(trained, run_copy):
-    """Oracle: the evaluation of the same weights without a temperature; ten crops, and both averaged."""
-    set_temperature(run_copy, 2.0)
-    options = {"split": "train", "ten_crop": True}
-    plain, scaled = evaluate([trained], **options), evaluate([run_copy], **options)
-    both, twice = evaluate([run_copy, trained], **options), evaluate([trained] * 2, **options)
-    for crops in ("one_crop", "ten_crop"):
-        before, after, mean = (getattr(r, crops) for r in (plain, scaled, both))
-        assert before.uncalibrated_loss == pytest.approx(before.loss)
-        assert after.uncalibrated_loss == pytest.approx(before.loss, rel=1e-4)
-        assert after.loss != pytest.approx(before.loss, rel=0.01)
-        assert mean.uncalibrated_loss == pytest.approx(before.loss, rel=1e-4)
-        assert getattr(twice, crops).calibration_error == pytest.approx(before.calibration_error)
-    assert scaled.one_crop.top1 == plain.one_crop.top1
-    np.testing.assert_array_equal(
-        evaluate([run_copy], split="train").matrix, evaluate([trained], split="train").matrix
-    )
+def test_an_evaluation_has_the_loss_without_temperature_scaling(members, tmp_path):
+    """Oracle: the same weights without a temperature, also with ten crops and averaged with others."""
+    scaled = Path(shutil.copytree(members[1], tmp_path / "scaled"))
+    set_temperature(scaled, 2.0)
+
+    def scores(*paths):
+        return evaluate(paths, split="train", ten_crop=True)
+
+    before, after = scores(members[1]), scores(scaled)
+    both, plain = scores(scaled, members[2]), scores(members[1], members[2])
+    for one, other in ((before, after), (plain, both)):
+        assert one.ten_crop != one.one_crop
+        for ours, theirs in ((one.one_crop, other.one_crop), (one.ten_crop, other.ten_crop)):
+            assert ours.uncalibrated_loss == pytest.approx(ours.loss, rel=1e-5)
+            assert theirs.uncalibrated_loss == pytest.approx(ours.loss, rel=1e-4)
+            assert theirs.loss != pytest.approx(ours.loss, rel=0.01)
     assert [member.temperature for member in both.members] == [2.0, 1.0]
+    assert before.one_crop.top1 == after.one_crop.top1  # of one model and one crop, by law
 
 
 def test_the_temperature_is_that_of_the_best_weights_alone(run_copy):
