@@ -118,7 +118,7 @@ def write_run(folder: Path, n_val: int = 3) -> Path:
     velocities = {f"velocity/{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
     run.save_checkpoint({**arrays, **velocities}, CheckpointMeta(2, tuple(rows), findings=found))
     score = FinalScore(2, Score(12, 0.5, 0.5, None), Score(3, 0.6, 0.3, None))
-    final = FinalMetrics(score, score, 4.0, found, {"a.png": "is empty"})
+    final = FinalMetrics(score, score, None, 4.0, found, {"a.png": "is empty"})
     (run.path / METRICS).write_text(json.dumps(asdict(final)))
     features = random_numbers.random((12, 16), np.float32).astype(np.float16)
     save_arrays(run.path / FC7, {"features": features}, {"epoch": 2, "n_images": 12})

@@ -28,6 +28,7 @@ from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import DEFAULT, RECIPES
 from alexnet_cli.recipes.variants import VARIANTS
+from alexnet_cli.runs.calibration import N_BINS
 from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
 from alexnet_cli.runs.records import Finding
 from alexnet_cli.system.safe_names import csv_safe, printable
@@ -230,16 +231,19 @@ def show_evaluation(
 ) -> None:
     """Print the scores, then scores by class and confusions of the reported split."""
     for member in report.members:
-        epoch = f" (epoch {member.epoch})" if member.epoch else ""
-        print_line(console, f"model {member.path}{epoch}")
+        notes = [f"epoch {member.epoch}"] if member.epoch else []
+        notes += [f"temperature {member.temperature:.3f}"] if member.temperature != 1 else []
+        print_line(console, f"model {member.path}" + (f" ({', '.join(notes)})" if notes else ""))
     scores = (report.validation, report) if report.validation else (report,)
     print_line(console, f"on {' and '.join(s.split for s in scores)} of {report.data}")
     has_top5 = report.one_crop.top5 is not None
-    table = new_table("", "images", "loss", "top-1", *(["top-5"] if has_top5 else []))
+    top5 = ["top-5"] if has_top5 else []
+    table = new_table("", "images", "loss", "top-1", *top5, "ECE")
     for split in scores:
         show_skipped(console, split.rejected)
         _add_split(table, split, f"{split.split}, " if report.validation else "")
     show(console, table)
+    print_line(console, f"ECE: expected calibration error, {N_BINS} bins")
     for split in scores:
         _show_accuracy(console, split)
     if report.validation:
@@ -266,9 +270,10 @@ def _add_split(table: Table, split: SplitScore, prefix: str) -> None:
 
 
 def _add_scores(table: Table, name: str, scores: MemberScore | SplitScore) -> None:
-    table.add_row(f"{name}one crop", *score_cells(scores.one_crop))
-    if scores.ten_crop:
-        table.add_row(f"{name}ten crops", *score_cells(scores.ten_crop))
+    for crops, score in (("one crop", scores.one_crop), ("ten crops", scores.ten_crop)):
+        if score:
+            calibration = f"{score.calibration_error:.4f}"
+            table.add_row(f"{name}{crops}", *score_cells(score), calibration)
 
 
 def _show_accuracy(console: Console, split: SplitScore) -> None:
@@ -279,6 +284,9 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
         f"{split.split}{crops}: top-1 {split.score.top1:.4f}, "
         f"95 % interval {low:.4f} to {high:.4f}",
     )
+    if any(member.temperature != 1 for member in split.members):
+        losses = f"loss {split.score.loss:.4f}, {split.score.uncalibrated_loss:.4f} without"
+        print_line(console, f"{split.split}{crops}: {losses} temperature scaling")
     if split.chose_epoch:
         line = f"{split.split} chose the epoch of the weights: its scores are optimistic"
         print_line(console, line, "yellow")

@@ -196,6 +196,13 @@ def show_training(console: Console, run: Path, report: FinalMetrics) -> None:
         table.add_section()
     console.print()
     show(console, table)
+    if report.calibration:
+        fitted = report.calibration
+        print_line(
+            console,
+            f"temperature {fitted.temperature:.3f}: the best weights' validation loss is "
+            f"{fitted.loss:.4f} with it, as evaluate and predict apply it",
+        )
     if report.skipped:
         bad = f"{len(report.skipped):,} images became unreadable and are not in these metrics"
         print_line(console, f"{bad}: see {run / 'metrics.json'}", "yellow")

@@ -26,7 +26,13 @@ from alexnet_cli.inference.results import (
     SplitScore,
 )
 from alexnet_cli.runs import metrics
-from alexnet_cli.runs.metrics import Score
+from alexnet_cli.runs.calibration import (
+    CalibratedScore,
+    Float64Array,
+    calibrated_score,
+    reliability,
+    temper,
+)
 from alexnet_cli.runs.models import Ensemble, LoadedModel
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.system.workers import map_in_order, skip_missing
@@ -42,8 +48,9 @@ class _Outputs:
     files: tuple[ImageFile, ...]
     rejected: tuple[Rejected, ...]
     y_true: metrics.IntArray
-    one_crop: Float32Array  # (images, members, classes)
-    ten_crop: Float32Array | None
+    # Of one crop and, if requested, the mean of ten, which come second:
+    y_score: Float32Array  # (1 or 2, images, members, classes)
+    uncalibrated: Float64Array  # (1 or 2, images, members), of the true class, without temperatures
     trained_on: npt.NDArray[np.bool_]  # by any of the models
 
 
@@ -114,8 +121,8 @@ def _evaluate_folds(
         files=tuple(file for part in parts for file in part.files),
         rejected=tuple(item for part in parts for item in part.rejected),
         y_true=np.concatenate([part.y_true for part in parts]),
-        one_crop=np.concatenate([part.one_crop for part in parts]),
-        ten_crop=np.concatenate([part.ten_crop for part in parts]) if ten_crop else None,
+        y_score=np.concatenate([part.y_score for part in parts], axis=1),
+        uncalibrated=np.concatenate([part.uncalibrated for part in parts], axis=1),
         trained_on=np.concatenate([part.trained_on for part in parts]),
     )
     return _details(
@@ -167,24 +174,28 @@ def _run(
     ensemble: Ensemble, files: Sequence[ImageFile], ten_crop: bool, advance: Callable[[], None]
 ) -> _Outputs:
     """Return the outputs for all files that can be read."""
-    shape = (len(files), len(ensemble.models), len(ensemble.classes))
-    one = np.empty(shape, np.float32)
-    ten = np.empty(shape, np.float32) if ten_crop else None
+    # One crop is the center, which comes first.
+    kinds = [np.s_[:, :1], np.s_[:, :]] if ten_crop else [np.s_[:, :1]]
+    shape = (len(kinds), len(files), len(ensemble.models), len(ensemble.classes))
+    y_score, uncalibrated = np.empty(shape, np.float32), np.empty(shape[:3])
+    temperatures = np.array([model.temperature for model in ensemble.models])[:, None, None]
+    index = {name: number for number, name in enumerate(ensemble.classes)}
     budget, kept = BadImageBudget(len(files)), list[ImageFile]()
     crops = map_in_order(files, budget.tolerate(ensemble.load), ahead=ensemble.prefetch)
     for number, outputs in enumerate(ensemble.probabilities(skip_missing(kept, files, crops))):
-        one[number] = outputs[:, 0]  # the center comes first
-        if ten is not None:
-            ten[number] = outputs.mean(axis=1)
+        plain = outputs if (temperatures == 1).all() else temper(outputs, 1 / temperatures)
+        true = plain[..., index[kept[number].label]]
+        for kind, crop in enumerate(kinds):
+            y_score[kind, number] = outputs[crop].mean(axis=1)
+            uncalibrated[kind, number] = true[crop].mean(axis=1)
         advance()
-    n, index = len(kept), {name: number for number, name in enumerate(ensemble.classes)}
-    y_true = np.array([index[file.label] for file in kept])
+    n, y_true = len(kept), np.array([index[file.label] for file in kept])
     return _Outputs(
         files=tuple(kept),
         rejected=tuple(budget),
         y_true=y_true,
-        one_crop=one[:n],
-        ten_crop=None if ten is None else ten[:n],
+        y_score=y_score[:, :n],
+        uncalibrated=uncalibrated[:, :n],
         trained_on=_trained_on(ensemble, kept),
     )
 
@@ -206,13 +217,12 @@ def _content(file: ImageFile) -> str | Path:
 
 
 def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs) -> SplitScore:
-    def scores(member: slice) -> tuple[Score, Score | None]:
-        one, ten = (
-            None if a is None else metrics.score(outputs.y_true, a[:, member].mean(axis=1))
-            for a in (outputs.one_crop, outputs.ten_crop)
+    def scores(member: slice) -> tuple[CalibratedScore, CalibratedScore | None]:
+        one, *ten = (
+            calibrated_score(outputs.y_true, *(a[:, member].mean(axis=1) for a in both))
+            for both in zip(outputs.y_score, outputs.uncalibrated)
         )
-        assert one is not None
-        return one, ten
+        return one, ten[0] if ten else None
 
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
@@ -220,7 +230,9 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
     return SplitScore(
         split=split,
         members=tuple(
-            MemberScore(member.path, member.epoch, *scores(np.s_[number : number + 1]))
+            MemberScore(
+                member.path, member.epoch, member.temperature, *scores(np.s_[number : number + 1])
+            )
             for number, member in enumerate(ensemble.models)
         ),
         one_crop=one_crop,
@@ -241,10 +253,7 @@ def _details(
     validation: SplitScore | None,
     thresholds: Sequence[float],
 ) -> EvaluationReport:
-    y_true, by_member = outputs.y_true, outputs.one_crop
-    if outputs.ten_crop is not None:
-        by_member = outputs.ten_crop
-    y_score = by_member.mean(axis=1)
+    y_true, y_score = outputs.y_true, outputs.y_score[-1].mean(axis=1)
     y_pred = y_score.argmax(axis=1)
     matrix = metrics.confusion_matrix(y_true, y_pred, len(classes))
 
@@ -264,6 +273,7 @@ def _details(
         data=data,
         classes=classes,
         validation=validation,
+        reliability=reliability(y_true, y_score),
         matrix=matrix,
         per_class=metrics.per_class(matrix, classes),
         most_confused=metrics.most_confused(matrix, classes),

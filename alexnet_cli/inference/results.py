@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_cli.data.manifest import ImageFile, Rejected
-from alexnet_cli.runs.metrics import ClassScore, Score, SelectiveAccuracy
+from alexnet_cli.runs.calibration import CalibratedScore, ReliabilityBin
+from alexnet_cli.runs.metrics import ClassScore, SelectiveAccuracy
 from alexnet_cli.system.html_tables import html_table
 
 FOLDS = "folds"  # in place of the name of a split: every image once, by the model of its fold
@@ -25,8 +26,9 @@ class MemberScore:
 
     path: Path
     epoch: int | None  # of the weights, if known
-    one_crop: Score
-    ten_crop: Score | None
+    temperature: float  # in its probabilities; 1 is the plain softmax
+    one_crop: CalibratedScore
+    ten_crop: CalibratedScore | None
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,30 @@ class SplitScore:
 
     split: str  # `train`, `val`, `test`, `all` of a folder that is not split, or `FOLDS`
     members: tuple[MemberScore, ...]
-    one_crop: Score  # of the members' mean softmax; of `FOLDS` of each image by its fold's
-    ten_crop: Score | None
+    # of the members' mean softmax; of `FOLDS` of each image by its fold's
+    one_crop: CalibratedScore
+    ten_crop: CalibratedScore | None
     top1_interval: tuple[float, float]  # 95 %, of `score`
     rejected: tuple[Rejected, ...]  # files of the split that are not readable images
     n_trained_on: int  # images trained on, or near copies of these; 0 for the training split itself
     chose_epoch: bool  # these images chose the epoch of the weights: the scores are optimistic
 
     @property
-    def score(self) -> Score:
+    def score(self) -> CalibratedScore:
         """Return the score with ten crops if they were requested, else with one."""
         return self.ten_crop or self.one_crop
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport(SplitScore):
-    """The scores of a split in detail; the confusion matrix and all below it belong to `score`."""
+    """The scores of a split in detail; `reliability` and all below it belong to `score`."""
 
     data: str
     classes: tuple[str, ...]
     validation: (
         SplitScore | None
     )  # for comparison with the test split, unless one split was requested
+    reliability: tuple[ReliabilityBin, ...]  # by rising probability
     matrix: npt.NDArray[np.int64]  # (true, predicted)
     per_class: tuple[ClassScore, ...]
     most_confused: tuple[tuple[str, str, int], ...]

@@ -143,6 +143,10 @@ class Recipe:
         False, NOT_IN_PAPER, "equal weight for each class, however many images it has"
     )
     label_smoothing: ShareBelow1 = _paper(0.0, NOT_IN_PAPER, "label smoothing")
+    # after the last epoch; of the finished network, so that it changes nothing that is trained
+    temperature_scaling: bool = _paper(
+        False, NOT_IN_PAPER, "divide the logits by a temperature fitted on validation images"
+    )
     bias_rate: Positive = _paper(1.0, "§5", "learning rate of biases, relative to that of weights")
     warmup: ShareBelow1 = _paper(0.0, NOT_IN_PAPER, "share of training with a rising learning rate")
     cosine: bool = _paper(False, NOT_IN_PAPER, "cosine decay of the learning rate to 0")

@@ -31,9 +31,10 @@ from alexnet_cli.reports.svg_charts import (
     WIDTH,
     Chart,
     build_charts,
+    reliability_chart,
 )
 from alexnet_cli.runs import metrics
-from alexnet_cli.runs.metrics import Score
+from alexnet_cli.runs.calibration import CalibratedScore
 from alexnet_cli.runs.models import LoadedModel
 from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.system.atomic_files import atomic_write
@@ -50,7 +51,7 @@ class Headline:
     """The score with one crop or ten, with its 95 % interval."""
 
     name: str
-    score: Score
+    score: CalibratedScore
     low: float
     high: float
 
@@ -101,6 +102,7 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         majority_baseline=float(report.matrix.sum(axis=1).max() / report.score.n),
         few=few,
         shares=plots.row_shares(report.matrix) if few else None,
+        reliability=reliability_chart(report.reliability),
         matrix_image=None if few else _data_url("png", _matrix_image(report)),
         predictions=_predictions_json(report),
         confused_with=_confused_with(report),

@@ -1,4 +1,4 @@
-"""Line charts of a history as SVG coordinates, for the HTML report."""
+"""Charts as SVG coordinates, for the HTML report: curves of a history, a reliability diagram."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from alexnet_cli.runs.calibration import ReliabilityBin
+from alexnet_cli.runs.metrics import wilson_interval
 from alexnet_cli.runs.records import EpochRow
 
 WIDTH, HEIGHT = 460, 230  # of a chart, in SVG units
@@ -22,13 +24,25 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """The accuracy of a bin, with its 95 % interval: y of the accuracy and of both ends."""
+
+    x: float
+    width: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A chart of one metric by epoch."""
+    """A chart of metrics by epoch, or of accuracy by probability."""
 
     title: str
     lines: tuple[Line, ...]
     x_ticks: tuple[tuple[float, str], ...]  # (x, label) of some epochs
     y_ticks: tuple[tuple[float, str], ...]  # (y, label) of some values
+    bars: tuple[Bar, ...] = ()
 
 
 def build_charts(history: Sequence[EpochRow]) -> tuple[Chart, ...]:
@@ -68,10 +82,10 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
     values = [number * value_step for number in range(round(top / value_step) + 1)]
 
     def x(epoch: float) -> float:
-        return round(LEFT + (epoch - 1) / (n - 1) * (WIDTH - LEFT - RIGHT), 1)
+        return _x((epoch - 1) / (n - 1))
 
     def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM), 1)
+        return _y(value / top)
 
     epoch_step = max(round(round_step(n, 6)), 1)
     epochs = sorted({1, *range(epoch_step, n + 1, epoch_step)})
@@ -84,3 +98,37 @@ def _chart(title: str, curves: dict[str, list[float]], highest: float) -> Chart:
         x_ticks=tuple((x(epoch), str(epoch)) for epoch in epochs),
         y_ticks=tuple((y(value), f"{value:.6g}") for value in values),
     )
+
+
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart:
+    """Return the reliability diagram: a bar of accuracy for each bin that has images.
+
+    The line is where accuracy equals probability.
+    """
+    ticks = [(part, f"{part:.0%}") for part in (0, 0.25, 0.5, 0.75, 1)]
+    return Chart(
+        title="accuracy by probability of the predicted class",
+        lines=(Line("perfect", f"{_x(0)},{_y(0)} {_x(1)},{_y(1)}", 1.0),),
+        x_ticks=tuple((_x(part), label) for part, label in ticks),
+        y_ticks=tuple((_y(part), label) for part, label in ticks),
+        bars=tuple(
+            Bar(
+                _x(b.low),
+                round(_x(b.high) - _x(b.low), 1),
+                _y(b.n_correct / b.n),
+                *map(_y, wilson_interval(b.n_correct, b.n)),
+            )
+            for b in bins
+            if b.n
+        ),
+    )
+
+
+def _x(share: float) -> float:
+    """Return x of a share, 0 to 1, of the width between the margins."""
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _y(share: float) -> float:
+    """Return y of a share, 0 to 1, of the height between the margins."""
+    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)

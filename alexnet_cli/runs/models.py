@@ -45,9 +45,10 @@ class LoadedModel:
     path: Path  # a run folder, or Caffe's file
     recipe: Recipe
     classes: tuple[str, ...]
-    weights: Arrays
+    weights: Arrays  # those of the last layer over `temperature`
     statistics: Statistics
     run: RunFolder | None = None
+    temperature: float = 1.0
 
     @property
     def config(self) -> RunConfig | None:
@@ -93,7 +94,7 @@ def load_model(
     """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
     `weights` is the name of the weights file in the run folder, `moved_data` where its images are
-    now. Raises `AlexNetError` if files are missing or damaged, if the weights do not fit the recipe,
+    now. The best weights are scaled by the temperature of the run. Raises `AlexNetError` if files are missing or damaged, if the weights do not fit the recipe,
     or if `moved_data` does not hold the images.
     """
     if path is not None and path.suffix == ".npy":
@@ -106,7 +107,11 @@ def load_model(
         run.move_data(moved_data)
     recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(weights)
     _require_weights(run.path / weights, recipe, len(classes), arrays)
-    return LoadedModel(run.path, recipe, classes, arrays, run.statistics, run)
+    temperature = run.temperature if weights == BEST else 1.0
+    if temperature != 1:  # in the weights, so that every network and every export applies it
+        names = [f"{recipe.last_layer}/{part}" for part in ("kernel", "bias")]
+        arrays |= {name: arrays[name] / np.float32(temperature) for name in names}
+    return LoadedModel(run.path, recipe, classes, arrays, run.statistics, run, temperature)
 
 
 def load_caffe(path: Path, recipe: Recipe = CAFFE) -> LoadedModel:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
+from alexnet_cli.runs.calibration import Calibration
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.system.safe_names import markdown_safe
 
@@ -37,8 +38,8 @@ class EpochRow:
 class FinalScore:
     """The scores of the weights of an epoch on all images, without augmentation or dropout.
 
-    Computed in float32, as `evaluate` does; in training with another precision, validation scores in
-    the history of the same epoch may differ slightly.
+    Computed in float32, as `evaluate` does, and without temperature scaling; in training with another
+    precision, validation scores in the history of the same epoch may differ slightly.
     """
 
     epoch: int
@@ -62,6 +63,7 @@ class FinalMetrics:
 
     best: FinalScore
     last: FinalScore
+    calibration: Calibration | None  # of the best weights; None: no temperature was fitted
     seconds: float  # total duration of all epochs
     findings: tuple[Finding, ...]
     skipped: dict[str, str]  # images that became unreadable after the split: path → reason

@@ -205,6 +205,16 @@ class RunFolder:
         n_weights = count_weights(self.config.recipe, len(self.config.classes))
         return load_arrays(self.path / name, of=n_weights * (2 if name == LAST else 1))
 
+    @cached_property
+    def temperature(self) -> float:
+        """The temperature of the best weights: 1 without one, and until the training has ended."""
+        if not (self.config.recipe.temperature_scaling and self.has_final_metrics):
+            return 1.0
+        metrics = self.metrics()
+        # A resumed training writes better weights before it removes the metrics of the earlier ones.
+        outdated = metrics.best.epoch != self.best_epoch()
+        return 1.0 if outdated or not metrics.calibration else metrics.calibration.temperature
+
     def best_epoch(self) -> int:
         """Return the epoch of the best weights."""
         path = self.path / BEST

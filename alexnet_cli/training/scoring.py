@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -15,13 +15,35 @@ from alexnet_cli.network.classifier import Classifier
 from alexnet_cli.network.crop_batches import group_crops
 from alexnet_cli.network.keras_network import KerasNetwork
 from alexnet_cli.recipes.hyperparameters import Dense
-from alexnet_cli.runs import metrics
+from alexnet_cli.runs import calibration, metrics
+from alexnet_cli.runs.calibration import Calibration
 from alexnet_cli.runs.metrics import Score
 from alexnet_cli.system.workers import Progress, map_in_order, skip_missing
 from alexnet_cli.training.devices import Devices
 from alexnet_cli.training.training_data import TrainingData
 
 SAMPLED_IMAGES = 128  # training images, whose loss is measured and in which dead units are counted
+
+
+def _classify(
+    network: Classifier, data: TrainingData, split: str, devices: Devices
+) -> Iterator[tuple[npt.NDArray[np.integer], Float32Array]]:
+    """Yield labels (n,) and probabilities (n, classes) of this worker's share of `split`, in batches."""
+    store, y_true, indices = (
+        data.stores[split],
+        data.y_true[split],
+        devices.share(len(data.stores[split])),
+    )
+    crop, kept = Cropper(network.recipe, network.statistics), list[int]()
+
+    def load(index: int) -> Float32Array | None:
+        return None if (image := store.get(index)) is None else crop(image)
+
+    crops = skip_missing(kept, indices, map_in_order(indices, load))
+    for batch in group_crops(crops, len):
+        probabilities = np.concatenate(network.probabilities(batch))
+        yield y_true[kept], probabilities
+        kept.clear()
 
 
 def _sums(
@@ -36,22 +58,13 @@ def _sums(
     Returns those of `metrics.score_sums` and the number of images by predicted class, (4 + classes,).
     `progress` is called with (done, number of images) of this worker.
     """
-    store, y_true, n_classes = data.stores[split], data.y_true[split], len(data.manifest.classes)
-    indices = devices.share(len(store))
-    crop, kept = Cropper(network.recipe, network.statistics), list[int]()
-
-    def load(index: int) -> Float32Array | None:
-        return None if (image := store.get(index)) is None else crop(image)
-
+    n_classes, n_images = len(data.manifest.classes), len(devices.share(len(data.stores[split])))
     sums = np.zeros(4 + n_classes)
-    crops = skip_missing(kept, indices, map_in_order(indices, load))
-    for batch in group_crops(crops, len):
-        probabilities = np.concatenate(network.probabilities(batch))
-        sums[:4] += metrics.score_sums(y_true[kept], probabilities)
-        kept.clear()
+    for y_true, probabilities in _classify(network, data, split, devices):
+        sums[:4] += metrics.score_sums(y_true, probabilities)
         sums[4:] += np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
         if progress:
-            progress(int(sums[0]), len(indices))
+            progress(int(sums[0]), n_images)
     return devices.total(sums)
 
 
@@ -71,6 +84,16 @@ def score_all(
     sums = {split: _sums(network, data, split, devices, progress) for split in data.stores}
     n_classes = len(data.manifest.classes)
     return {split: metrics.score_from_sums(sums[split][:4], n_classes) for split in sums}
+
+
+def calibrate(
+    network: Classifier, data: TrainingData, devices: Devices, val: Score
+) -> Calibration | None:
+    """Fit the temperature of `network` on validation, whose score is `val`; None if that is too little."""
+    if not (network.recipe.temperature_scaling and calibration.can_fit(val)):
+        return None
+    outputs = list(_classify(network, data, "val", devices))
+    return calibration.fit_temperature(outputs, devices.total)
 
 
 def score_sample(network: KerasNetwork, data: TrainingData) -> tuple[Score, dict[str, float]]:

@@ -227,19 +227,24 @@ def _score(trainer: Trainer, draw: Draw) -> None:
         # A kill may have come before they were written.
         run.write_records(meta, trainer.config.recipe)
     finals: dict[str, FinalScore] = {}
+    calibration = None
     for name, file, epoch in (("best", BEST, meta.best_epoch), ("last", LAST, meta.epoch)):
         if name == "last" and epoch == meta.best_epoch:
             finals[name] = finals["best"]
             continue
         progress = trainer.until_stopped(trainer.callback.on_score_progress)
-        scores = scoring.score_all(trainer.saved_network(file), data, devices, progress)
+        network = trainer.saved_network(file)
+        scores = scoring.score_all(network, data, devices, progress)
         finals[name] = FinalScore(epoch, scores["train"], scores["val"])
+        if name == "best":
+            calibration = scoring.calibrate(network, data, devices, scores["val"])
     if not devices.is_chief:
         return
     skipped = (*data.train.bad_images, *data.val.bad_images)
     metrics = FinalMetrics(
         best=finals["best"],
         last=finals["last"],
+        calibration=calibration,
         seconds=sum(row.seconds for row in meta.history),
         findings=meta.findings,
         skipped={str(rejected.path): rejected.reason for rejected in skipped},

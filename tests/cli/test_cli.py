@@ -156,7 +156,8 @@ def test_validation_and_test_are_shown_side_by_side(inside, alexnet, tmp_path):
     for row, (split, one) in zip(rows, alone.items(), strict=True):
         score = one["one_crop"]
         assert row[:3] == [split, "one", "crop"]
-        assert row[3:] == [str(score["n"]), f"{score['loss']:.4f}", f"{score['top1']:.4f}"]
+        shares = [f"{score[name]:.4f}" for name in ("loss", "top1", "calibration_error")]
+        assert row[3:] == [str(score["n"]), *shares]
     assert "val chose the epoch of the weights: its scores are optimistic" in out
     assert "everything below is for test" in out
     page = tmp_path / "page.html"

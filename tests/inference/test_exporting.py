@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import QUICK, predict, run
+from helpers import QUICK, predict, run, set_temperature
 
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import exporting
@@ -29,10 +29,15 @@ FILES = {"litert": "litert.tflite", "savedmodel": "savedmodel", "onnx": "onnx.on
 
 @pytest.fixture(scope="module")
 def wide(image_folder, tmp_path_factory):
-    """A run whose dense layers hold most weights, as usual; two hyperparameters are unusual."""
+    """A run whose dense layers hold most weights, as usual; two hyperparameters are unusual.
+
+    Its temperature is far from 1, so that an export without it differs.
+    """
     dense = tuple(replace(layer, units=512) for layer in QUICK.dense)
     recipe = replace(QUICK, epochs=2, scale=0.5, stretch=True, dense=dense)
-    return run(image_folder, tmp_path_factory.mktemp("runs"), recipe).run
+    path = run(image_folder, tmp_path_factory.mktemp("runs"), recipe).run
+    set_temperature(path, 2.5)
+    return path
 
 
 def load_elsewhere(kind, path, image):

@@ -100,6 +100,7 @@ PAPER_VALUES = {
     "rotation": 0.0,
     "cutmix": 0.0,
     "label_smoothing": 0.0,
+    "temperature_scaling": False,
     "balance": False,
     "warmup": 0.0,
     "cosine": False,
@@ -131,6 +132,7 @@ NOTEBOOK_VALUES = {
     "momentum": 0.0,
     "weight_decay": 0.0,
     "rate_drops": 0,
+    "temperature_scaling": False,
 }
 
 
@@ -178,6 +180,7 @@ MODERN_VALUES = {  # the network is the paper's to the weight
     "batch_size": 32,
     "learning_rate": 0.005,
     "label_smoothing": 0.1,
+    "temperature_scaling": True,
     "warmup": 0.05,
     "cosine": True,
     "rate_drops": 0,
@@ -257,7 +260,7 @@ def test_no_section_is_cited_for_what_the_paper_does_not_have():
     absent = {
         *("crop_area", "jitter", "rotation", "cutmix", "shared_crop"),
         *("noise_divisor", "noise_until", "kmeans_init", "balance", "label_smoothing"),
-        *("warmup", "cosine", "slow_from", "freeze_from"),
+        *("temperature_scaling", "warmup", "cosine", "slow_from", "freeze_from"),
     }
     points = paper_comparison.compare(find_recipe("modern"))
     assert {point.name for point in points if point.source == "not in the paper"} == absent

@@ -26,6 +26,7 @@ from alexnet_cli.recipes.variants import build_recipe
 from alexnet_cli.reports import html_report
 from alexnet_cli.reports.reproduce import train_commands
 from alexnet_cli.runs import metrics
+from alexnet_cli.runs.calibration import CalibratedScore
 from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays
@@ -79,7 +80,9 @@ def with_classes(report, names, seed=3):
         matrix=matrix,
         per_class=metrics.per_class(matrix, names),
         most_confused=metrics.most_confused(matrix, names),
-        one_crop=metrics.Score(int(matrix.sum()), 1.0, np.trace(matrix) / matrix.sum(), 0.9),
+        one_crop=CalibratedScore(
+            int(matrix.sum()), 1.0, np.trace(matrix) / matrix.sum(), 0.9, 1.1, 0.05
+        ),
         ten_crop=None,
     )
 
@@ -111,10 +114,26 @@ def test_the_html_report_has_the_scores_of_the_evaluation(report, written):
     assert f"95 % interval {low:.1%} to {high:.1%}" in " ".join(reader.text.split())
     rows = (
         QUICK.epochs,
+        sum(one.n > 0 for one in report.reliability),
         4,
         len(hyperparameter_values(QUICK)),
-    )  # epochs, thresholds, hyperparameters; each table has a header row
+    )  # epochs, bins, thresholds, hyperparameters; each table has a header row
     assert len(reader.tables[""]) == sum(1 + n for n in rows)
+
+
+def test_the_reliability_diagram_shows_the_accuracy_of_each_bin(report, written):
+    """Oracle: the images of each bin, and the edges of the chart, between which all lies."""
+    reader = Reader((written[0] / "few.html").read_text())
+    bins = [one for one in report.reliability if one.n]
+    bars = [{k: float(v) for k, v in a.items()} for tag, a in reader.tags if tag == "rect"]
+    bottom, full = 230 - 28, 230 - 28 - 12
+    for one, bar in zip(bins, bars, strict=True):
+        assert bar["height"] / full == pytest.approx(one.n_correct / one.n, abs=1e-3)
+        assert bar["y"] + bar["height"] == pytest.approx(bottom)
+        assert (bar["x"] - 40) / (460 - 40 - 12) == pytest.approx(one.low, abs=1e-3)
+    shown = " ".join(reader.text.split())
+    assert f"calibration error {report.ten_crop.calibration_error:.1%}" in shown
+    assert "the plain softmax, without a temperature" in shown
 
 
 def test_the_shown_images_are_those_that_the_network_sees(report, written):

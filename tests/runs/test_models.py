@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
-from helpers import QUICK, TINY, evaluate, paint, predict, run
+from helpers import QUICK, TINY, evaluate, paint, predict, run, set_temperature, sign
 from PIL import Image
 
 from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.data.store import load_image
@@ -23,6 +26,7 @@ from alexnet_cli.network.caffe_weights import MEAN, read_caffe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs.models import load_caffe, load_model
+from alexnet_cli.runs.run_folder import CONFIG, LAST, METRICS
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training.callbacks import Callback
 
@@ -82,6 +86,76 @@ def test_an_ensemble_of_different_classes_is_refused(members, image_folder, tmp_
     other = run(tmp_path / "data", tmp_path / "runs", replace(QUICK, epochs=1))
     with pytest.raises(AlexNetError, match="has other classes than"):
         predict([image_folder], [members[0], other.run])
+
+
+# Temperature
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_both_networks_divide_the_logits_by_the_temperature(
+    trained, run_copy, image_folder, temperature
+):
+    """Oracle: softmax of the logarithms of the probabilities without it, over the temperature."""
+    set_temperature(run_copy, temperature)
+    plain, scaled = load_model(trained), load_model(run_copy)
+    crop, path = Cropper(plain.recipe, plain.statistics), next(image_folder.rglob("*.png"))
+    crops = [crop(load_image(ImageFile(path), plain.recipe))]
+    (before,) = plain.numpy_network.probabilities(crops)
+    expected = reference.softmax(np.log(before.astype(np.float64)) / temperature)
+    for network in (scaled.numpy_network, scaled.keras_network):
+        np.testing.assert_allclose(network.probabilities(crops)[0], expected, rtol=1e-4)
+    assert (plain.temperature, scaled.temperature) == (1, temperature)
+
+
+def test_an_evaluation_has_the_loss_without_temperature_scaling(members, tmp_path):
+    """Oracle: the same weights without a temperature, also with ten crops and averaged with others."""
+    scaled = Path(shutil.copytree(members[1], tmp_path / "scaled"))
+    set_temperature(scaled, 2.0)
+
+    def scores(*paths):
+        return evaluate(paths, split="train", ten_crop=True)
+
+    before, after = scores(members[1]), scores(scaled)
+    both, plain = scores(scaled, members[2]), scores(members[1], members[2])
+    for one, other in ((before, after), (plain, both)):
+        assert one.ten_crop != one.one_crop
+        for ours, theirs in ((one.one_crop, other.one_crop), (one.ten_crop, other.ten_crop)):
+            assert ours.uncalibrated_loss == pytest.approx(ours.loss, rel=1e-5)
+            assert theirs.uncalibrated_loss == pytest.approx(ours.loss, rel=1e-4)
+            assert theirs.loss != pytest.approx(ours.loss, rel=0.01)
+    assert [member.temperature for member in both.members] == [2.0, 1.0]
+    assert before.one_crop.top1 == after.one_crop.top1  # of one model and one crop, by law
+
+
+def test_the_temperature_is_that_of_the_best_weights_alone(run_copy):
+    """Oracle: 1 for other weights, after other epochs, before the end and in other recipes."""
+    set_temperature(run_copy, 2.0)
+    assert load_model(run_copy).temperature == 2.0
+    assert load_model(run_copy, LAST).temperature == 1.0
+    metrics = (run_copy / METRICS).read_text()
+    changed = json.loads(metrics)
+    changed["best"]["epoch"] += 1
+    (run_copy / METRICS).write_text(json.dumps(changed))
+    assert load_model(run_copy).temperature == 1.0
+    changed = json.loads(metrics) | {"calibration": None}
+    (run_copy / METRICS).write_text(json.dumps(changed))
+    assert load_model(run_copy).temperature == 1.0
+    (run_copy / METRICS).unlink()
+    assert load_model(run_copy).temperature == 1.0
+    (run_copy / METRICS).write_text(metrics)
+    config = (run_copy / CONFIG).read_text()
+    (run_copy / CONFIG).write_text(
+        config.replace('"temperature_scaling": true', '"temperature_scaling": false')
+    )
+    sign(run_copy)
+    assert load_model(run_copy).temperature == 1.0
+
+
+@pytest.mark.parametrize("temperature", [0.2, 4.1, 0, -1, "2"])
+def test_a_temperature_out_of_bounds_is_refused(run_copy, temperature):
+    set_temperature(run_copy, temperature)
+    with pytest.raises(AlexNetError, match=r"metrics.json: can't be read: calibration.temperature"):
+        load_model(run_copy)
 
 
 # Initial weights

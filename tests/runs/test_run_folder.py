@@ -30,7 +30,7 @@ from alexnet_cli.data.statistics import Statistics
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER
 from alexnet_cli.runs.checkpoint import CheckpointMeta
-from alexnet_cli.runs.config import RunConfig
+from alexnet_cli.runs.config import FORMAT, RunConfig
 from alexnet_cli.runs.records import EpochRow
 from alexnet_cli.runs.run_folder import BEST, LAST, STATISTICS, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
@@ -562,7 +562,7 @@ DAMAGE = {
     "not UTF-8": lambda text: b"\xff\xfe" + text.encode(),
     "list": lambda text: "[]",
     "number": lambda text: "3",
-    "future": lambda text: text.replace('"format": 3', '"format": 4'),
+    "future": lambda text: text.replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'),
     "unknown key": lambda text: text.replace('"seed"', '"sead"'),
     "unknown hyperparameter": lambda text: text.replace('"crop_size"', '"crop"'),
     "recipe is a list": lambda text: json.dumps({**json.loads(text), "recipe": []}),

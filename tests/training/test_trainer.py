@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from helpers import (
     assert_close,
     assert_same_run,
     evaluate,
+    paint,
     predict,
     run,
     sign,
@@ -42,8 +44,8 @@ from alexnet_cli.recipes.presets import RELEASED
 from alexnet_cli.runs.checkpoint import CheckpointMeta
 from alexnet_cli.runs.models import load_model
 from alexnet_cli.runs.records import EpochRow
-from alexnet_cli.runs.run_folder import LAST, RunFolder
-from alexnet_cli.runs.weights_file import load_arrays
+from alexnet_cli.runs.run_folder import BEST, LAST, METRICS, RunFolder
+from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
 from alexnet_cli.system.signals import Interrupted
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback, TrainPlan
@@ -102,6 +104,57 @@ def test_the_final_metrics_are_in_float32_whatever_the_training(image_folder, tm
     assert final.loss == pytest.approx(found, rel=1e-5)
     assert row.val_loss != pytest.approx(found, rel=1e-5)
     assert row.val_loss == pytest.approx(found, rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """A run with temperature scaling; 3 of its 60 validation images lie in the wrong class."""
+    data = tmp_path_factory.mktemp("calibrated")
+    paint(data / "train", per_class=12)
+    paint(data / "val", per_class=20, seed=1)
+    for name, other in (("blue", "green"), ("green", "red"), ("red", "blue")):
+        image = data / "val" / name / "0.png"
+        image.rename(data / "val" / other / f"{name}.png")
+    recipe = replace(QUICK, epochs=2, temperature_scaling=True)
+    return run(data, data / "runs", recipe)
+
+
+def test_the_temperature_is_fitted_and_the_saved_weights_are_not_scaled(calibrated, tmp_path):
+    """Oracle: `evaluate` on validation; a resumed run, whose weights are those of a longer one."""
+    metrics, found = calibrated, evaluate([calibrated.run], split="val").one_crop
+    assert metrics.calibration.temperature != 1
+    assert metrics.calibration.loss < metrics.calibration.uncalibrated_loss
+    assert metrics.calibration.uncalibrated_loss == pytest.approx(metrics.best.val.loss, rel=1e-6)
+    assert found.loss == pytest.approx(metrics.calibration.loss, rel=1e-4)
+    assert found.uncalibrated_loss == pytest.approx(metrics.best.val.loss, rel=1e-4)
+    config = RunFolder(calibrated.run).config
+    plain = replace(config.recipe, temperature_scaling=False)
+    other = run(Path(config.data), tmp_path, plain)
+    assert_same_run(calibrated.run, other.run)
+    for name in (BEST, LAST):
+        ours, theirs = (load_arrays(path / name) for path in (calibrated.run, other.run))
+        np.testing.assert_array_equal(ours["fc8/kernel"], theirs["fc8/kernel"])
+    assert other.calibration is None
+    assert other.best == metrics.best
+
+
+def test_a_network_with_logits_times_three_is_mended(calibrated, tmp_path):
+    """Oracle: a network whose best temperature is 1, before its last layer is multiplied by 3.
+
+    A run without metrics.json is scored when it is resumed.
+    """
+    copy = Path(shutil.copytree(calibrated.run, tmp_path / "run"))
+    arrays, notes = dict(load_arrays(copy / BEST)), read_notes(copy / BEST)
+    expected = calibrated.calibration
+    for name in ("fc8/kernel", "fc8/bias"):
+        arrays[name] = arrays[name] * np.float32(3 / expected.temperature)
+    save_arrays(copy / BEST, arrays, notes)
+    (copy / METRICS).unlink()
+    devices = choose_devices(0, "float32")
+    found = start_and_resume.resume(copy, devices=devices).metrics().calibration
+    assert found.temperature == pytest.approx(3, rel=0.02)
+    assert found.loss == pytest.approx(expected.loss, rel=0.02)
+    assert found.uncalibrated_loss > 1.1 * expected.loss
 
 
 def test_evaluate_and_predict_agree_with_the_final_metrics(image_folder, tmp_path):
