@@ -99,7 +99,7 @@ def _least_copy(
             for inner, other in sides:
                 for a, b in _buckets(inner, keys[0, inner], other, keys[cut, other]):
                     differ = np.bitwise_count(codes[0, a][:, None] ^ codes[cut, b])
-                    i, j = np.nonzero(differ <= _MOST_DIFFERENT)
+                    i, j = np.divmod(np.flatnonzero(differ <= _MOST_DIFFERENT), len(b))
                     lower, upper = np.minimum(a[i], b[j]), np.maximum(a[i], b[j])
                     _settle(prints, least, *_select((lower < upper) & is_row[upper], lower, upper))
     return least
