@@ -12,7 +12,7 @@ from alexnet_cli.errors import UsageError
 from alexnet_cli.inference.prediction import Source
 from alexnet_cli.runs.models import Ensemble, LoadedModel
 
-SPREAD = 1 / 25  # σ of the blur, as a share of the crop: 9 of 224 pixels
+SPREAD = 1 / 28  # σ of the blur, as a share of the crop: 8 of 224 pixels
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ def compute(
     else:
         index = model.classes.index(label)
     ((gradient,),) = network.gradients([crops], [index])
-    pixels = crops[0] / recipe.scale + Cropper(recipe, statistics).center_mean()
+    pixels = crops[0] / np.float32(recipe.scale) + Cropper(recipe, statistics).center_mean()
     mean_color = statistics.mean(replace(recipe, mean="channel"))[0, 0]
-    evidence = (gradient * (pixels - mean_color)).sum(axis=-1) * recipe.scale
-    return Heatmap(pixels.round().astype(np.uint8), _blur(evidence, SPREAD * recipe.crop_size))
+    with np.errstate(all="ignore"):  # huge weights yield NaN, not warnings
+        evidence = (gradient * (pixels - mean_color)).sum(axis=-1) * np.float32(recipe.scale)
+        evidence = _blur(evidence, SPREAD * recipe.crop_size)
+    return Heatmap(pixels.round().astype(np.uint8), evidence)
 
 
 def _blur(evidence: Float32Array, sigma: float) -> Float32Array:
     places = np.arange(len(evidence))
-    weights = np.exp(-(((places[:, None] - places) / sigma) ** 2) / 2).astype(np.float32)
+    weights = np.exp(-(((places[:, None] - places) / sigma) ** 2) / 2)
     weights /= weights.sum(axis=0)
-    blurred: Float32Array = weights @ evidence @ weights.T
-    return blurred
+    return (weights @ evidence @ weights.T).astype(np.float32)

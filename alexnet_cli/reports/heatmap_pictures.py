@@ -19,8 +19,9 @@ def overlay(heatmap: Heatmap) -> Image.Image:
 
     The scale ends at the largest evidence in this image; evidence against the class is not shown.
     """
-    tiny = np.finfo(np.float32).tiny
-    heat = (heatmap.evidence / max(heatmap.evidence.max(), tiny)).clip(0, 1)[..., None]
+    evidence = np.nan_to_num(heatmap.evidence)  # huge weights yield NaN
+    largest = max(evidence.max(), np.finfo(np.float32).tiny)
+    heat = (evidence / largest).clip(0, 1)[..., None]
     gray = np.asarray(Image.fromarray(heatmap.pixels).convert("L"), np.float32)[..., None]
     red_to_yellow = np.concatenate([np.full_like(heat, 255), 255 * heat, 0 * heat], axis=-1)
     opacity = 0.8 * heat**0.75
