@@ -25,6 +25,7 @@ from alexnet_cli.data.crops import Cropper
 from alexnet_cli.data.manifest import evenly_spaced
 from alexnet_cli.data.store import load_image
 from alexnet_cli.inference import heatmaps
+from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.runs.models import load_model
 from benchmarks.common import alexnet_command, median_seconds, print_row
@@ -125,7 +126,7 @@ def draw_dots(folder: Path, per_class: int) -> dict[tuple[str, str], tuple[float
     return places
 
 
-def recipe() -> alexnet.Recipe:
+def recipe() -> Recipe:
     """Return the paper's network, narrow and for images of 72 pixels, which learns dots in minutes."""
     return replace(
         PAPER,
