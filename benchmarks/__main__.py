@@ -5,8 +5,8 @@
 FOLDER holds a folder of images for each class; the default is examples/flowers. Every benchmark also
 runs by itself, as `python -m benchmarks.NAME`. `pytorch_comparison` runs here only if TORCH is the
 path of a Python that has PyTorch. The others take longer or need more, and only run by themselves:
-`ablations`, `held_out_accuracy`, `learning_curves`, `none_of_these`, `million_files`,
-`near_copies`, `cluster_scaling`, `kill_and_resume`, `endurance`, `fuzz`, `fuzz_runs`, `fuzz_commands`,
+`ablations`, `held_out_accuracy`, `learning_curves`, `none_of_these`, `heatmaps`, `near_copies`,
+`million_files`, `cluster_scaling`, `kill_and_resume`, `endurance`, `fuzz`, `fuzz_runs`, `fuzz_commands`,
 `equivalence` and, where there are GPUs, `gpus`.
 """
 

@@ -14,15 +14,16 @@ from alexnet_cli.api.arguments import (
     Positive,
     Probability,
     as_list,
+    as_new_file,
     as_path,
     check_argument,
     path_errors,
 )
 from alexnet_cli.api.evaluations import Report
 from alexnet_cli.data.images import Float32Array, from_memory
-from alexnet_cli.data.manifest import Rejected
+from alexnet_cli.data.manifest import ImageFile, Rejected
 from alexnet_cli.errors import AlexNetError, UsageError
-from alexnet_cli.inference import prediction
+from alexnet_cli.inference import heatmaps, prediction
 from alexnet_cli.inference.results import ExportReport, Prediction
 from alexnet_cli.runs.folds import find_folds
 from alexnet_cli.runs.models import LoadedModel, load_model
@@ -130,6 +131,34 @@ class Model:
     def features(self, images: ImageInput | Sequence[ImageInput]) -> Float32Array:
         """Return the outputs of fc7 for the center crops: float32, (images, units); one model only."""
         return prediction.features(self._only("features"), _readable(images))
+
+    def heatmap(self, image: ImageInput, *, label: str | None = None) -> Float32Array:
+        """Return where in the center crop the evidence for a class lies: float32, (size, size).
+
+        Each value is to first order by how much the log-odds of the class would fall if this part of
+        the crop had the mean color (in nats, positive for the class, negative against it): gradient
+        × input, blurred. `label` is the class, by default the likeliest. One model only.
+        """
+        return self._heatmap(image, label).evidence
+
+    @path_errors()
+    def draw_heatmap(
+        self, image: ImageInput | ImageFile, path: str | Path, *, label: str | None = None
+    ) -> Path:
+        """Draw `heatmap` over the center crop, as PNG to `path`; returns its path."""
+        path = as_new_file("path", path)
+        from alexnet_cli.reports import heatmap_pictures
+
+        heatmap_pictures.write(self._heatmap(image, label), path)
+        return path
+
+    def _heatmap(self, image: ImageInput | ImageFile, label: str | None) -> heatmaps.Heatmap:
+        check_argument("label", label, str | None)
+        model = self._only("heatmap")
+        found = [image] if isinstance(image, ImageFile) else _readable(image)
+        if len(found) != 1:
+            raise UsageError(f"must be one image, not {len(found)}", argument="image")
+        return heatmaps.compute(model, found[0], label)
 
     @path_errors()
     def evaluate(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,9 @@ def predict(
     neighbors: Annotated[
         int, typer.Option(help="Nearest training images to show.", metavar="N", min=0)
     ] = 0,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Draw where the evidence for the class lies.")
+    ] = False,
     moved_data: MovedData = None,
     threshold: Annotated[
         float,
@@ -43,7 +48,10 @@ def predict(
         raise UsageError("choose one of --json and --csv")
     console, failures = Console(stderr=json or csv), 0
     loaded = load(model, moved_data=moved_data)
+    if heatmap and len(loaded.paths) > 1:
+        raise UsageError("works with a single model only", argument="heatmap")
     shown: list[Prediction] = []
+    pictures: list[Path] = []
 
     def outcomes() -> Iterator[Prediction | Rejected]:
         nonlocal failures
@@ -60,8 +68,13 @@ def predict(
             if isinstance(outcome, Rejected):
                 failures += 1
                 print_error(tables.rejection(outcome))
-            elif outcome.neighbors:
-                shown.append(outcome)
+            else:
+                if outcome.neighbors:
+                    shown.append(outcome)
+                if heatmap and outcome.file:
+                    picture = _name_heatmap(outcome.file.path, pictures)
+                    loaded.draw_heatmap(outcome.file, picture, label=outcome.label)
+                    pictures.append(picture)
             yield outcome
 
     if json:
@@ -74,11 +87,22 @@ def predict(
                 tables.show_prediction(console, outcome)
     if shown:
         try:
-            picture = loaded.draw_neighbors(shown)
+            pictures.append(loaded.draw_neighbors(shown))
         except OSError as error:  # a run folder that is read-only
             print_error(f"{error.filename}: {error.strerror}; the neighbors were not drawn")
-        else:
-            if not (json or csv):
-                tables.print_line(console, f"drawn in {picture}")
+    if not (json or csv):
+        for picture in pictures:
+            tables.print_line(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)
+
+
+def _name_heatmap(image: Path, taken: list[Path]) -> Path:
+    """Return `NAME-heatmap.png` in the current folder, with a number where that is another file."""
+    from alexnet_cli.reports.heatmap_pictures import is_heatmap
+
+    for number in count(1):
+        path = Path(f"{image.stem}-heatmap{'' if number == 1 else f'-{number}'}.png")
+        if path not in taken and (not os.path.lexists(path) or is_heatmap(path)):
+            break
+    return path

@@ -28,6 +28,14 @@ class Classifier(Protocol):
     def features(self, batch: Sequence[Float32Array]) -> list[Float32Array]:
         """Return for each image the outputs of the last hidden layer, fc7: (crops, units)."""
 
+    def gradients(
+        self, batch: Sequence[Float32Array], classes: Sequence[int]
+    ) -> list[Float32Array]:
+        """Return for each image the gradient of the log-odds of its class, shaped like its crops.
+
+        `classes` has the index of a class for each image; log-odds are log(p / (1 − p)).
+        """
+
     def weight(self, name: str) -> Float32Array:
         """Return the weights called `name`, such as `conv1/kernel`."""
 

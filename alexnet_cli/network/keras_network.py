@@ -98,6 +98,19 @@ class KerasNetwork:
         inner = keras.Model(self.model.input, self.model.get_layer(name).output)
         return self._compile(lambda x: inner(x, training=False))
 
+    def gradients(
+        self, batch: Sequence[Float32Array], classes: Sequence[int]
+    ) -> list[Float32Array]:
+        """Return for each image the gradient of the log-odds of its class, shaped like its crops."""
+        crops = tf.constant(np.concatenate(batch))
+        chosen = np.repeat(classes, [len(image) for image in batch])
+        with tf.GradientTape() as tape:
+            tape.watch(crops)
+            logits = self.model(crops, training=False)
+            others = tf.where(tf.one_hot(chosen, logits.shape[1]) > 0, -np.inf, logits)
+            odds = tf.gather(logits, chosen, batch_dims=1) - tf.reduce_logsumexp(others, axis=1)
+        return _split(tape.gradient(odds, crops).numpy(), batch)
+
     def weight(self, name: str) -> Float32Array:
         """Return the weights called `name`, such as `conv1/kernel`."""
         return get_weights(self.model)[name]
@@ -105,7 +118,10 @@ class KerasNetwork:
 
 def _for_each_image(function: Any, batch: Sequence[Float32Array]) -> list[Float32Array]:
     """Return `function` of the crops of each image, computed for all crops at once."""
-    outputs = function(np.concatenate(batch))
+    return _split(function(np.concatenate(batch)), batch)
+
+
+def _split(outputs: Float32Array, batch: Sequence[Float32Array]) -> list[Float32Array]:
     return np.split(outputs, np.cumsum([len(crops) for crops in batch])[:-1])
 
 

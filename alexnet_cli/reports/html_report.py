@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.images import UInt8Array
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import ImageError
+from alexnet_cli.inference import heatmaps
 from alexnet_cli.inference.results import FOLDS, EvaluationReport, ScoredImage
 from alexnet_cli.network.classifier import first_kernels
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
-from alexnet_cli.reports import plots
+from alexnet_cli.reports import heatmap_pictures, plots
 from alexnet_cli.reports.reproduce import evaluate_command, train_commands
 from alexnet_cli.reports.svg_charts import (
     BOTTOM,
@@ -62,6 +62,7 @@ class ShownImage:
 
     scored: ScoredImage
     source: str  # a data: URL
+    heatmap: str  # likewise, of one model only, else ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": "{:.1%}".format, "thousands": "{:,}".format}
-    recipe = models[0].recipe
     few = len(report.classes) <= MATRIX_CLASSES
+    recipe, only = models[0].recipe, models[0] if len(models) == 1 else None
     html = environment.get_template("report.html").render(
         report=report,
         name=_data_name(report, models),
@@ -106,8 +107,8 @@ def write(report: EvaluationReport, models: Sequence[LoadedModel], path: Path) -
         matrix_image=None if few else _data_url("png", _matrix_image(report)),
         predictions=_predictions_json(report),
         confused_with=_confused_with(report),
-        confident_errors=_thumbnails(report.confident_errors, recipe),
-        least_certain=_thumbnails(report.least_certain, recipe),
+        confident_errors=_thumbnails(report.confident_errors, recipe, only),
+        least_certain=_thumbnails(report.least_certain, recipe, only),
         suspects=_thumbnails((report.suspects or ())[:SUSPECTS], recipe),
         models=[_section(model, len(models) * (report.split == FOLDS)) for model in models],
         evaluate=evaluate_command(report),
@@ -188,15 +189,21 @@ def _data_url(kind: str, image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _thumbnails(chosen: Sequence[ScoredImage], recipe: Recipe) -> list[ShownImage]:
+def _thumbnails(
+    chosen: Sequence[ScoredImage], recipe: Recipe, model: LoadedModel | None = None
+) -> list[ShownImage]:
+    """Return the images as JPEGs, with a heat map of `model` each, if it is given."""
     shown = []
     for scored in chosen:
         try:
-            pixels: UInt8Array = load_image(scored.file, recipe)
+            pictures = [Image.fromarray(load_image(scored.file, recipe))]
+            if model:
+                heatmap = heatmaps.compute(model, scored.file, scored.predicted, n_images=None)
+                pictures.append(heatmap_pictures.overlay(heatmap))
         except ImageError:  # deleted or damaged since the evaluation
             continue
-        small = Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL))
-        shown.append(ShownImage(scored, _data_url("jpeg", small)))
+        small = [_data_url("jpeg", picture.resize((THUMBNAIL,) * 2)) for picture in pictures]
+        shown.append(ShownImage(scored, *small, *[""] * (2 - len(small))))
     return shown
 
 

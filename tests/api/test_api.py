@@ -127,6 +127,19 @@ def test_features_are_the_outputs_of_the_keras_layer(trained, image_folder):
     np.testing.assert_allclose(model.features(images), fc7(crops), rtol=1e-4, atol=1e-4)
 
 
+def test_a_heat_map_is_an_array_and_a_picture(trained, image_folder, tmp_path):
+    """Oracle: the size of the crop; the picture of the default class is that of the named one."""
+    model = alexnet.load(trained)
+    path = image_folder / "blue" / "3.png"
+    label = model.predict(path)[0].label
+    evidence = model.heatmap(open_rgb(path))
+    assert (evidence.shape, evidence.dtype) == ((64, 64), np.float32)
+    np.testing.assert_array_equal(evidence, model.heatmap(path, label=label))
+    one = model.draw_heatmap(path, tmp_path / "one.png")
+    other = model.draw_heatmap(path, tmp_path / "other.png", label=label)
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_several_models_are_their_mean_and_have_no_network_of_their_own(
     trained, image_folder, tmp_path
 ):
@@ -139,6 +152,7 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
     for use in (
         lambda: both.keras,
         lambda: both.features(images),
+        lambda: both.heatmap(images[0]),
         lambda: both.export("litert"),
         lambda: both.predict(images, neighbors=1),
     ):
@@ -169,6 +183,9 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
         (lambda m: m.predict("rose.jpg", neighbors=-1), "neighbors=-1: must be 0 or more"),
         (lambda m: m.predict_files("rose.jpg"), r"paths='rose\.jpg': must be a list"),
         (lambda m: m.evaluate(threshold=2), "threshold=2: must be 1 or less"),
+        (lambda m: m.heatmap("rose.jpg", label="rse"), "label='rse': the model has no such class"),
+        (lambda m: m.heatmap(["rose.jpg"] * 2), "image: must be one image, not 2"),
+        (lambda m: m.draw_heatmap("rose.jpg", "no/x.png"), "path='no/x.png': folder no not found"),
         (lambda m: m.draw_neighbors([]), r"predictions=\[\]: must not be empty"),
         (lambda m: alexnet.split("flowers", seed="x"), "seed='x': must be a whole number"),
         (lambda m: alexnet.train("flowers", seed=-1), "seed=-1: must be 0 or more"),

@@ -131,6 +131,31 @@ def test_the_four_commands(inside, alexnet):
     assert out.splitlines()[1].split()[0] == "red"
 
 
+def test_a_heat_map_is_drawn_and_replaces_only_heat_maps(inside, alexnet, trained):
+    """Oracle: the crop's size; a file of the user's with the same name, byte for byte."""
+    command = ("predict", "rose.jpg", "--heatmap", "--model", trained)
+    for _ in range(2):  # the second replaces the first
+        code, out, err = alexnet(*command)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[-1] == "drawn in rose-heatmap.png"
+        with Image.open("rose-heatmap.png") as picture:
+            assert (picture.size, picture.mode) == ((64, 64), "RGB")
+    (inside / "rose-heatmap.png").write_text("mine")
+    (inside / "more").mkdir()
+    Image.new("RGB", (50, 40)).save(inside / "more" / "rose.png")
+    code, out, err = alexnet(*command, "more", "--json")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)) == 2
+    assert (inside / "rose-heatmap.png").read_text() == "mine"
+    assert sorted(path.name for path in inside.glob("rose-heatmap*")) == [
+        "rose-heatmap-2.png",
+        "rose-heatmap-3.png",
+        "rose-heatmap.png",
+    ]
+    code, out, err = alexnet(*command, "--model", trained)
+    assert (code, out, err) == (2, "", "alexnet: --heatmap: works with a single model only\n")
+
+
 def test_validation_and_test_are_shown_side_by_side(inside, alexnet, tmp_path):
     """Oracle: separate evaluations of each split; counts by hand, each image classified once."""
     assert alexnet("split", "colors", "--out", tmp_path / "data", "--test", 0.2)[0] == 0

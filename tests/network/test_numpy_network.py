@@ -17,7 +17,12 @@ from alexnet_cli.errors import AlexNetError
 from alexnet_cli.network import weight_shapes
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.network.keras_network import KerasNetwork
-from alexnet_cli.network.numpy_network import NumPyNetwork
+from alexnet_cli.network.numpy_network import (
+    NumPyNetwork,
+    convolve,
+    convolve_gradient,
+    pool_gradient,
+)
 from alexnet_cli.recipes.presets import NOTEBOOK, PAPER, RECIPES, RELEASED
 from alexnet_cli.recipes.variants import VARIANTS, vary
 from alexnet_cli.runs import models
@@ -85,6 +90,65 @@ def test_the_shapes_of_weights_are_those_of_the_network(name):
     recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
     built = {v.path: tuple(v.shape) for v in build_alexnet(recipe, 4).weights}
     assert weight_shapes.weight_shapes(recipe, 4) == built
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
+def test_both_networks_have_the_same_gradients(name):
+    """Oracle: automatic differentiation by TensorFlow, for every recipe and variant."""
+    recipe = narrow(RECIPES[name] if name in RECIPES else vary(PAPER, name))
+    recipe = replace(recipe, lrn_alpha=1000 * recipe.lrn_alpha)
+    weights, mean = draw(recipe), statistics(recipe)
+    batch = [RANDOM.normal(0, 0.3, (n, 67, 67, 3)).astype(np.float32) for n in (1, 2)]
+    ours = NumPyNetwork(recipe, mean, weights).gradients(batch, [3, 1])
+    network = KerasNetwork.from_arrays(recipe, 4, weights, mean)
+    for layer in network.model.layers:
+        layer.fused = False  # of LRN, whose own gradient is then TensorFlow's
+    theirs = network.gradients(batch, [3, 1])
+    for crops, one, other in zip(batch, ours, theirs):
+        assert one.shape == other.shape == crops.shape
+        largest = np.abs(other).max()
+        assert largest > 0
+        np.testing.assert_allclose(one, other, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "logits"),
+    [(PAPER, paper_logits), (RELEASED, released_logits), (NOTEBOOK, notebook_logits)],
+)
+def test_the_gradient_is_that_of_the_log_odds(recipe, logits):
+    """Oracle: central differences in float64 of log(p / (1 − p)) by the reference, in one direction."""
+    recipe = narrow(recipe)
+    weights, direction = draw(recipe), RANDOM.normal(size=(1, 67, 67, 3))
+    x = RANDOM.normal(0, 20, (1, 67, 67, 3))
+
+    def log_odds(shift):
+        p = softmax(logits(x + shift * direction, weights))[0, 2]
+        return np.log(p / (1 - p))
+
+    step = 1e-5
+    expected = (log_odds(step) - log_odds(-step)) / (2 * step)
+    network = NumPyNetwork(recipe, statistics(recipe), weights)
+    (gradient,) = network.gradients([x.astype(np.float32)], [2])
+    assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (4, 1), (3, 2), (4, 3), (5, 7)])
+def test_the_gradient_of_a_convolution_is_its_transpose(size, stride):
+    """Oracle: ⟨convolve(x), u⟩ = ⟨x, gradient(u)⟩ for all x and u, even kernels and strides too."""
+    x, kernel = RANDOM.normal(size=(2, 9, 9, 3)), RANDOM.normal(size=(size, size, 3, 5))
+    y = convolve(x, kernel, stride)
+    upstream = RANDOM.normal(size=y.shape)
+    gradient = convolve_gradient(upstream, kernel, stride, side=9)
+    assert (x * gradient).sum() == pytest.approx((y * upstream).sum(), rel=1e-4)
+
+
+def test_one_of_equal_maxima_has_the_gradient():
+    """Oracle: the first of each window, by hand; parts of one color have many equal maxima."""
+    x = np.ones((1, 5, 5, 1), np.float32)
+    upstream = np.array([[1, 2], [3, 4]], np.float32)[None, ..., None]
+    gradient = pool_gradient(upstream, x, np.ones_like(upstream), size=3, stride=2)
+    np.testing.assert_array_equal(gradient[0, ::2, ::2, 0], [[1, 2, 0], [3, 4, 0], [0, 0, 0]])
+    assert gradient.sum() == upstream.sum()
 
 
 # The command

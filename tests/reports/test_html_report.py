@@ -20,10 +20,11 @@ from alexnet_cli.cli import app
 from alexnet_cli.data import split_folders
 from alexnet_cli.data.store import load_image
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference import heatmaps
 from alexnet_cli.recipes.hyperparameters import hyperparameter_values
 from alexnet_cli.recipes.presets import RECIPES
 from alexnet_cli.recipes.variants import build_recipe
-from alexnet_cli.reports import html_report
+from alexnet_cli.reports import heatmap_pictures, html_report
 from alexnet_cli.reports.reproduce import train_commands
 from alexnet_cli.runs import metrics
 from alexnet_cli.runs.calibration import CalibratedScore
@@ -139,7 +140,8 @@ def test_the_reliability_diagram_shows_the_accuracy_of_each_bin(report, written)
 def test_the_shown_images_are_those_that_the_network_sees(report, written):
     """Oracle: each file decoded again; JPEG changes the channels of a smooth image by a few levels."""
     reader = Reader((written[0] / "few.html").read_text())
-    shown = [a["src"] for tag, a in reader.tags if tag == "img" and "jpeg" in a["src"]]
+    images = [a for tag, a in reader.tags if tag == "img" and "jpeg" in a["src"]]
+    shown = [a["src"] for a in images if a.get("class") != "heatmap"]
     scored = [*report.confident_errors, *report.least_certain]
     assert len(shown) == len(scored) > 0
     for source, one in zip(shown, scored):
@@ -148,6 +150,23 @@ def test_the_shown_images_are_those_that_the_network_sees(report, written):
         expected = Image.fromarray(square).resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
         apart = np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean()
         assert apart < 12  # measured for an image of another color: 80
+
+
+def test_each_shown_image_of_one_model_has_a_heat_map(report, written, tmp_path):
+    """Oracle: the map of the predicted class, drawn anew; of several models there is none."""
+    tags = Reader((written[0] / "few.html").read_text()).tags
+    maps = [a for _, a in tags if a.get("class") == "heatmap"]
+    scored = [*report.confident_errors, *report.least_certain]
+    assert len(maps) == len(scored) > 0
+    model = load_model(report.members[0].path)
+    for attributes, one in zip(maps, scored):
+        assert attributes["alt"] == f"Its evidence for {one.predicted}"
+        picture = Image.open(BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
+        expected = heatmap_pictures.overlay(heatmaps.compute(model, one.file, one.predicted))
+        expected = expected.resize((html_report.THUMBNAIL, html_report.THUMBNAIL))
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(expected)).mean() < 12
+    html_report.write(report, [model, model], tmp_path / "two.html")
+    assert 'class="heatmap"' not in (tmp_path / "two.html").read_text()
 
 
 def test_the_shown_kernels_are_those_of_the_first_layer(report, written):
