@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import reference
+from helpers import HANG
 
 from alexnet_cli.runs.calibration import (
     HIGHEST,
@@ -76,6 +80,8 @@ def test_the_loss_never_rises_and_classes_never_change():
             after = temper(probabilities, found.temperature)
             np.testing.assert_array_equal(after.argmax(1), probabilities.argmax(1))
             assert score(y_true, after).loss == pytest.approx(found.loss)
+    alike = fit_temperature([(np.zeros(60, int), np.full((60, 5), 0.2, np.float32))])
+    assert alike.temperature == 1  # which none is better than
 
 
 def test_the_temperature_is_bounded():
@@ -87,12 +93,26 @@ def test_the_temperature_is_bounded():
 
 
 def test_workers_and_batches_share_the_images():
-    """Oracle: one batch of one worker. The other worker has the same images, so that sums double."""
+    """Oracle: one worker with one batch, beside two that have unequal shares and add up their sums."""
     y_true, logits = labeled_logits(n=120)
+    batches = [(y_true[part], softmax(logits[part])) for part in np.split(np.arange(120), [7, 40])]
+    shares, sums, barrier = (batches[:1], batches[1:]), [np.zeros(3)] * 2, Barrier(2, timeout=HANG)
+
+    def work(rank):
+        def total(own):
+            sums[rank] = own
+            barrier.wait()
+            both = sums[0] + sums[1]
+            barrier.wait()  # before either writes its next sums
+            return both
+
+        return fit_temperature(shares[rank], total)
+
+    with ThreadPoolExecutor(2) as pool:
+        workers = list(pool.map(work, range(2)))
     whole = fit_temperature([(y_true, softmax(logits))])
-    parts = [(y_true[part], softmax(logits[part])) for part in (slice(0, 7), slice(7, None))]
-    for found in (fit_temperature(parts), fit_temperature(parts, lambda sums: 2 * sums)):
-        assert vars(found) == pytest.approx(vars(whole), rel=1e-6)
+    for found in (*workers, fit_temperature(batches)):
+        assert vars(found) == pytest.approx(vars(whole), rel=1e-5)
 
 
 def test_few_images_and_those_without_a_mistake_have_no_temperature():
@@ -126,3 +146,6 @@ def test_the_expected_calibration_error_by_its_definition():
     bins = reliability(y_true, y_score)
     assert expected_calibration_error(bins) == pytest.approx(expected)
     assert (len(bins), sum(b.n for b in bins)) == (N_BINS, 300)
+    for one in bins:
+        (found,) = (b for b in reliability(np.zeros(1, int), np.array([[one.high, 0]])) if b.n)
+        assert found.high == one.high
