@@ -76,7 +76,7 @@ def draw_nearest(predictions: Sequence[Prediction], model: LoadedModel) -> Path:
         if p.file
     ]
     picture = model.path / "neighbors.png"
-    plots.draw_neighbors(rows, picture)
+    plots.draw_neighbors(rows, picture, "predicted")
     return picture
 
 

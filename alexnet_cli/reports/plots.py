@@ -244,12 +244,14 @@ def draw_predictions(
 
 
 def draw_neighbors(
-    rows: Sequence[tuple[UInt8Array, str, Sequence[tuple[UInt8Array, str]]]], path: Path
+    rows: Sequence[tuple[UInt8Array, str, Sequence[tuple[UInt8Array, str]]]],
+    path: Path,
+    kind: str = "true",
 ) -> None:
     """Draw Figure 4, right: an image in the first column, then the training images nearest to it.
 
     `rows`: for each image (pixels, class, [(pixels, class), …], nearest first). A tick marks the
-    neighbors of the same class, a cross the others.
+    neighbors of the same class, a cross the others. `kind` of class is "true" or "predicted".
     """
     columns = 1 + max(len(neighbors) for _, _, neighbors in rows)
     with _figure(path, 1.35 * columns + 0.3, 1.6 * len(rows) + 0.2) as figure:
@@ -269,5 +271,5 @@ def draw_neighbors(
                     fontsize=8,
                     color="#1e7a3c" if same else VAL,
                 )
-        nearest = ", then its nearest training images (fc7)" if columns > 1 else ""
-        figure.suptitle(f"image{nearest}", fontsize=10, x=0.01, ha="left")
+        nearest = ", then the nearest training images (fc7)" if columns > 1 else ""
+        figure.suptitle(f"image and {kind} class{nearest}", fontsize=10, x=0.01, ha="left")
