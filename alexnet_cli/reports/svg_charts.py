@@ -105,9 +105,9 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart:
 
     The line is where accuracy equals probability.
     """
-    ticks = [(part, f"{part:.0%}") for part in (0, 0.25, 0.5, 0.75, 1)]
+    ticks = [(part, f"{100 * part:.0f}") for part in (0, 0.25, 0.5, 0.75, 1)]
     return Chart(
-        title="accuracy by probability of the predicted class",
+        title="accuracy by probability of the predicted class, percent",
         lines=(Line("perfect", f"{_x(0)},{_y(0)} {_x(1)},{_y(1)}", 1.0),),
         x_ticks=tuple((_x(part), label) for part, label in ticks),
         y_ticks=tuple((_y(part), label) for part, label in ticks),
