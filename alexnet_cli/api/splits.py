@@ -1,4 +1,4 @@
-"""Split a folder of images."""
+"""Split a folder or a list of images."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def split(
     processes: bool = False,
     progress: StageProgress = _ignore,
 ) -> Manifest:
-    """Divide the images of a folder of class folders into training, validation and test images.
+    """Divide the images of class folders, or of a list, into training, validation and test images.
 
     Args:
-        source: a folder that holds a folder for each class.
+        source: a folder that holds a folder for each class, or a CSV file with columns file and label,
+            and perhaps split, which is kept, and group.
         out: where the split is written: OUT/train/CLASS/…, OUT/val/CLASS/…, and a manifest.
         val, test: fractions of each class; by default 0.1 and 0.
         seed: the same seed and images give the same split; 0 by default.
@@ -54,7 +55,7 @@ def split(
         progress: called with (stage, done, total).
 
     Returns the manifest of the written split. Raises `AlexNetError` and writes nothing if `source` has
-    no folders of images, or if `out` contains anything but a split.
+    no images, or if `out` contains anything but a split.
     """
     source, out = as_path("source", source), as_path("out", out)
     check_argument("seed", seed, Seed | None)
@@ -64,7 +65,7 @@ def split(
     if link is not None and link not in split_folders.LINKS:
         reason = f"choose from {', '.join(split_folders.LINKS)}"
         raise UsageError(reason, argument="link", value=link)
-    is_split = prepare and scanning.is_split(source)
+    is_split = (prepare or source.is_file()) and scanning.is_split(source)
     for name, value in (("val", val), ("test", test), ("seed", seed), ("group", group)):
         if is_split and value is not None:
             reason = f"leave it out, as {source} is already split"
@@ -74,7 +75,7 @@ def split(
     if prepare and link is not None:
         raise UsageError("leave it out, as new images are written", argument="link", value=link)
     split_folders.check_target(
-        out, scanning.require_folder(source), force
+        out, scanning.require_source(source), force
     )  # before the scan, which takes long
     as_folder("out", out)
     options = scanning.ScanOptions(

@@ -19,6 +19,12 @@ from alexnet_cli.system import strict_json
 from alexnet_cli.system.atomic_files import atomic_write, open_file
 
 SPLITS = ("train", "val", "test")
+# What other tools call them.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 MANIFEST = "manifest.jsonl"
 
 _MARKER, _VERSION = "alexnet_split", 1
@@ -32,7 +38,8 @@ class ImageFile:
 
     `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An image
     in a shard has a `record`, and its `path` is then only a name. Images of one `group` get the same
-    split; "" is no group. `fingerprint` tells near copies (`data/near_copies`), and `copy_of` is the
+    split; "" is no group. `origin` is where an image of a split came from, relative to its source,
+    "" if its path there is CLASS/… as it is here. `fingerprint` tells near copies (`data/near_copies`), and `copy_of` is the
     SHA-256 of the image that this one is a near copy of, "" for none.
     """
 
@@ -44,6 +51,7 @@ class ImageFile:
     group: str = ""
     fingerprint: str = ""
     copy_of: str = ""
+    origin: str = ""
 
     @property
     def stored_in(self) -> Path:
@@ -66,7 +74,8 @@ class Manifest:
     All of `files` are below `root`; `source` is the folder that was scanned, with the `rejected`
     files and `n_ignored` others that do not look like images. Both paths are absolute. `val` and
     `test` are fractions of the files; `seed` is None if alexnet did not choose the split. `group` is
-    the rule by which it grouped the files, "" for none.
+    the rule by which it grouped the files, "" for none. `image_list` is the list that named the
+    images, None for folders; `source` is then the folder that all of them share.
     """
 
     root: Path
@@ -79,6 +88,17 @@ class Manifest:
     val: float = 0.0
     test: float = 0.0
     group: str = ""
+    image_list: Path | None = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the images are where they were found, rather than in a split that was written."""
+        return self.root == self.source
+
+    @property
+    def data(self) -> Path:
+        """The folder or list that `open_data` opens as these images."""
+        return self.image_list if self.image_list and self.in_place else self.root
 
     def of(self, split: str) -> tuple[ImageFile, ...]:
         """Return the files of one split, sorted by class and path."""
@@ -131,6 +151,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     }
     if manifest.group:
         header["group"] = manifest.group
+    if manifest.image_list:
+        header["list"] = str(manifest.image_list)
     with atomic_write(path) as stream:
         stream.write(_line(header))
         for file in manifest.files:
@@ -140,7 +162,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
                 "split": file.split,
                 "sha256": file.sha256,
             }
-            for name in ("group", "fingerprint", "copy_of"):
+            for name in ("group", "fingerprint", "copy_of", "origin"):
                 if value := getattr(file, name):
                     entry[name] = value
             if file.record:
@@ -183,7 +205,7 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
 
 def _moved(manifest: Manifest, root: Path) -> Manifest:
     """Return a manifest without files yet at another root; a folder split in place is its source."""
-    if manifest.source != manifest.root:
+    if not manifest.in_place:
         return replace(manifest, root=root)
     rejected = tuple(
         Rejected(root / item.path.relative_to(manifest.root), item.reason)
@@ -251,6 +273,7 @@ def _parse_header(header: dict[str, Any]) -> Manifest:
     for name in (*classes, *rejected):
         require_name(name)
     source = Path(_get_field(header, "source", str))
+    image_list = _get_optional(header, "list")
     return Manifest(
         root=Path(_get_field(header, "root", str)),
         source=source,
@@ -262,6 +285,7 @@ def _parse_header(header: dict[str, Any]) -> Manifest:
         rejected=tuple(Rejected(source / name, str(reason)) for name, reason in rejected.items()),
         n_ignored=_get_field(header, "n_ignored", int),
         group=_get_optional(header, "group"),
+        image_list=Path(image_list) if image_list else None,
     )
 
 
@@ -274,8 +298,8 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
         raise ValueError(f"'class' {label!r:.60} is not in the header")
     if split not in SPLITS:
         raise ValueError(f"'split' {split!r:.60} is not one of {', '.join(SPLITS)}")
-    group, fingerprint, copy_of = (
-        _get_optional(entry, name) for name in ("group", "fingerprint", "copy_of")
+    group, fingerprint, copy_of, origin = (
+        _get_optional(entry, name) for name in ("group", "fingerprint", "copy_of", "origin")
     )
     for name, value in (("sha256", sha256), ("copy_of", copy_of)):
         if not re.fullmatch("([0-9a-f]{64})?", value):
@@ -284,7 +308,9 @@ def _parse_file(entry: dict[str, Any], root: Path, classes: frozenset[str]) -> I
         raise ValueError(f"'fingerprint' {fingerprint!r:.80} is not one")
     record = _parse_record(entry, root) if "shard" in entry else None
     group = sys.intern(group)  # one text for all files of a group
-    return ImageFile(root / below, label, split, sha256, record, group, fingerprint, copy_of)
+    return ImageFile(
+        root / below, label, split, sha256, record, group, fingerprint, copy_of, origin
+    )
 
 
 def _parse_record(entry: dict[str, Any], root: Path) -> Record:

@@ -1,4 +1,4 @@
-"""Scan a folder of class folders: find its files, hash and decode each once."""
+"""Scan a folder of class folders, or a list: find the files, hash and decode each once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
-from alexnet_cli.data import images, near_copies
-from alexnet_cli.data.manifest import ImageFile, Manifest, Rejected, is_alexnet_split
+from alexnet_cli.data import image_list, images, near_copies
+from alexnet_cli.data.manifest import (
+    SPLIT_NAMES,
+    ImageFile,
+    Manifest,
+    Rejected,
+    is_alexnet_split,
+)
 from alexnet_cli.data.scan_cache import FileCheck, check_files
 from alexnet_cli.errors import AlexNetError, ImageError, WrongPathError
 from alexnet_cli.system.workers import Progress
-
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 _MOST_WRAPPERS = 4  # folders around the class folders; a link to itself would have no end
 
@@ -45,14 +45,14 @@ DEFAULT_SCAN = ScanOptions()
 
 
 def scan(source: Path, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
-    """Return the images below `source`, a folder with one folder per class, not yet split.
+    """Return the images of `source`, a folder with one folder per class or a list, not yet split.
 
     Every file is read at most once. The images are sorted by class and path, whatever the directory
     order. Raises `AlexNetError` if `source` is a split or has another layout, has fewer than two
     classes, or has a class without a readable image.
     """
-    source = require_folder(source)
-    for folder in (source, _find_wrapped(source)):
+    source = require_source(source)
+    for folder in (source, source.is_dir() and _find_wrapped(source)):
         if folder and is_split(folder):
             raise AlexNetError(
                 f"{folder}: is already split. Train on it, or split the original folder"
@@ -61,7 +61,7 @@ def scan(source: Path, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
 
 
 def scan_classes(source: Path, options: ScanOptions) -> Manifest:
-    """Return what `scan` does for a folder that is known to be no split."""
+    """Return what `scan` does for a folder or list that is known to be no split."""
     found = find_candidates(source)
     if len(found.classes) == 1:
         _refuse_one_class(source, found.classes[0])
@@ -97,11 +97,13 @@ def _find_wrapped(source: Path) -> Path | None:
     return inner if inner != source and len(folders) > 1 and not has_images else None
 
 
-def require_folder(path: Path) -> Path:
-    """Return the absolute path of a folder; raises `AlexNetError` if it is missing or a file."""
-    if not os.path.isdir(path):
-        problem = "is a file" if os.path.exists(path) else "not found"
-        raise AlexNetError(f"{path}: {problem}. Expected a folder with one folder per class")
+def require_source(path: Path) -> Path:
+    """Return the absolute path of a folder or a list; raises `AlexNetError` if it is neither."""
+    if not os.path.isdir(path) and not os.path.isfile(path):
+        problem = "is no folder or list" if os.path.exists(path) else "not found"
+        raise AlexNetError(
+            f"{path}: {problem}. Expected a folder with one folder per class, or a list of images"
+        )
     return path.resolve()
 
 
@@ -122,8 +124,10 @@ def _entries(source: Path) -> tuple[list[Path], list[Path]]:
 def find_candidates(source: Path, split: str = "") -> Manifest:
     """Return every file that may be an image, unread and without SHA-256, assigned to `split`.
 
-    Raises `AlexNetError` if `source` contains no class folders.
+    Raises `AlexNetError` if `source` contains no class folders, or is a list that can't be used.
     """
+    if source.is_file():
+        return image_list.read(source)
     folders, loose = _entries(source)
     if not folders:
         found = f"only {len(loose)} files such as {loose[0].name}" if loose else "it is empty"
@@ -200,7 +204,7 @@ def check_candidates(found: Manifest, options: ScanOptions) -> Manifest:
     """Hash and decode the files of `find_candidates`; return the images by class and path.
 
     Near copies of an image have its SHA-256 as `copy_of`.
-    Files that are no images move to `rejected` or are counted in `n_ignored`. Without
+    Files that are no images move to `rejected` or, unless listed, are counted in `n_ignored`. Without
     `options.check` nothing is read, and the file extensions decide.
     """
     if not options.check:
@@ -214,8 +218,8 @@ def check_candidates(found: Manifest, options: ScanOptions) -> Manifest:
     for done, (file, check) in enumerate(zip(found.files, checks), start=1):
         if check.sha256:
             good.append(replace(file, sha256=check.sha256, fingerprint=check.fingerprint))
-        elif check.reason:
-            bad.append(Rejected(file.path, check.reason))
+        elif check.reason or found.image_list:
+            bad.append(Rejected(file.path, check.reason or "is not an image"))
         else:
             n_ignored += 1
         if options.progress:
@@ -262,6 +266,11 @@ def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFi
     labels = {file.label for file in files}
     for label in classes:
         if label not in labels:
+            if source.is_file():
+                raise AlexNetError(
+                    f"{source}: class {label!r} contains no readable image. Correct its rows, or "
+                    "remove them"
+                )
             empty = source / label
             raise AlexNetError(
                 f"{empty}: contains no readable image. Add some, or remove the folder"
@@ -269,7 +278,9 @@ def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFi
 
 
 def is_split(path: Path) -> bool:
-    """Return whether `path` is a folder that alexnet or another tool has split."""
+    """Return whether `path` is a folder that alexnet or another tool has split, or a list with splits."""
+    if path.is_file():
+        return image_list.has_splits(path)
     return is_alexnet_split(path) or find_split_folders(path) is not None
 
 
@@ -282,11 +293,11 @@ def find_split_folders(path: Path) -> dict[str, Path] | None:
     folders = _entries(path)[0] if os.path.isdir(path) else []
     by_name = {folder.name.lower(): folder for folder in folders}
     found = {}
-    for split, names in _SPLIT_NAMES.items():
+    for split, names in SPLIT_NAMES.items():
         of_split = [by_name[name] for name in names if name in by_name]
         if of_split and _entries(of_split[0])[0]:
             found[split] = of_split[0]
-    if "train" in found and "val" not in found and by_name.keys() & _SPLIT_NAMES["test"]:
+    if "train" in found and "val" not in found and by_name.keys() & SPLIT_NAMES["test"]:
         raise AlexNetError(
             f"{path}: contains train and test but no val. Split the training images with: "
             f"alexnet split {found['train']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from alexnet_cli.data import scan_cache
 from alexnet_cli.data.manifest import (
     MANIFEST,
     SPLITS,
+    ImageFile,
     Manifest,
     is_alexnet_split,
     read_manifest,
@@ -25,8 +27,9 @@ from alexnet_cli.data.scanning import (
     check_candidates,
     find_candidates,
     find_split_folders,
-    require_folder,
+    is_split,
     require_images,
+    require_source,
     scan_classes,
 )
 from alexnet_cli.data.split_plan import plan_split
@@ -54,28 +57,52 @@ def write(
     writing fails. Returns the manifest of the new files. Raises `AlexNetError` if `out` contains anything else, overlaps the source, or can't be written.
     """
     out = out.resolve()
-    check_target(out, planned.source, force)
-    below = [PurePath(file.split) / file.path.relative_to(planned.root) for file in planned.files]
-    pairs = list(zip(planned.files, below, strict=True))
-    files = tuple(replace(file, path=out / path) for file, path in pairs)
+    check_sources(out, planned, force)
+    placed = list(place_files(planned))
+    pairs = [(file, PurePath(path)) for file, path, _ in placed]
+    files = tuple(replace(file, path=out / path, origin=origin) for file, path, origin in placed)
     written = replace(planned, root=out, files=files)
     try:
         with _temporary_folder(out) as partial:
             # Other tools derive the classes from the folders, so every split has all of them.
             splits = {file.split for file in files}
             every_class = {PurePath(split, label) for split in splits for label in planned.classes}
-            for folder in every_class.union(path.parent for path in below):
+            for folder in every_class.union(path.parent for _, path in pairs):
                 (partial / folder).mkdir(parents=True, exist_ok=True)
             map_with_progress(
                 pairs, lambda pair: _copy_or_link(pair[0].path, partial / pair[1], link), progress
             )
             write_manifest(written, partial / MANIFEST)
-            check_target(out, planned.source, force)  # it may have changed during copying
+            check_sources(out, planned, force)  # it may have changed during copying
             replace_folder(partial, out)
             scan_cache.delete_cache(out)
     except OSError as error:
         raise AlexNetError(write_error(error, out)) from error
     return written
+
+
+def place_files(planned: Manifest) -> Iterator[tuple[ImageFile, str, str]]:
+    """Yield each image with its path SPLIT/CLASS/… in a new split, and with its `origin` there.
+
+    Below the class is the path that it had there; an image of a list has its file name, with a number
+    if an earlier one has this name, whatever the case.
+    """
+    taken: set[str] = set()
+    numbers = Counter[str]()
+    for file in planned.files:
+        found = file.path.relative_to(planned.root)
+        if planned.data == planned.root:
+            in_a_split = found.parts[0] != file.label
+            yield file, "/".join([file.split, *found.parts[in_a_split:]]), file.origin
+            continue
+        name = f"{file.label}/{found.name}"
+        wanted = path = f"{file.split}/{name}"
+        while path.casefold() in taken:
+            numbers[wanted] += 1
+            name = f"{file.label}/{found.stem}-{numbers[wanted] + 1}{found.suffix}"
+            path = f"{file.split}/{name}"
+        taken.add(path.casefold())
+        yield file, path, "" if name == found.as_posix() else found.as_posix()
 
 
 @contextmanager
@@ -121,6 +148,21 @@ def lock_split(root: Path, complaint: str, *, shared: bool = False) -> Iterator[
         yield
 
 
+def check_sources(out: Path, planned: Manifest, force: bool) -> None:
+    """Raise `AlexNetError` unless the images of `planned` can be written to `out`.
+
+    A list names files anywhere, so `out` may be in the folder that they share, but hold none of them.
+    """
+    sources = {planned.image_list or planned.source}
+    if planned.data == planned.root:
+        sources.add(planned.root)
+    else:
+        folders = {os.path.dirname(file.path) for file in planned.files}
+        sources.update(Path(folder) for folder in folders if f"{folder}/".startswith(f"{out}/"))
+    for source in sources:
+        check_target(out, source, force)
+
+
 def check_target(out: Path, source: Path, force: bool) -> None:
     """Raise `AlexNetError` unless a split can be written to `out`.
 
@@ -131,7 +173,7 @@ def check_target(out: Path, source: Path, force: bool) -> None:
     if target == source or source in target.parents:
         problem = f"is inside the source folder {source}"
     elif target in source.parents:
-        problem = f"contains the source folder {source}"
+        problem = f"contains the source {source}"
     elif out.exists() and not out.is_dir():
         problem = "is a file"
     elif out.exists() and any(out.iterdir()):
@@ -210,23 +252,34 @@ def write_error(error: OSError, out: Path) -> str:
 
 
 def open_data(path: Path, *, seed: int = 0, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
-    """Return the images of a split by alexnet or another tool, or of a folder of class folders.
+    """Return the images of a split by alexnet or another tool, of class folders or of a list.
 
-    The latter is split by `plan_split` with its default fractions and `seed`; no file is moved.
-    `options` are for data without a manifest. Raises `AlexNetError` if `path` is none of these, if
-    a class has no readable images, or if the splits of another tool have different classes.
+    Class folders, and a list without splits, are split by `plan_split` with its default fractions and
+    `seed`; no file is moved. `options` are for data without a manifest. Raises `AlexNetError` if
+    `path` is none of these, if a class has no readable images, or if the splits of another tool have
+    different classes.
     """
     if not os.path.exists(path):
         raise AlexNetError(f"{path}: not found. Create it with: alexnet split FOLDER")
-    path = require_folder(path)
-    if not os.path.exists(path / MANIFEST):
-        if folders := find_split_folders(path):
-            return _open_other_split(path, folders, options)
+    path = require_source(path)
+    if os.path.exists(path / MANIFEST):
+        return read_manifest(path / MANIFEST, path)
+    if not is_split(path):
         return plan_split(scan_classes(path, options), seed=seed)
-    return read_manifest(path / MANIFEST, path)
+    folders = (path.is_dir() and find_split_folders(path)) or {}
+    found = _merge_splits(path, folders) if folders else find_candidates(path)
+    checked = check_candidates(found, options)
+    require_images(folders.get("train", path), found.classes, checked.of("train"))
+    n = {split: len(checked.of(split)) for split in SPLITS}
+    if not n["val"]:
+        raise AlexNetError(
+            f"{folders.get('val', path)}: contains no readable image of the split val"
+        )
+    return replace(checked, val=n["val"] / len(checked.files), test=n["test"] / len(checked.files))
 
 
-def _open_other_split(path: Path, folders: dict[str, Path], options: ScanOptions) -> Manifest:
+def _merge_splits(path: Path, folders: dict[str, Path]) -> Manifest:
+    """Return every file that may be an image in the `folders` of a split by another tool, unread."""
     parts = {split: find_candidates(folder, split) for split, folder in folders.items()}
     classes = parts["train"].classes
     for split, part in parts.items():
@@ -237,7 +290,7 @@ def _open_other_split(path: Path, folders: dict[str, Path], options: ScanOptions
                 f"{missing}: not found, but {folders[has].name} has this class. Every split needs a "
                 "folder for each class"
             )
-    found = Manifest(
+    return Manifest(
         root=path,
         source=path,
         classes=classes,
@@ -245,9 +298,3 @@ def _open_other_split(path: Path, folders: dict[str, Path], options: ScanOptions
         rejected=tuple(item for part in parts.values() for item in part.rejected),
         n_ignored=sum(part.n_ignored for part in parts.values()),
     )
-    files = (checked := check_candidates(found, options)).files
-    require_images(folders["train"], classes, (file for file in files if file.split == "train"))
-    n = {split: sum(file.split == split for file in files) for split in SPLITS}
-    if not n["val"]:
-        raise AlexNetError(f"{folders['val']}: contains no readable image")
-    return replace(checked, val=n["val"] / len(files), test=n["test"] / len(files))

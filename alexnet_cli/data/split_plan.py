@@ -47,8 +47,12 @@ def group_rule(rule: str) -> Callable[[Path], str]:
 def group_files(scanned: Manifest, rule: str) -> Manifest:
     """Return `scanned` with the group of every image by `rule`, as `group_rule` has it.
 
-    Raises `UsageError` if no image is in a group.
+    Raises `UsageError` if no image is in a group, or if `scanned` is a list that has groups of its own
+    or is to be grouped by folder.
     """
+    if scanned.image_list and (rule == "folder" or any(file.group for file in scanned.files)):
+        reason = f"is not for {scanned.image_list}. Group its images by a column named group"
+        raise UsageError(reason, argument="group", value=rule)
     find, depth = group_rule(rule), len(scanned.source.parts) + 1
     files = tuple(
         replace(file, group=find(Path(*file.path.parts[depth:]))) for file in scanned.files

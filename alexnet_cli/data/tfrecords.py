@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def write(
     readable training image, or if `out` can't be written.
     """
     out = out.resolve()
-    _check_target(out, planned, force)
+    split_folders.check_sources(out, planned, force)
     if any(file.record for file in planned.files):
         raise AlexNetError(f"{planned.root}: is already prepared. Train on it as it is")
     partial = out.with_name(f".{out.name}.alexnet-preparing")
@@ -73,9 +73,11 @@ def write(
         with split_folders.lock_target(out):
             _open_partial(partial, _digest(planned))
             written = _write_shards(planned, partial, out, processes, progress)
-            require_images(planned.source, planned.classes, written.of("train"))
+            require_images(
+                planned.image_list or planned.source, planned.classes, written.of("train")
+            )
             write_manifest(written, partial / MANIFEST)
-            _check_target(out, planned, force)  # it may have changed during encoding
+            split_folders.check_sources(out, planned, force)  # it may have changed during encoding
             for index in partial.glob("*.json"):
                 index.unlink()
             split_folders.replace_folder(partial, out)
@@ -83,12 +85,6 @@ def write(
     except OSError as error:
         raise AlexNetError(split_folders.write_error(error, out)) from error
     return written
-
-
-def _check_target(out: Path, planned: Manifest, force: bool) -> None:
-    # Both, as the source of a split may have been deleted since.
-    for folder in (planned.source, planned.root):
-        split_folders.check_target(out, folder, force)
 
 
 def _digest(planned: Manifest) -> str:
@@ -133,19 +129,23 @@ def _write_shards(
         with _system_errors(folder / name):
             index = _write_shard(folder / name, items, numbers)
         write_json(_index_path(folder / name), index)
+    placed = {file.path: place for file, *place in split_folders.place_files(planned)}
     written: dict[Path, ImageFile] = {}
     rejected: list[Rejected] = []
     for name, part in shards.items():
         for file, entry in zip(
             part, json.loads(_index_path(folder / name).read_bytes()), strict=True
         ):
+            path, origin = placed[file.path]
             if isinstance(entry, str):
-                rejected.append(Rejected(_source_path(file, planned), entry))
+                below = planned.source / (origin or path.partition("/")[2])
+                rejected.append(Rejected(file.path if planned.in_place else below, entry))
                 continue
             sha256, *place = entry
-            path = out / _split_path(file, planned)
             record = Record(out / name, *place)
-            written[file.path] = replace(file, path=path, sha256=sha256, record=record)
+            written[file.path] = replace(
+                file, path=out / path, sha256=sha256, record=record, origin=origin
+            )
     return replace(
         planned,
         root=out,
@@ -169,20 +169,6 @@ def _assign_shards(planned: Manifest) -> Iterator[tuple[str, list[ImageFile]]]:
 def _index_path(shard: Path) -> Path:
     """Return the path of the index of a shard, which exists once the shard is complete."""
     return shard.with_suffix(".json")
-
-
-def _split_path(file: ImageFile, planned: Manifest) -> PurePath:
-    """Return the relative path that an unprepared split would give an image: SPLIT/CLASS/…"""
-    parts = file.path.relative_to(planned.root).parts
-    in_a_split = parts[0] != file.label
-    return PurePath(file.split, *parts[in_a_split:])
-
-
-def _source_path(file: ImageFile, planned: Manifest) -> Path:
-    """Return the path that an image had in the source folder of its split."""
-    if planned.root == planned.source:
-        return file.path
-    return planned.source.joinpath(*_split_path(file, planned).parts[1:])
 
 
 def _encode(file: ImageFile) -> _Encoded | Rejected:

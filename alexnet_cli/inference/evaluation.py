@@ -84,7 +84,7 @@ def evaluate(
     manifest = _name_classes(manifest, ensemble.classes)
     n_images = sum(len(_files(manifest, name)) for name in splits)
     if not n_images:
-        raise AlexNetError(f"{manifest.root}: no images in the {splits[0]} split")
+        raise AlexNetError(f"{manifest.data}: no images in the {splits[0]} split")
     advance = _counter(n_images, progress)
     outputs = {name: _run(ensemble, _files(manifest, name), ten_crop, advance) for name in splits}
     scores = {name: _score(ensemble, manifest, name, outputs[name]) for name in splits}
@@ -92,7 +92,7 @@ def evaluate(
     return _details(
         scores[shown],
         outputs[shown],
-        data=str(manifest.root),
+        data=str(manifest.data),
         classes=ensemble.classes,
         validation=scores[others[0]] if others else None,
         thresholds=thresholds,
@@ -128,7 +128,7 @@ def _evaluate_folds(
     return _details(
         replace(_score(ensemble, manifest, FOLDS, pooled), members=tuple(members)),
         pooled,
-        data=str(manifest.root),
+        data=str(manifest.data),
         classes=ensemble.classes,
         validation=None,
         thresholds=thresholds,
@@ -142,7 +142,7 @@ def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callabl
 
 
 def _is_own(data: Path | None, run: RunFolder) -> bool:
-    return data is None or data.resolve() == run.manifest.root
+    return data is None or data.resolve() == run.manifest.data
 
 
 def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[Manifest, list[str]]:
@@ -226,7 +226,7 @@ def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs
 
     one_crop, ten_crop = scores(np.s_[:])
     score, n = ten_crop or one_crop, len(outputs.files)
-    own = any(m.trained_on and m.trained_on.root == manifest.root for m in ensemble.models)
+    own = any(m.trained_on and m.trained_on.data == manifest.data for m in ensemble.models)
     return SplitScore(
         split=split,
         members=tuple(
@@ -302,7 +302,7 @@ def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
         label: label if label in known else by_synset.get(label, label)
         for label in manifest.classes
     }
-    _require_same_classes(manifest.root, {*names.values()}, known)
+    _require_same_classes(manifest.data, {*names.values()}, known)
     if all(label == name for label, name in names.items()):
         return manifest
     files = tuple(replace(file, label=names[file.label]) for file in manifest.files)

@@ -128,9 +128,9 @@ def _printable(value: Any) -> Any:
 
 
 def _data_name(report: EvaluationReport, models: Sequence[LoadedModel]) -> str:
-    """Return the name of the folder that was split, which the reader knows, if it is recorded."""
+    """Return the name of the folder or list that was split, which the reader knows, if it is recorded."""
     manifests = (model.trained_on for model in models)
-    sources = {str(manifest.root): manifest.source for manifest in manifests if manifest}
+    sources = {str(m.data): m.image_list or m.source for m in manifests if m}
     return sources.get(report.data, Path(report.data)).name
 
 

@@ -26,14 +26,15 @@ def train_commands(
     `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation or 0. For a recipe that this version does
     not have, no training command is yielded.
     """
-    in_place = manifest.root == manifest.source
-    if manifest.seed is not None and not in_place:
+    planned = manifest.seed is not None
+    if (planned or manifest.image_list) and not manifest.in_place:
         parts = ["--val", manifest.val, "--test", manifest.test, "--seed", manifest.seed]
         how = [
             *(["--group", manifest.group] if manifest.group else []),
             *_reading_options(manifest),
         ]
-        yield _command("split", manifest.source, *parts, *how, "--out", manifest.root)
+        source = manifest.image_list or manifest.source
+        yield _command("split", source, *parts * planned, *how, "--out", manifest.root)
     name, *variants = config.recipe.name.split("+")
     if name not in RECIPES or not VARIANTS.keys() >= {*variants}:
         return  # a user's own recipe, or one of another version
@@ -47,10 +48,10 @@ def train_commands(
         options += ["--set", f"{changed}={format_value(ours[changed])}"]
     if config.initial_weights:
         options += ["--weights", config.initial_weights]
-    if in_place:
+    if manifest.in_place:
         options += _reading_options(manifest)
     options += ["--seed", config.seed, "--precision", config.precision]
-    yield _command("crossval" if folds else "train", manifest.root, *options)
+    yield _command("crossval" if folds else "train", manifest.data, *options)
     if n_epochs > config.recipe.epochs:  # extended when it was resumed
         yield _command("train", "--resume", "runs/latest", "--epochs", n_epochs)
 

@@ -60,7 +60,7 @@ def train(
     draw: Draw = _draw_nothing,
     name: str | None = None,
 ) -> RunFolder | None:
-    """Train `recipe` on `data`, a split or a folder of class folders, in a new run folder in `out`.
+    """Train `recipe` on `data`, a split, a folder of class folders or a list, in a new run folder in `out`.
 
     `name` is that of the run folder, by default DATE_TIME-RECIPE.
     `seed` seeds initial weights, order, augmentation and dropout, and the split if `data` is not
@@ -91,7 +91,7 @@ def train(
         classes=manifest.classes,
         seed=seed,
         precision=devices.precision,
-        data=str(manifest.root),
+        data=str(manifest.data),
         versions=current_versions(),
         initial_weights=str(initial.path) if initial else None,
     )
@@ -191,7 +191,7 @@ def _plan(trainer: Trainer) -> TrainPlan:
 
 def _rejected_now(manifest: Manifest) -> tuple[Rejected, ...]:
     """Return the files that were skipped when a training split the images itself."""
-    return manifest.rejected if manifest.root == manifest.source else ()
+    return manifest.rejected if manifest.in_place else ()
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _require_same_images(manifest: Manifest, devices: Devices) -> None:
 
 def require_same_split(run: RunFolder) -> None:
     """Raise `AlexNetError` if the images of `run` were split anew since it began."""
-    own, current = run.path / MANIFEST, run.manifest.root / MANIFEST
+    own, current = run.path / MANIFEST, run.manifest.data / MANIFEST
     if current.exists() and file_lines(own) != file_lines(current):
         raise AlexNetError(
             f"{run.manifest.root}: was split anew since {run.path} began; "

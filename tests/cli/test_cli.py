@@ -14,7 +14,7 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-from helpers import COLORS, evaluate, paint
+from helpers import COLORS, assert_same_run, evaluate, paint
 from noise import picture
 from PIL import Image
 
@@ -317,6 +317,41 @@ def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     code, said, err = alexnet("evaluate", "--model", out / "latest", "--split", "train")
     assert (code, err) == (0, "")
     assert "on train of" in said
+
+
+def test_a_list_is_used_like_the_folder_of_its_images(inside, alexnet, tmp_path):
+    """Oracle: the run on the folder, bit for bit, also when it was interrupted and the images moved."""
+    rows = [f"{p.relative_to(inside)},{p.parent.name}" for p in inside.glob("colors/*/*.png")]
+    (inside / "images.csv").write_text("\n".join(["file,label", *sorted(rows)[::-1], ",", ""]))
+    train = ["train", "--recipe", "quick", "--gpus", 0, "--precision", "float32", "--seed", 1]
+    assert alexnet(*train, "colors", "--epochs", 2, "--out", "a")[0] == 0
+    assert alexnet(*train, "images.csv", "--epochs", 1, "--out", "b")[0] == 0
+    (inside / "colors").rename(inside / "moved")
+    again = ["train", "--resume", "b/latest", "--epochs", 2, "--gpus", 0]
+    assert "--moved-data FOLDER" in alexnet(*again)[2]
+    code, _, err = alexnet(*again, "--moved-data", "moved")
+    assert (code, err) == (0, "")
+    assert_same_run(inside / "a" / "latest", inside / "b" / "latest")
+    # Its own images, without the list, which names files that are gone: validation, not all of them.
+    evaluate = ["evaluate", "images.csv", "--model", "b/latest", "--report", "page.html"]
+    code, out, _ = alexnet(*evaluate)
+    assert (code, "val (chose the epoch)" in out or "val:" in out) == (0, True)
+    page = " ".join((inside / "page.html").read_text().split())
+    assert "alexnet train images.csv --recipe quick" in page
+    assert "alexnet evaluate images.csv --split val --model" in page
+    assert "<h1>images.csv" in page or "images.csv" in page
+    (inside / "moved").rename(inside / "colors")
+    code, out, _ = alexnet("split", "images.csv", "--test", 0.2, "--seed", 4)
+    assert (code, out.split()[-5:]) == (
+        0,
+        ["written", "to", "data/;", "next:", "alexnet", "train"][-5:],
+    )
+    assert alexnet(*train, "--epochs", 1, "--out", "c")[0] == 0
+    assert alexnet("evaluate", "--model", "c/latest", "--report", "page.html")[0] == 0
+    page = " ".join((inside / "page.html").read_text().split())
+    assert "alexnet split images.csv --val 0.1 --test 0.2 --seed 4 --out data" in page
+    code, out, _ = alexnet("evaluate", "images.csv", "--model", "c/latest")
+    assert (code, "all" in out) == (0, True)
 
 
 def test_a_run_starts_from_another_and_both_predict(inside, alexnet, tmp_path):

@@ -229,7 +229,7 @@ def test_missing_folder_and_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AlexNetError, match=r"gone: not found"):
         scanning.scan(tmp_path / "gone")
-    with pytest.raises(AlexNetError, match=r"file: is a file"):
+    with pytest.raises(AlexNetError, match=r"file:1: no column file, .* or a folder with one"):
         scanning.scan(tmp_path / "file")
     with pytest.raises(
         AlexNetError, match=r"gone: not found\. Create it with: alexnet split FOLDER"
