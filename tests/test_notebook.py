@@ -58,7 +58,7 @@ def check(notebook):
     )
     assert float(top1) == pytest.approx(100 * int(hits) / 40, abs=0.05)
     ((n, of),) = re.findall(r"^(\d+) of (\d+) neighbors", text, re.MULTILINE)
-    assert (0 <= int(n) <= int(of), of) == (True, "30")
+    assert (0 <= int(n) <= int(of), of) == (True, "18")
     (difference,) = re.findall(r"^largest difference from the mean: (\S+)$", text, re.MULTILINE)
     assert float(difference) < 1e-6
     assert re.findall(r"^(seed 0|seed 1|both) +top-1 ", text, re.M) == ["seed 0", "seed 1", "both"]
