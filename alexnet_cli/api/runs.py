@@ -132,7 +132,8 @@ def train(
     """Train AlexNet on a folder of images.
 
     Args:
-        data: a folder that `split` wrote, or a folder of class folders, which is split in place.
+        data: a folder that `split` wrote, or a folder of class folders or a list, as `split` takes
+            them, which is split in place.
         recipe: the name of a recipe, or a recipe; by default that of `weights`, or `modern`.
         variants: names of changes to the recipe, such as "half-size".
         overrides: hyperparameters by name: `{"cutmix": 0.0, "conv2.bias": 1}`.

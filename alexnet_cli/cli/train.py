@@ -20,7 +20,7 @@ _FIXED = (
 
 # Options of `crossval` too.
 Data = Annotated[
-    Path, typer.Argument(help="Split of `alexnet split`, or class folders.", metavar="DATA")
+    Path, typer.Argument(help="Split, class folders, or list of images (CSV).", metavar="DATA")
 ]
 RecipeName = Annotated[
     str | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import functools
 import io
 import os
 import sys
@@ -25,6 +24,7 @@ _COLUMNS = {
     "split": ("split", "set", "subset", "partition"),
     "group": ("group", "group_id"),
 }
+_SPLITS = {title: split for split, titles in SPLIT_NAMES.items() for title in titles}
 
 _MOST_BYTES = 1 << 30
 _LONGEST_NAME = 255  # bytes of a file name on Linux
@@ -47,8 +47,8 @@ def read(path: Path) -> Manifest:
     rows = _rows(path)
     header = next(rows)[1]
     columns = _find_columns(path, header)
-    resolve = functools.cache(os.path.realpath)  # few folders hold all the images
-    lines: dict[Path, int] = {}
+    folders: dict[str, str] = {}  # as listed → absolute; few folders hold all the images
+    lines: dict[str, int] = {}
     files: list[ImageFile] = []
     split_of: dict[str, str] = {}  # by group
     for line, cells in rows:
@@ -63,8 +63,10 @@ def read(path: Path) -> Manifest:
             cells += [""] * (len(header) - len(cells))
             file, label, split, group = _parse({name: cells[at] for name, at in columns.items()})
             folder, name = os.path.split(file)
-            image = ImageFile(Path(resolve(path.parent / folder), name), label, split, group=group)
-            if (first := lines.setdefault(image.path, line)) != line:
+            if folder not in folders:
+                folders[folder] = os.path.realpath(path.parent / folder)
+            full = os.path.join(folders[folder], name)
+            if (first := lines.setdefault(full, line)) != line:
                 raise ValueError(f"{file} is listed already in line {first}. Remove one of them")
             if group and split_of.setdefault(group, split) != split:
                 raise ValueError(
@@ -72,7 +74,7 @@ def read(path: Path) -> Manifest:
                 )
         except ValueError as error:
             raise AlexNetError(f"{path}:{line}: {error}") from None
-        files.append(image)
+        files.append(ImageFile(Path(full), label, split, group=group))
     if not any(os.path.exists(file.path) for file in files):
         found = f"none of its files exists, such as {files[0].path}" if files else "no row"
         raise AlexNetError(f"{path}: {found}. Paths are absolute or relative to {path.parent}")
@@ -86,7 +88,7 @@ def read(path: Path) -> Manifest:
             f"{path}: no image of the split {min(missing)}. Add some, or remove the column "
             f"{header[columns['split']]} to have the images divided"
         )
-    root = Path(os.path.commonpath({os.path.dirname(file.path) for file in files}))
+    root = Path(os.path.commonpath(folders.values()))
     return Manifest(
         root=root,
         source=root,
@@ -151,9 +153,7 @@ def _parse(row: Mapping[str, str]) -> tuple[str, str, str, str]:
     if "/" in label or label.startswith(".") or len(label.encode()) > _LONGEST_NAME:
         reason = "contains a slash, begins with a dot or is too long"
         raise ValueError(f"label {label!r:.60} can't be the name of a folder: it {reason}")
-    if split:
-        known = {title: name for name, titles in SPLIT_NAMES.items() for title in titles}
-        if split.lower() not in known:
-            raise ValueError(f"unknown split {split!r:.60}. Choose from {', '.join(SPLIT_NAMES)}")
-        split = known[split.lower()]
+    if split and not (split := _SPLITS.get(split.lower(), "")):
+        reason = f"unknown split {row['split']!r:.60}. Choose from {', '.join(SPLIT_NAMES)}"
+        raise ValueError(reason)
     return row["file"], sys.intern(label), split, sys.intern(row.get("group", ""))

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -18,8 +19,11 @@ from helpers import COLORS, assert_same_run, evaluate, paint
 from noise import picture
 from PIL import Image
 
+from alexnet_cli.data.manifest import read_manifest
 from alexnet_cli.inference.results import SplitScore
 from alexnet_cli.recipes import presets, variants
+from alexnet_cli.reports.reproduce import train_commands
+from alexnet_cli.runs.run_folder import RunFolder
 from alexnet_cli.runs.weights_file import load_arrays, read_notes, save_arrays
 
 SCORES = [field.name for field in fields(SplitScore)]
@@ -319,39 +323,44 @@ def test_an_unsplit_folder_trains_without_a_copy(inside, alexnet, tmp_path):
     assert "on train of" in said
 
 
-def test_a_list_is_used_like_the_folder_of_its_images(inside, alexnet, tmp_path):
-    """Oracle: the run on the folder, bit for bit, also when it was interrupted and the images moved."""
-    rows = [f"{p.relative_to(inside)},{p.parent.name}" for p in inside.glob("colors/*/*.png")]
-    (inside / "images.csv").write_text("\n".join(["file,label", *sorted(rows)[::-1], ",", ""]))
-    train = ["train", "--recipe", "quick", "--gpus", 0, "--precision", "float32", "--seed", 1]
-    assert alexnet(*train, "colors", "--epochs", 2, "--out", "a")[0] == 0
-    assert alexnet(*train, "images.csv", "--epochs", 1, "--out", "b")[0] == 0
-    (inside / "colors").rename(inside / "moved")
-    again = ["train", "--resume", "b/latest", "--epochs", 2, "--gpus", 0]
-    assert "--moved-data FOLDER" in alexnet(*again)[2]
-    code, _, err = alexnet(*again, "--moved-data", "moved")
+def test_a_list_is_used_like_the_folder_of_its_images(
+    image_folder, trained, alexnet, tmp_path, monkeypatch
+):
+    """Oracle: the shared run on the folder, bit for bit; commands by hand; counts of the rows."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{path},{path.parent.name}" for path in image_folder.glob("*/*.png")]
+    (tmp_path / "images.csv").write_text("\n".join(["file,label", *sorted(rows)[::-1]]))
+    train = ["train", "--recipe", "quick", "--gpus", 0, "--precision", "float32"]
+    code, _, err = alexnet(*train, "images.csv")
     assert (code, err) == (0, "")
-    assert_same_run(inside / "a" / "latest", inside / "b" / "latest")
-    # Its own images, without the list, which names files that are gone: validation, not all of them.
-    evaluate = ["evaluate", "images.csv", "--model", "b/latest", "--report", "page.html"]
-    code, out, _ = alexnet(*evaluate)
-    assert (code, "val (chose the epoch)" in out or "val:" in out) == (0, True)
-    page = " ".join((inside / "page.html").read_text().split())
-    assert "alexnet train images.csv --recipe quick" in page
-    assert "alexnet evaluate images.csv --split val --model" in page
-    assert "<h1>images.csv" in page or "images.csv" in page
-    (inside / "moved").rename(inside / "colors")
-    code, out, _ = alexnet("split", "images.csv", "--test", 0.2, "--seed", 4)
-    assert (code, out.split()[-5:]) == (
-        0,
-        ["written", "to", "data/;", "next:", "alexnet", "train"][-5:],
+    assert_same_run(tmp_path / "runs" / "latest", trained)
+    moved = shutil.copytree(image_folder, tmp_path / "moved")
+    resume = ["train", "--resume", "runs/latest", "--epochs", 5, "--moved-data", moved]
+    assert alexnet(*resume, "--gpus", 0)[0] == 0
+    own = json.loads(alexnet("evaluate", "images.csv", "--json")[1])
+    assert (own["split"], own["chose_epoch"]) == ("val", True)
+    assert own["data"] == str(tmp_path / "images.csv")
+    run = RunFolder(tmp_path / "runs" / "latest")
+    assert len(run.manifest.files) == len(rows)
+    config = replace(run.config, recipe=presets.PAPER)
+    assert [*train_commands(config, run.manifest, 90)] == [
+        "alexnet train images.csv --recipe paper --seed 0 --precision float32"
+    ]
+    code, out, err = alexnet("split", "images.csv", "--seed", 4)
+    assert (code, err) == (0, "")
+    assert "written to data/; next: alexnet train" in out
+    written = read_manifest(tmp_path / "data" / "manifest.jsonl")
+    assert next(train_commands(config, written, 90)) == (
+        "alexnet split images.csv --val 0.1 --test 0.0 --seed 4 --out data"
     )
-    assert alexnet(*train, "--epochs", 1, "--out", "c")[0] == 0
-    assert alexnet("evaluate", "--model", "c/latest", "--report", "page.html")[0] == 0
-    page = " ".join((inside / "page.html").read_text().split())
-    assert "alexnet split images.csv --val 0.1 --test 0.2 --seed 4 --out data" in page
-    code, out, _ = alexnet("evaluate", "images.csv", "--model", "c/latest")
-    assert (code, "all" in out) == (0, True)
+    rows = [f"{row},{('train', 'val')[n % 4 == 0]}" for n, row in enumerate(sorted(rows))]
+    (tmp_path / "divided.csv").write_text("\n".join(["file,label,set", *rows]))
+    for data, options, n, split in (
+        ("divided.csv", [], 9, "val"),
+        ("divided.csv", ["--split", "train"], 27, "train"),
+    ):
+        other = json.loads(alexnet("evaluate", data, *options, "--json")[1])
+        assert (other["one_crop"]["n"], other["split"], other["chose_epoch"]) == (n, split, False)
 
 
 def test_a_run_starts_from_another_and_both_predict(inside, alexnet, tmp_path):
