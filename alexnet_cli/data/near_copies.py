@@ -7,8 +7,10 @@ of 60 signs of the cosine transform are equal in one of five bands, and few of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +39,20 @@ _BLOCK = 1 << 20  # pairs that are compared at once
 
 def fingerprint(image: Image.Image) -> str:
     """Return 256 digits of 0 to 63 in base64, the gray values of 16×16 cells; "" without contrast."""
-    samples = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).convert("L")
+    samples = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).reduce(4).convert("L")
     # Smooth, as cells must be resampled to compare parts: with BOX, textures are found less often.
-    cells = np.asarray(samples.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), np.float32)
-    low, high = cells.min(), cells.max()
+    cells = samples.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    low, high = cast(tuple[int, int], cells.getextrema())
     if high - low < _LEAST_RANGE:
         return ""
-    levels = ((cells - low) * (63 / (high - low)) + 0.5).astype(np.uint8)
-    return str(_DIGITS[levels].tobytes(), "ascii")
+    return cells.tobytes().translate(_digits(low, high)).decode("ascii")
+
+
+@cache
+def _digits(low: int, high: int) -> bytes:
+    """Return the digit of each gray value from 0 to 255, so that `low` is 0 and `high` is 63."""
+    levels = (np.arange(256) - low).clip(0, high - low) * (63 / (high - low)) + 0.5
+    return _DIGITS[levels.astype(np.uint8)].tobytes()
 
 
 def mark_copies(files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
@@ -89,32 +97,45 @@ def _least_copy(
 ) -> IntArray:
     """Return for each index in `rows` the least of `columns` that it is a copy of, else itself."""
     least = np.arange(len(prints))
-    is_row = np.zeros(len(prints), np.bool_)
-    is_row[rows] = True
+    is_row = np.isin(least, rows)
+    pairs: list[IntArray] = []
+    n_pairs = 0
+    for a, b in _candidates(codes, rows, columns):
+        lower, upper = np.minimum(a, b), np.maximum(a, b)
+        pairs.append(np.stack([lower, upper])[:, is_row[upper] & (lower < least[upper])])
+        n_pairs += pairs[-1].shape[1]
+        if n_pairs > _BLOCK // 16:
+            _settle(prints, least, *np.hstack(pairs))
+            pairs, n_pairs = [], 0
+    if n_pairs:
+        _settle(prints, least, *np.hstack(pairs))
+    return least
+
+
+def _candidates(
+    codes: npt.NDArray[np.uint64], rows: IntArray, columns: IntArray
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield pairs whose hashes are alike, of `rows` and `columns`, as two arrays of indices."""
     sides = [(rows, columns)] if len(rows) == len(columns) else [(rows, columns), (columns, rows)]
+    # Few images need few buckets, each of which takes time.
+    bits = min(_BAND_BITS, (codes.shape[1] // 256).bit_length())
     for band in range(_BANDS):
-        shift = np.uint64(64 - (band + 1) * _BAND_BITS)
-        keys = (codes >> shift).astype(np.uint16) & (2**_BAND_BITS - 1)
+        shift = np.uint64(64 - band * _BAND_BITS - bits)
+        keys = (codes >> shift).astype(np.uint16) & (2**bits - 1)
         for cut in range(len(_CUTS)):
             for inner, other in sides:
                 for a, b in _buckets(inner, keys[0, inner], other, keys[cut, other]):
                     differ = np.bitwise_count(codes[0, a][:, None] ^ codes[cut, b])
                     i, j = np.divmod(np.flatnonzero(differ <= _MOST_DIFFERENT), len(b))
-                    lower, upper = np.minimum(a[i], b[j]), np.maximum(a[i], b[j])
-                    _settle(prints, least, *_select((lower < upper) & is_row[upper], lower, upper))
-    return least
-
-
-def _select(mask: npt.NDArray[np.bool_], *arrays: IntArray) -> tuple[IntArray, ...]:
-    return tuple(array[mask] for array in arrays)
+                    yield a[i], b[j]
 
 
 def _buckets(
     a: IntArray, a_keys: npt.NDArray[np.uint16], b: IntArray, b_keys: npt.NDArray[np.uint16]
-) -> Iterable[tuple[IntArray, IntArray]]:
+) -> Iterator[tuple[IntArray, IntArray]]:
     """Yield the parts of `a` and `b` that have the same key, at most `_BLOCK` pairs at once."""
     a_order, b_order = a_keys.argsort(kind="stable"), b_keys.argsort(kind="stable")
-    edges = np.arange(2**_BAND_BITS + 1)
+    edges = np.arange(int(a_keys.max(initial=0)) + 2)
     a_edges, b_edges = a_keys[a_order].searchsorted(edges), b_keys[b_order].searchsorted(edges)
     for key in np.flatnonzero((np.diff(a_edges) > 0) & (np.diff(b_edges) > 0)):
         others = b[b_order[b_edges[key] : b_edges[key + 1]]]
@@ -127,14 +148,13 @@ def _settle(prints: Sequence[str], least: IntArray, lower: IntArray, upper: IntA
     """Lower `least` of each of `upper` to the least of its `lower` that it is a copy of."""
     order = lower.argsort(kind="stable")
     lower, upper = lower[order], upper[order]
-    while True:
-        lower, upper = _select(lower < least[upper], lower, upper)
-        if not lower.size:
-            return
+    while lower.size:
         _, at = np.unique(upper, return_index=True)  # of a thousand copies only the first counts
         same = _correlation(prints, lower[at], upper[at]) >= _LEAST_CORRELATION
         least[upper[at[same]]] = lower[at[same]]
         lower, upper = np.delete(lower, at), np.delete(upper, at)
+        still = lower < least[upper]
+        lower, upper = lower[still], upper[still]
 
 
 def _correlation(prints: Sequence[str], one: IntArray, other: IntArray) -> Float32Array:
