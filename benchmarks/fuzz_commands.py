@@ -109,6 +109,8 @@ HOSTS = (
 )
 # What a run would be trained on: these end before the first step, other folders would not.
 _ENDS_TRAINING = [path for path in PATHS if path not in ("colors", "new")]
+# A cross-validation divides a split anew.
+_ENDS_FOLDS = [path for path in _ENDS_TRAINING if path != "data"]
 
 
 class CommandLines:
@@ -163,11 +165,11 @@ class CommandLines:
         for parameter in COMMANDS[name].params:
             if isinstance(parameter, TyperOption):
                 options.append(parameter)
-            elif parameter.required or draw.random() < 0.4:
+            elif parameter.required or name == "crossval" or draw.random() < 0.4:
                 words += [_positional(name, draw) for _ in range(draw.choice((1, 1, 1, 2)))]
         n_options = draw.choice((0, 1, 1, 1, 2, 2, 3)) if options else 0  # `recipes` has none
         chosen = draw.choices(options or [None], k=n_options)
-        if name == "train":  # whose hyperparameters are as many as all options
+        if name in ("train", "crossval"):  # whose hyperparameters are as many as all options
             chosen += [o for o in options if o.name == "set"] * draw.choice((0, 0, 1, 2))
         for option in chosen:
             words += _option(name, option, draw)
@@ -209,7 +211,7 @@ class CommandLines:
         if code == 0:
             allowed = ("confusion matrix drawn", "report written", "drawn in")  # beside --json
             odd = [line for line in lines if not line.startswith(allowed)]
-            trained = words[0] == "train" and not {"--help", "-h"} & {*words}
+            trained = words[0] in ("train", "crossval") and not {"--help", "-h"} & {*words}
             return f"writes {odd[0]!r}" if odd else "has trained" if trained else None
         several = words[0] == "predict" and code == 1  # a line for each image
         if not lines or (len(lines) > 1 and not several):
@@ -233,7 +235,7 @@ def _positional(command: str, draw: random.Random) -> str:
         return "image.png"
     if command in ("split", "evaluate") and draw.random() < 0.6:
         return "colors"
-    return draw.choice(_ENDS_TRAINING if command == "train" else PATHS)
+    return draw.choice({"train": _ENDS_TRAINING, "crossval": _ENDS_FOLDS}.get(command, PATHS))
 
 
 def _option(command: str, option: TyperOption, draw: random.Random) -> list[str]:
