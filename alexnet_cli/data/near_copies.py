@@ -31,7 +31,7 @@ _SAMPLES = 128  # pixels a side that are read: all of them would take a tenth of
 # The share that is cut off at each side before two images are compared. The first is more than any
 # border, the others show the same part of an image without a border of 1.5 % and of 3 %.
 _CUTS = (1 / 16, 0.049, 0.036)
-_LEAST_CORRELATION = 0.96  # copies have more, other photographs of the same scene less
+_LEAST_CORRELATION = 0.97  # copies have more, other photographs of the same scene less
 _BANDS, _BAND_BITS = 5, 12
 _MOST_DIFFERENT = 10  # of 64 signs
 _BLOCK = 1 << 20  # pairs that are compared at once

@@ -90,7 +90,7 @@ def test_each_joins_the_first_group_whose_first_image_it_is_a_copy_of(
         copies = [
             j
             for j, at in enumerate(expected)
-            if at == j and of[i] and of[j] and correlation(of[i], of[j]) >= 0.96
+            if at == j and of[i] and of[j] and correlation(of[i], of[j]) >= 0.97
         ]
         expected.append(copies[0] if copies else i)
     assert 10 < len(set(expected)) < 40
