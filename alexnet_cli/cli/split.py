@@ -22,7 +22,7 @@ class Link(StrEnum):
 def split(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(help="Class folders, or a list of images (CSV).", metavar="SOURCE")
+        Path, typer.Argument(help="Class folders, or a CSV file of images.", metavar="SOURCE")
     ],
     out: Annotated[Path, typer.Option(help="Output folder.", metavar="DIR")] = Path("data"),
     val: Annotated[float, typer.Option(help="Fraction for validation.", metavar="FRACTION")] = 0.1,

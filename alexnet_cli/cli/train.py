@@ -20,7 +20,7 @@ _FIXED = (
 
 # Options of `crossval` too.
 Data = Annotated[
-    Path, typer.Argument(help="Split, class folders, or list of images (CSV).", metavar="DATA")
+    Path, typer.Argument(help="Split, class folders, or a CSV file of images.", metavar="DATA")
 ]
 RecipeName = Annotated[
     str | None,

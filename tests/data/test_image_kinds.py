@@ -50,7 +50,7 @@ ROWS = {
     "JPEG, also progressive and gray; PNG, BMP, GIF, PPM": (AS_IT_IS, "its pixels"),
     "WebP, AVIF, JPEG 2000, TIFF (also LZW and deflate)": (AS_IT_IS, "its pixels"),
     "any of them by another suffix or none, or with any name": (AS_IT_IS, "its content decides"),
-    "a link to an image; an image in a folder below, called what it may": (AS_IT_IS, "its pixels"),
+    "a link to an image; an image in a folder below, whatever its name": (AS_IT_IS, "its pixels"),
     "EXIF orientation, 1 to 8": (CONVERTED, "turned upright"),
     "CMYK and YCCK, in JPEG and TIFF": (CONVERTED, "to RGB, each ink taking its share of light"),
     "16 bits a channel, gray or RGB": (CONVERTED, "the upper 8 bits"),
