@@ -62,7 +62,8 @@ def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Pa
     figure = Figure(figsize=(9, 4), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     curves = dict.fromkeys(curve for curve, _ in found)
-    for curve, color in zip(curves, ("C1", "C0", "C0", "C2")):
+    for curve in curves:
+        color = "C1" if "paper" in curve.name else "C2" if "other" in curve.name else "C0"
         counts = [count for other, count in found if other == curve]
         places = [count or 460 for count in counts]
         means = [statistics.mean(top1 for top1, _ in found[curve, count]) for count in counts]
