@@ -89,11 +89,12 @@ def _require_regular(path: Path) -> int:
     return status.st_size
 
 
-def open_rgb(file: Path | BytesIO) -> Image.Image:
+def open_rgb(file: Path | BytesIO, at_least: int | None = None) -> Image.Image:
     """Decode one image completely: 8-bit RGB, turned upright, transparency composited on white.
 
     The content determines the format, not the extension. Of an animation the first frame is used;
-    of 16-bit gray the upper 8 bits. Raises `ImageError` for content that is not a complete image or
+    of 16-bit gray the upper 8 bits. A JPEG of which `at_least` so many pixels a side are needed is
+    decoded at a half, a quarter or an eighth of its size, which is faster. Raises `ImageError` for content that is not a complete image or
     is beyond the limits above, `OSError` if the file can't be read.
     """
     if isinstance(file, Path):
@@ -105,6 +106,8 @@ def open_rgb(file: Path | BytesIO) -> Image.Image:
             _require_few_pixels(image.size)
             if image.format in ("JPEG", "MPO") and (n := _count_scans(file)) > MAX_SCANS:
                 raise ImageError(f"has {n:,} scans, more than the {MAX_SCANS} supported")
+            if at_least:
+                image.draft(None, (at_least, at_least))
             image.load()
             _turn_upright(image)
             return _to_rgb(image)

@@ -26,7 +26,7 @@ _DIGITS = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8
 )
 _LEAST_RANGE = 16  # levels of 255 between the darkest and the brightest cell; less is only noise
-_SAMPLES = 128  # pixels a side that are read: all of them would take a tenth of the decoding
+SAMPLES = 32  # pixels a side that are enough, and faster to decode than all
 
 # The share that is cut off at each side before two images are compared. The first is more than any
 # border, the others show the same part of an image without a border of 1.5 % and of 3 %.
@@ -39,9 +39,8 @@ _BLOCK = 1 << 20  # pairs that are compared at once
 
 def fingerprint(image: Image.Image) -> str:
     """Return 256 digits of 0 to 63 in base64, the gray values of 16×16 cells; "" without contrast."""
-    samples = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).reduce(4).convert("L")
     # Smooth, as cells must be resampled to compare parts: with BOX, textures are found less often.
-    cells = samples.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    cells = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     low, high = cast(tuple[int, int], cells.getextrema())
     if high - low < _LEAST_RANGE:
         return ""

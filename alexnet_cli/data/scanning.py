@@ -249,7 +249,9 @@ def _check_file(path: Path) -> FileCheck:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
         content = images.read(path)
-        fingerprint = near_copies.fingerprint(images.open_rgb(BytesIO(content)))
+        fingerprint = near_copies.fingerprint(
+            images.open_rgb(BytesIO(content), near_copies.SAMPLES)
+        )
     except ImageError as error:
         if error.reason == images.NO_HEIF_DECODER:  # installing it changes the result, not the file
             return FileCheck(reason=error.reason)
