@@ -11,11 +11,14 @@ import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 import alexnet_cli
 from alexnet_cli.cli.app import app
+from alexnet_cli.data import scanning
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes import presets
 
@@ -127,6 +130,36 @@ def test_the_example_credits_exactly_its_images():
     credited = sorted(line.split()[0] for line in lines if " CC-BY " in line)
     assert credited == sorted(str(p.relative_to(flowers)) for p in flowers.rglob("*.jpg"))
     assert len(credited) == 200
+
+
+def test_the_list_of_imagenet_is_what_its_page_writes(tmp_path, monkeypatch):
+    """Oracle: rows by hand; a kit made up here in the form of the real one, whose folders are the list's."""
+    scipy_io = pytest.importorskip("scipy.io")
+    kit, images = tmp_path / "ILSVRC2012_devkit_t12" / "data", tmp_path / "imagenet"
+    kit.mkdir(parents=True)
+    synsets = np.array(
+        [(1, "n02119789", "kit fox"), (2, "n02100735", "English setter")],
+        [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
+    )
+    scipy_io.savemat(kit / "meta.mat", {"synsets": synsets})
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n1\n2\n")
+    paths = [
+        *(f"train/{name}/{name}_1.JPEG" for name in ("n02119789", "n02100735")),
+        *(f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3)),
+    ]
+    for number, path in enumerate(paths):
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(images / path, "JPEG")
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/replicate-2012.md").read_text(), re.S
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "replicate-2012.md", "exec"), {})
+    labels = ["n02119789", "n02100735", "n02100735", "n02119789", "n02100735"]
+    found = scanning.find_candidates(tmp_path / "imagenet.csv").files
+    assert {(file.path, file.label, file.split) for file in found} == {
+        (images / path, label, path.partition("/")[0]) for path, label in zip(paths, labels)
+    }
 
 
 def test_the_scale_on_paper_is_what_its_formulas_give():

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import alexnet_cli as alexnet
 from alexnet_cli.cli import app
+from alexnet_cli.data.manifest import read_manifest
 from alexnet_cli.recipes.presets import PAPER
 from alexnet_cli.reports.reproduce import train_commands
 
@@ -164,3 +165,28 @@ def test_other_settings_images_and_folders_are_refused(whole, data, tmp_path):
     with pytest.raises(alexnet.AlexNetError, match="is not empty and no cross-validation"):
         alexnet.crossval(data, out=tmp_path / "own", **OPTIONS)
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["letter.txt"]
+
+
+def test_a_list_with_groups_is_cross_validated(image_folder, tmp_path):
+    """Oracle: the rows of the list; it is interrupted in the first epoch, as folds are planned by then."""
+    images = sorted(image_folder.rglob("*.png"))
+    rows = [f"{path};{path.parent.name};group {number // 3}" for number, path in enumerate(images)]
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(["Image;Class;Group", *rows]))
+
+    class Stop(alexnet.Callback):
+        def on_batch_end(self, epoch, done, total):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    out = tmp_path / "out"
+    with pytest.raises(alexnet.AlexNetError, match="the same command continues it"):
+        alexnet.crossval(table, out=out, callback=Stop(), **OPTIONS)
+    files = read_manifest(out / "fold-1" / "manifest.jsonl").files
+    assert sorted((str(file.path), file.label) for file in files) == sorted(
+        tuple(row.split(";")[:2]) for row in rows
+    )
+    splits = {row.split(";")[2]: set() for row in rows}
+    for file in files:
+        splits[file.group].add(file.split)
+    assert [len(found) for found in splits.values()] == [1] * 12
+    assert {split for found in splits.values() for split in found} == {"train", "val", "test"}
