@@ -26,7 +26,7 @@ demo: $(READY)
 	@echo '  demo/figures/kernels.png       kernels of the first layer'
 
 test: $(DEV_READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(DEV_READY)
 	$(BIN)/ruff check .
