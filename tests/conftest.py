@@ -35,7 +35,9 @@ def pytest_sessionstart(session) -> None:
     """Print the option that repeats this order, as pytest omits its header with -q."""
     if session.config.getoption("randomly_reorganize", False):
         seed = session.config.getoption("randomly_seed")
-        if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):  # no worker has it
+        if reporter := session.config.pluginmanager.get_plugin(
+            "terminalreporter"
+        ):  # no worker has it
             reporter.write_line(f"order and draws of these tests: --randomly-seed={seed}")
 
 

@@ -257,10 +257,10 @@ def load(
 ) -> Model:
     """Load a trained model: a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    For a list of several, probabilities are averaged; the folder of a cross-validation stands for its folds. `moved_data` is the folder in which the images
-    of the runs are now, if they have moved since; it is checked, and remembered in each run. Raises
-    `AlexNetError` if a model can't be loaded, if the classes of the models differ, or if `moved_data`
-    holds other images.
+    For a list of several, probabilities are averaged; the folder of a cross-validation stands for
+    its folds. `moved_data` is the folder in which the images of the runs are now, if they have
+    moved since; it is checked, and remembered in each run. Raises `AlexNetError` if a model can't
+    be loaded, if the classes of the models differ, or if `moved_data` holds other images.
     """
     paths = [path] if path is None or isinstance(path, str | Path) else as_list("path", path)
     if not paths:

@@ -94,8 +94,9 @@ def open_rgb(file: Path | BytesIO, at_least: int | None = None) -> Image.Image:
 
     The content determines the format, not the extension. Of an animation the first frame is used;
     of 16-bit gray the upper 8 bits. A JPEG of which `at_least` so many pixels a side are needed is
-    decoded at a half, a quarter or an eighth of its size, which is faster. Raises `ImageError` for content that is not a complete image or
-    is beyond the limits above, `OSError` if the file can't be read.
+    decoded at a half, a quarter or an eighth of its size, which is faster. Raises `ImageError` for
+    content that is not a complete image or is beyond the limits above, `OSError` if the file can't
+    be read.
     """
     if isinstance(file, Path):
         file = BytesIO(read(file))

@@ -36,11 +36,12 @@ _LARGEST_RECORD = 1 << 26
 class ImageFile:
     """An image file with its class, split and SHA-256.
 
-    `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An image
-    in a shard has a `record`, and its `path` is then only a name. Images of one `group` get the same
-    split; "" is no group. `origin` is where an image of a split came from, relative to its source,
-    "" if its path there is CLASS/… as it is here. `fingerprint` tells near copies (`data/near_copies`), and `copy_of` is the
-    SHA-256 of the image that this one is a near copy of, "" for none.
+    `split` is "" before the split is planned, `sha256` is "" if the file has not been read. An
+    image in a shard has a `record`, and its `path` is then only a name. Images of one `group` get
+    the same split; "" is no group. `origin` is where an image of a split came from, relative to its
+    source, "" if its path there is CLASS/… as it is here. `fingerprint` tells near copies
+    (`data/near_copies`), and `copy_of` is the SHA-256 of the image that this one is a near copy of,
+    "" for none.
     """
 
     path: Path

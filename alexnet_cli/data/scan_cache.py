@@ -21,9 +21,9 @@ from alexnet_cli.system.workers import PROCESS_THRESHOLD, map_in_order, map_in_p
 class FileCheck:
     """The result of checking a file.
 
-    An image has a `sha256` and a `fingerprint`, "" without contrast. A file that should be an image and is none has a `reason`. A file that
-    does not look like an image has neither. `size` (bytes) and `modified` (nanoseconds) tell whether
-    the file has changed since.
+    An image has a `sha256` and a `fingerprint`, "" without contrast. A file that should be an image
+    and is none has a `reason`. A file that does not look like an image has neither. `size` (bytes)
+    and `modified` (nanoseconds) tell whether the file has changed since.
     """
 
     sha256: str | None = None

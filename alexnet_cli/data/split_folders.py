@@ -54,7 +54,8 @@ def write(
     """Write the images to `out`/SPLIT/CLASS/… with a manifest, completely or not at all.
 
     `link` is one of `LINKS`. With `force` an earlier split at `out` is replaced; it is kept if
-    writing fails. Returns the manifest of the new files. Raises `AlexNetError` if `out` contains anything else, overlaps the source, or can't be written.
+    writing fails. Returns the manifest of the new files. Raises `AlexNetError` if `out` contains
+    anything else, overlaps the source, or can't be written.
     """
     out = out.resolve()
     check_sources(out, planned, force)

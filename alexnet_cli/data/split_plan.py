@@ -73,9 +73,10 @@ def plan_split(
 
     `val` and `test` are fractions of each class, above 0 and at least 0, together below 1, rounded
     by largest remainder. Files with equal content, near copies and files of one group form a unit,
-    across classes too, and get the same split. A class with two or more units gets train and val images, one with three
-    or more also test images if `test` > 0; a single unit goes to train. Raises `UsageError` for
-    fractions out of range, `AlexNetError` if units that classes share make that impossible.
+    across classes too, and get the same split. A class with two or more units gets train and val
+    images, one with three or more also test images if `test` > 0; a single unit goes to train.
+    Raises `UsageError` for fractions out of range, `AlexNetError` if units that classes share make
+    that impossible.
     """
     if not 0 < val < 1:
         raise UsageError("must be above 0 and below 1", argument="val", value=val)
@@ -173,9 +174,8 @@ def _assign(
     their counts come nearer to the fractions, but more often no images are left for a split.
     """
     members: dict[str, dict[str, int]] = {}  # unit → class → number of files
-    once = {
-        label: {label: 1} for label in scanned.classes
-    }  # one dict for nearly all units saves memory
+    # One dict for nearly all units saves memory.
+    once = {label: {label: 1} for label in scanned.classes}
     for file, unit in zip(scanned.files, units, strict=True):
         label = file.label
         if known := members.get(unit):
@@ -214,9 +214,8 @@ def _place(units: dict[str, dict[str, int]], shares: dict[str, Fraction]) -> dic
     for unit, members in units.items():
         choices = splits
         for label in members:
-            if (
-                len(lacking[label]) >= unplaced[label]
-            ):  # just enough units are left for the empty splits
+            # If just enough units are left for the empty splits.
+            if len(lacking[label]) >= unplaced[label]:
                 choices = tuple(s for s in choices if s in lacking[label]) or choices
         room_left = {s: min(room[label][s] - n for label, n in members.items()) for s in choices}
         split = max(room_left, key=room_left.__getitem__)  # ties: train, then val, then test

@@ -221,7 +221,8 @@ def draw_predictions(
 ) -> None:
     """Draw Figure 4, left: images with their true class and bars of the most likely classes.
 
-    The bar of the true class is green and its name is bold. `shown`: for each image (pixels, true class, [(class, probability), …], most likely first).
+    The bar of the true class is green and its name is bold. `shown`: for each image (pixels, true
+    class, [(class, probability), …], most likely first).
     """
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)

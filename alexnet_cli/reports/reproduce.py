@@ -23,8 +23,8 @@ def train_commands(
 ) -> Iterator[str]:
     """Yield the commands that repeat the split of `manifest` and the training of `config`.
 
-    `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation or 0. For a recipe that this version does
-    not have, no training command is yielded.
+    `n_epochs` is the number of epochs that were planned last, `folds` of a cross-validation or 0.
+    For a recipe that this version does not have, no training command is yielded.
     """
     planned = manifest.seed is not None
     if (planned or manifest.image_list) and not manifest.in_place:

@@ -94,8 +94,9 @@ def load_model(
     """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
     `weights` is the name of the weights file in the run folder, `moved_data` where its images are
-    now. The best weights are scaled by the temperature of the run. Raises `AlexNetError` if files are missing or damaged, if the weights do not fit the recipe,
-    or if `moved_data` does not hold the images.
+    now. The best weights are scaled by the temperature of the run. Raises `AlexNetError` if files
+    are missing or damaged, if the weights do not fit the recipe, or if `moved_data` does not hold
+    the images.
     """
     if path is not None and path.suffix == ".npy":
         if moved_data:
