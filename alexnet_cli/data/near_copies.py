@@ -204,7 +204,8 @@ def _hash(prints: Sequence[str]) -> npt.NDArray[np.uint64]:
     for start in range(0, len(known), 4096):
         at = known[start : start + 4096]
         signs = _transform([prints[i] for i in at], _HASH_MATRICES)[:, :, rows, columns] > 0
-        codes[:, at] = np.packbits(signs, axis=2).view(">u8")[..., 0]
+        packed = np.ascontiguousarray(np.packbits(signs, axis=2))  # of one image it is not
+        codes[:, at] = packed.view(">u8")[..., 0]
     return codes
 
 

@@ -126,6 +126,12 @@ def test_very_many_copies_are_one_group() -> None:
     assert list(find_first(prints)) == [0] + [1] * 300
 
 
+@pytest.mark.parametrize("n", [1, 2, 4096, 4097, 4098])
+def test_any_number_of_images_is_compared(n: int) -> None:
+    """Oracle: one picture, repeated; it is hashed in blocks of 4096, and a block of one has failed."""
+    assert list(find_first([fingerprint(picture(smooth(6)))] * n)) == [0] * n
+
+
 def test_near_copies_stay_together_whatever_their_names(tmp_path: Path) -> None:
     """Oracle: the pairs that were saved; the least SHA-256 is first under any name."""
     files = {}
