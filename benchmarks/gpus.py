@@ -393,9 +393,9 @@ def print_speeds(setups: list[Setup], folder: Path, work: Path) -> None:
 
 
 def choose_setups(rehearse: int) -> list[Setup]:
-    """Return the CPU, one GPU and all GPUs, or what stands for them in a rehearsal."""
+    """Return the CPU, one GPU and all GPUs, or for a rehearsal the CPU and its logical devices."""
     if rehearse:
-        counts = dict.fromkeys((0, 1, rehearse))
+        counts = dict.fromkeys((0, rehearse))
         return [Setup(0, count, rehearsal=True) for count in counts]
     names = call(gpu_names)
     if not names:

@@ -322,14 +322,14 @@ def start_training(count, data, out, *options):
     return Job(count, data, *TINY_NETWORK, "--out", out, *options)
 
 
-def test_two_and_three_workers_reach_the_weights_of_one_process(image_folder, tmp_path):
+def test_three_workers_reach_the_weights_of_one_process(image_folder, tmp_path):
     """Oracle: one process, dropout included. Batches of 5 from 33 images: the last is three, one per worker or none.
 
     The first finds the kernels that all start from.
     """
     options = ("--epochs", 2, "--set", "kmeans_init=true")
     states, metrics = {}, {}
-    outs = {count: tmp_path / str(count) for count in (1, 2, 3)}
+    outs = {count: tmp_path / str(count) for count in (1, 3)}
     jobs = {n: start_training(n, image_folder, out, *options) for n, out in outs.items()}
     for count, out in outs.items():
         codes, errors = jobs[count].finish()
@@ -337,12 +337,11 @@ def test_two_and_three_workers_reach_the_weights_of_one_process(image_folder, tm
         states[count] = load_arrays(out / "latest" / "last.safetensors")
         metrics[count] = json.loads((out / "latest" / "metrics.json").read_text())
         assert len(list(out.iterdir())) == 2  # one run, by the chief alone, and `latest`
-    for count in (2, 3):
-        assert_close(states[count], states[1])
-        for split in ("train", "val"):
-            score, alone = (metrics[n]["last"][split] for n in (count, 1))
-            assert (score["n"], score["top1"]) == (alone["n"], alone["top1"])
-            assert score["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+    assert_close(states[3], states[1])
+    for split in ("train", "val"):
+        score, alone = (metrics[n]["last"][split] for n in (3, 1))
+        assert (score["n"], score["top1"]) == (alone["n"], alone["top1"])
+        assert score["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     assert np.abs(states[1]["velocity/fc8/kernel"]).max() > 1e-5
 
 
