@@ -77,7 +77,7 @@ class Report:
 
     @path_errors()
     def save_suspects(self, path: str | Path) -> Path:
-        """Write the probably wrong labels as CSV, the likeliest first; returns its path.
+        """Write the suspect labels as CSV, the likeliest first; returns its path.
 
         Columns: file, label, proposed, and the probabilities of these two classes. A name that a
         spreadsheet would read as a formula gets a leading apostrophe. Raises `AlexNetError` if every

@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     suspects: Annotated[
         Path | None,
-        typer.Option(help="Write probably wrong labels to this CSV.", metavar="FILE"),
+        typer.Option(help="Write suspect labels to this CSV.", metavar="FILE"),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON and nothing else.")

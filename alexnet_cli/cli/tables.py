@@ -296,10 +296,10 @@ def _show_accuracy(console: Console, split: SplitScore) -> None:
 
 
 def show_suspects(console: Console, report: EvaluationReport, path: Path) -> None:
-    """Print how many labels are probably wrong, and the file that lists them."""
+    """Print how many labels are suspect, and the file that lists them."""
     n = report.score.n - report.n_trained_on
     left_out = f"; {report.n_trained_on:,} images were trained on and left out"
-    line = f"{len(report.suspects or ()):,} of {n:,} labels are probably wrong, listed in {path}"
+    line = f"{len(report.suspects or ()):,} of {n:,} labels are suspect, listed in {path}"
     print_line(console, line + (left_out if report.n_trained_on else ""))
 
 

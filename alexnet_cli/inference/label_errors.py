@@ -1,4 +1,4 @@
-"""Find labels that are probably wrong: confident learning (Northcutt, Jiang and Chuang 2021)."""
+"""Find labels that may be wrong: confident learning (Northcutt, Jiang and Chuang 2021)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alexnet_cli.runs.metrics import FloatArray, IntArray
 
 
 def find_label_errors(y_true: IntArray, y_score: FloatArray) -> tuple[IntArray, IntArray]:
-    """Return the indices of probably wrong labels, the likeliest first, and the proposed classes.
+    """Return the indices of suspect labels, the likeliest first, and the proposed classes.
 
     `y_true`: the given labels (n,). `y_score`: probabilities (n, classes) of models that were not
     trained on these images, as a network trained on a wrong label repeats it.

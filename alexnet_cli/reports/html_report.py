@@ -42,7 +42,7 @@ from alexnet_cli.system.safe_names import printable
 from alexnet_cli.version import __version__
 
 MATRIX_CLASSES = 25  # with more, the confusion matrix is an image and not a table of counts
-SUSPECTS = 50  # probably wrong labels that are shown
+SUSPECTS = 50  # suspect labels that are shown
 THUMBNAIL = 192  # pixels
 
 

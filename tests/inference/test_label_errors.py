@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: against hand-made probabilities, cleanlab, and swapped labels."""
+"""Suspect labels: against hand-made probabilities, cleanlab, and swapped labels."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def test_a_wrong_label_is_listed_and_shown(mislabeled, run_copy, tmp_path):
     expected = dict(zip(model.classes, model.probabilities(rows[0]["file"])[0]))
     assert float(rows[0]["label_probability"]) == pytest.approx(expected["green"], abs=1e-4)
     assert float(rows[0]["proposed_probability"]) == pytest.approx(expected["blue"], abs=1e-4)
-    assert "1 of 6 labels are probably wrong" in " ".join(done.output.split())
+    assert "1 of 6 labels are suspect" in " ".join(done.output.split())
     text = page.read_text()
-    section = text[text.index("Labels that are probably wrong") : text.index("with a threshold")]
+    section = text[text.index("Suspect labels") : text.index("with a threshold")]
     assert "1 of 6 images" in section
     assert section.count("<img") == 1
     assert "labeled green" in section
