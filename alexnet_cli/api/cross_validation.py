@@ -13,6 +13,7 @@ from alexnet_cli.api.runs import choose_recipe, draw_curves
 from alexnet_cli.data import scan_cache, split_folders
 from alexnet_cli.data.scanning import ScanOptions
 from alexnet_cli.data.split_plan import plan_folds
+from alexnet_cli.errors import UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.runs.folds import Folds
 from alexnet_cli.runs.run_folder import METRICS
@@ -65,6 +66,9 @@ def crossval(
     check_argument("seed", seed, Seed)
     check_argument("gpus", gpus, Count | None)
     data, out = as_path("data", data), as_folder("out", out)
+    if data.is_dir() and data.resolve() in out.resolve().parents:
+        reason = f"is inside {data}, whose folders are classes. Choose another folder"
+        raise UsageError(reason, argument="out", value=str(out))
     shorthands = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     chosen, initial = choose_recipe(recipe, variants, overrides, settings, shorthands, weights)
     tensorflow_startup.load_tensorflow()
@@ -76,7 +80,7 @@ def crossval(
     devices = choose_devices(gpus, precision)
     cache = scan_cache.cache_path(out)
     options = ScanOptions(check, cache, callback.on_read_progress, processes)
-    plans = plan_folds(split_folders.open_data(data, seed=seed, options=options), folds, seed)
+    plans = plan_folds(split_folders.open_data(data, seed=None, options=options), folds, seed)
     train_folds(
         plans,
         recipe=chosen,
@@ -87,6 +91,7 @@ def crossval(
         callback=callback,
         draw=draw_curves,
     )
+    scan_cache.delete_cache(out)
     report = load(out).evaluate(progress=callback.on_score_progress)
     report.save_json(out / METRICS)
     report.save_html(out / "report.html")

@@ -115,6 +115,8 @@ def _show_groups(console: Console, manifest: Manifest) -> None:
     alone = sum(not file.group for file in manifest.files)
     names = "image is" if alone == 1 else "images are"
     print_line(console, f"{len(groups):,} groups kept together; {alone:,} {names} in no group")
+    if manifest.seed is None:  # the splits are those of the list
+        return
     shares = {"train": 1 - manifest.val - manifest.test, "val": manifest.val, "test": manifest.test}
     counts = manifest.counts()
     farthest = max(

@@ -112,15 +112,20 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")  # spreadsheets on Windows in Europe and America
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    begun = False
     try:
         for row in reader:
-            yield reader.line_num, [cell.strip() for cell in row]
+            cells = [cell.strip() for cell in row]
+            # Some spreadsheets name the delimiter in a line of its own above the header.
+            begun |= any(cells) and not cells[0].startswith("sep=")
+            if begun:
+                yield reader.line_num, cells
     except csv.Error as error:
         raise AlexNetError(f"{path}:{reader.line_num}: is not valid CSV: {error}") from None
-    if not text:
+    if not begun:
         yield 1, []
 
 
@@ -153,6 +158,8 @@ def _parse(row: Mapping[str, str]) -> tuple[str, str, str, str]:
     if "/" in label or label.startswith(".") or len(label.encode()) > _LONGEST_NAME:
         reason = "contains a slash, begins with a dot or is too long"
         raise ValueError(f"label {label!r:.60} can't be the name of a folder: it {reason}")
+    if len(row.get("group", "").encode()) > _LONGEST_NAME:
+        raise ValueError(f"group {row['group']!r:.60} is too long")
     if split and not (split := _SPLITS.get(split.lower(), "")):
         reason = f"unknown split {row['split']!r:.60}. Choose from {', '.join(SPLIT_NAMES)}"
         raise ValueError(reason)

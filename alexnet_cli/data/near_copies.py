@@ -34,7 +34,8 @@ _CUTS = (1 / 16, 0.049, 0.036)
 _LEAST_CORRELATION = 0.97  # copies have more, other photographs of the same scene less
 _BANDS, _BAND_BITS = 5, 12
 _MOST_DIFFERENT = 10  # of 64 signs
-_BLOCK = 1 << 20  # pairs that are compared at once
+_BLOCK = 1 << 20  # pairs whose hashes are compared at once
+_MOST_PAIRS = 1 << 15  # pairs of alike hashes that wait; each image of them takes 2 kB
 
 
 def fingerprint(image: Image.Image) -> str:
@@ -103,7 +104,7 @@ def _least_copy(
         lower, upper = np.minimum(a, b), np.maximum(a, b)
         pairs.append(np.stack([lower, upper])[:, is_row[upper] & (lower < least[upper])])
         n_pairs += pairs[-1].shape[1]
-        if n_pairs > _BLOCK // 16:
+        if n_pairs > _MOST_PAIRS:
             _settle(prints, least, *np.hstack(pairs))
             pairs, n_pairs = [], 0
     if n_pairs:
@@ -147,22 +148,28 @@ def _settle(prints: Sequence[str], least: IntArray, lower: IntArray, upper: IntA
     """Lower `least` of each of `upper` to the least of its `lower` that it is a copy of."""
     order = lower.argsort(kind="stable")
     lower, upper = lower[order], upper[order]
+    images = np.union1d(lower, upper)
+    parts = _cut([prints[i] for i in images])
     while lower.size:
         _, at = np.unique(upper, return_index=True)  # of a thousand copies only the first counts
-        same = _correlation(prints, lower[at], upper[at]) >= _LEAST_CORRELATION
+        one, other = (images.searchsorted(pair[at]) for pair in (lower, upper))
+        same = _correlation(parts, one, other) >= _LEAST_CORRELATION
         least[upper[at[same]]] = lower[at[same]]
         lower, upper = np.delete(lower, at), np.delete(upper, at)
         still = lower < least[upper]
         lower, upper = lower[still], upper[still]
 
 
-def _correlation(prints: Sequence[str], one: IntArray, other: IntArray) -> Float32Array:
-    """Return for each pair the largest correlation of the inner part of one with a part of the other."""
+def _correlation(parts: Float32Array, one: IntArray, other: IntArray) -> Float32Array:
+    """Return for each pair the largest correlation of the inner part of one with a part of the other.
+
+    `parts`: those that `_cut` returns.
+    """
     found = []
     for start in range(0, len(one), 4096):
-        a, b = (_cut([prints[i] for i in pair[start : start + 4096]]) for pair in (one, other))
-        each = [(x * y).sum((1, 2)) for x, y in [*((a[0], y) for y in b), *((x, b[0]) for x in a)]]
-        found.append(np.max(each, axis=0))
+        a, b = (parts[:, pair[start : start + 4096]] for pair in (one, other))
+        each = [np.einsum("pnd,nd->pn", *pair).max(axis=0) for pair in ((b, a[0]), (a, b[0]))]
+        found.append(np.maximum(*each))
     return np.concatenate(found)
 
 
@@ -179,11 +186,10 @@ _VALUES[_DIGITS] = np.arange(64)
 
 
 def _cut(prints: Sequence[str]) -> Float32Array:
-    """Return the parts that are compared, (3, images, 14, 14), each of mean 0 and norm 1."""
-    parts = _transform(prints, _CUT_MATRICES)
-    parts -= parts.mean((2, 3), keepdims=True)
-    norm: Float32Array = np.sqrt((parts**2).sum((2, 3), keepdims=True))
-    parts /= np.maximum(norm, 1e-6)
+    """Return the parts that are compared, (3, images, 196), each of mean 0 and norm 1."""
+    parts = _transform(prints, _CUT_MATRICES).reshape(len(_CUTS), len(prints), -1)
+    parts -= parts.mean(axis=2, keepdims=True)
+    parts /= np.maximum(np.linalg.norm(parts, axis=2, keepdims=True), np.float32(1e-6))
     return parts
 
 

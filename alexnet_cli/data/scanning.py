@@ -263,15 +263,18 @@ def _check_file(path: Path) -> FileCheck:
     return FileCheck(sha256=sha256, size=size, modified=modified, fingerprint=fingerprint)
 
 
-def require_images(source: Path, classes: Iterable[str], files: Iterable[ImageFile]) -> None:
-    """Raise `AlexNetError` if one of `classes` has none of `files`."""
+def require_images(
+    source: Path, classes: Iterable[str], files: Iterable[ImageFile], split: str = ""
+) -> None:
+    """Raise `AlexNetError` if one of `classes` has none of `files`, those of `split`."""
     labels = {file.label for file in files}
     for label in classes:
         if label not in labels:
             if source.is_file():
+                of_split = f" of the split {split}" if split else ""
                 raise AlexNetError(
-                    f"{source}: class {label!r} contains no readable image. Correct its rows, or "
-                    "remove them"
+                    f"{source}: class {label!r} contains no readable image{of_split}. Correct its "
+                    "rows, or remove them"
                 )
             empty = source / label
             raise AlexNetError(

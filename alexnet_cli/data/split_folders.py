@@ -252,11 +252,11 @@ def write_error(error: OSError, out: Path) -> str:
 # Opening
 
 
-def open_data(path: Path, *, seed: int = 0, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
+def open_data(path: Path, *, seed: int | None = 0, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
     """Return the images of a split by alexnet or another tool, of class folders or of a list.
 
     Class folders, and a list without splits, are split by `plan_split` with its default fractions and
-    `seed`; no file is moved. `options` are for data without a manifest. Raises `AlexNetError` if
+    `seed`, or not at all if it is None; no file is moved. `options` are for data without a manifest. Raises `AlexNetError` if
     `path` is none of these, if a class has no readable images, or if the splits of another tool have
     different classes.
     """
@@ -266,11 +266,12 @@ def open_data(path: Path, *, seed: int = 0, options: ScanOptions = DEFAULT_SCAN)
     if os.path.exists(path / MANIFEST):
         return read_manifest(path / MANIFEST, path)
     if not is_split(path):
-        return plan_split(scan_classes(path, options), seed=seed)
+        scanned = scan_classes(path, options)
+        return scanned if seed is None else plan_split(scanned, seed=seed)
     folders = (path.is_dir() and find_split_folders(path)) or {}
     found = _merge_splits(path, folders) if folders else find_candidates(path)
     checked = check_candidates(found, options)
-    require_images(folders.get("train", path), found.classes, checked.of("train"))
+    require_images(folders.get("train", path), found.classes, checked.of("train"), "train")
     n = {split: len(checked.of(split)) for split in SPLITS}
     if not n["val"]:
         raise AlexNetError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from alexnet_cli.data.manifest import ImageFile, Manifest
 from alexnet_cli.errors import AlexNetError, UsageError
+
+_Shares = dict[str, dict[str, Fraction]]  # class → split → fraction of its images
 
 
 def group_rule(rule: str) -> Callable[[Path], str]:
@@ -53,7 +56,8 @@ def group_files(scanned: Manifest, rule: str) -> Manifest:
     if scanned.image_list and (rule == "folder" or any(file.group for file in scanned.files)):
         reason = f"is not for {scanned.image_list}. Group its images by a column named group"
         raise UsageError(reason, argument="group", value=rule)
-    find, depth = group_rule(rule), len(scanned.source.parts) + 1
+    find, in_folders = group_rule(rule), scanned.image_list is None
+    depth = len(scanned.source.parts) + in_folders  # the folder of the class says nothing
     files = tuple(
         replace(file, group=find(Path(*file.path.parts[depth:]))) for file in scanned.files
     )
@@ -90,7 +94,7 @@ def plan_split(
         raise UsageError(reason, argument="val", value=val)
     if not test:
         del shares["test"]
-    splits = _divide(scanned, shares, seed)
+    splits = _divide(scanned, dict.fromkeys(scanned.classes, shares), seed)
     files = tuple(replace(file, split=split) for file, split in zip(scanned.files, splits))
     return replace(scanned, files=files, seed=seed, val=val, test=test)
 
@@ -100,13 +104,19 @@ def plan_folds(data: Manifest, folds: int, seed: int = 0) -> list[Manifest]:
 
     Every image is in the test split of exactly one of them, its fold. The folds divide each class as
     `plan_split` does, equally; so does each network's validation split, a tenth of the images of the
-    other folds. Raises `UsageError` for more folds than there are images, `AlexNetError` for a class
-    of which a network would see no image.
+    other folds. What is left over of a class goes to the folds after those that have what is left
+    over of the class before. Raises `UsageError` if a fold would have no image, `AlexNetError` for a
+    class of which a network would see no image.
     """
     names = [f"fold {number}" for number in range(1, folds + 1)]
-    fold_of = _divide(data, dict.fromkeys(names, Fraction(1, folds)), seed)
+    shares, first = {}, 0
+    n_files = Counter(file.label for file in data.files)
+    for label in data.classes:
+        shares[label] = dict.fromkeys([*names[first:], *names[:first]], Fraction(1, folds))
+        first = (first + n_files[label]) % folds
+    fold_of = _divide(data, shares, seed)
     if len({*fold_of}) < folds:
-        reason = f"must be at most {len({*fold_of})}, as there are so few images"
+        reason = f"must be at most {len({*fold_of})}, as so few images may be in different folds"
         raise UsageError(reason, argument="folds", value=folds)
     plans = []
     for number, name in enumerate(names, start=1):
@@ -127,8 +137,8 @@ def plan_folds(data: Manifest, folds: int, seed: int = 0) -> list[Manifest]:
     return plans
 
 
-def _divide(scanned: Manifest, shares: dict[str, Fraction], seed: int) -> list[str]:
-    """Return for each file which of `shares` it belongs to."""
+def _divide(scanned: Manifest, shares: _Shares, seed: int) -> list[str]:
+    """Return for each file which of the `shares` of its class it belongs to."""
     units = _units(scanned)
     chosen = _assign(scanned, units, shares, seed)
     return [chosen[unit] for unit in units]
@@ -164,9 +174,7 @@ def _units(scanned: Manifest) -> list[str]:
     return [least(content) for content in contents]
 
 
-def _assign(
-    scanned: Manifest, units: Sequence[str], shares: dict[str, Fraction], seed: int
-) -> dict[str, str]:
+def _assign(scanned: Manifest, units: Sequence[str], shares: _Shares, seed: int) -> dict[str, str]:
     """Return the split of each unit.
 
     Units are taken in the order of a hash keyed by the seed, which is as good as shuffled; those in
@@ -195,7 +203,7 @@ def _assign(
     return _place({unit: members[unit] for unit in shared_first}, shares)
 
 
-def _place(units: dict[str, dict[str, int]], shares: dict[str, Fraction]) -> dict[str, str]:
+def _place(units: dict[str, dict[str, int]], shares: _Shares) -> dict[str, str]:
     """Return the split of each of `units` (unit → class → number of files), placed one by one.
 
     Each goes to the split in which the class with the least room left has the most room. Units of
@@ -207,9 +215,9 @@ def _place(units: dict[str, dict[str, int]], shares: dict[str, Fraction]) -> dic
         for label, n in members.items():
             n_files[label] = n_files.get(label, 0) + n
             unplaced[label] = unplaced.get(label, 0) + 1
-    splits = tuple(shares)
-    lacking = {label: set(splits[:n]) for label, n in unplaced.items()}
-    room = {label: _quotas(n, shares, lacking[label]) for label, n in n_files.items()}
+    splits = tuple(next(iter(shares.values())))
+    lacking = {label: {*tuple(shares[label])[:n]} for label, n in unplaced.items()}
+    room = {label: _quotas(n, shares[label], lacking[label]) for label, n in n_files.items()}
     chosen: dict[str, str] = {}
     for unit, members in units.items():
         choices = splits
@@ -236,7 +244,7 @@ def _place(units: dict[str, dict[str, int]], shares: dict[str, Fraction]) -> dic
 def _quotas(n: int, shares: dict[str, Fraction], needed: set[str]) -> dict[str, int]:
     """Return the number of files for each split: `n` divided by largest remainder.
 
-    Ties go to train, then val, then test. Each split in `needed` gets at least one.
+    Ties go to the first of `shares`. Each split in `needed` gets at least one.
     """
     quota = {split: int(n * share) for split, share in shares.items()}
     by_remainder = sorted(shares, key=lambda split: quota[split] - n * shares[split])

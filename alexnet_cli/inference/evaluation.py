@@ -157,7 +157,7 @@ def _choose(data: Path | None, split: str | None, model: LoadedModel) -> tuple[M
     elif scanning.is_split(data):
         manifest = split_folders.open_data(data)
     elif split is None:
-        return split_folders.open_data(data), ["all"]
+        return split_folders.open_data(data, seed=None), ["all"]
     else:
         raise AlexNetError(f"{data}: not split. Leave out --split to evaluate all its images")
     if split is not None:

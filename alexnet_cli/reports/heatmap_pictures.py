@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from alexnet_cli.inference.heatmaps import Heatmap
@@ -21,7 +21,7 @@ def overlay(heatmap: Heatmap) -> Image.Image:
     """
     evidence = np.nan_to_num(heatmap.evidence)  # huge weights yield NaN
     largest = max(evidence.max(), np.finfo(np.float32).tiny)
-    heat = (evidence / largest).clip(0, 1)[..., None]
+    heat = (evidence.clip(0) / largest)[..., None]
     gray = np.asarray(Image.fromarray(heatmap.pixels).convert("L"), np.float32)[..., None]
     red_to_yellow = np.concatenate([np.full_like(heat, 255), 255 * heat, 0 * heat], axis=-1)
     opacity = 0.8 * heat**0.75
@@ -40,8 +40,10 @@ def write(heatmap: Heatmap, path: Path) -> None:
 
 def is_heatmap(path: Path) -> bool:
     """Return whether `path` is a picture that `write` has written, which may be replaced."""
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return image.info.get("Title") == TITLE
-    except (OSError, UnidentifiedImageError, SyntaxError):
+    except Exception:  # decoders raise exceptions of any kind for damaged files
         return False

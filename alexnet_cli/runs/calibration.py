@@ -82,7 +82,7 @@ def fit_temperature(
         low, high = (low, middle) if sums(np.exp(middle))[2] < 0 else (middle, high)
     fitted = float(np.exp((low + high) / 2))
     (n, before, _), (_, after, _) = sums(1.0), sums(fitted)
-    if after >= before:
+    if not after < before:  # or both are NaN
         fitted, after = 1.0, before
     return Calibration(fitted, float(before / n), float(after / n))
 

@@ -160,6 +160,8 @@ def test_other_settings_images_and_folders_are_refused(whole, data, tmp_path):
     for changed, what in (fewer, other), ({"seed": 4}, other), ({"folds": 3}, "began with 2 folds"):
         with pytest.raises(alexnet.AlexNetError, match=what):
             alexnet.crossval(data, out=out, **OPTIONS | changed)
+    with pytest.raises(alexnet.AlexNetError, match=r"is inside .*, whose folders are classes"):
+        alexnet.crossval(data, out=data / "train" / "red" / "x", **OPTIONS)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "letter.txt").write_text("mine")
     with pytest.raises(alexnet.AlexNetError, match="is not empty and no cross-validation"):

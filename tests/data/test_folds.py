@@ -92,3 +92,14 @@ def test_too_few_images_are_refused():
     alike = data_of({"cat": ["1"] * 4, "dog": ["2", "3", "4", "5"]})
     with pytest.raises(AlexNetError, match="class 'cat': all its images are in fold"):
         plan_folds(alike, 2)
+
+
+@pytest.mark.parametrize(("n_classes", "n"), [(100, 6), (100, 3), (7, 12)])
+def test_what_is_left_over_of_many_classes_is_spread(n_classes: int, n: int) -> None:
+    """Oracle: all images by the number of folds; each class has as many in each, or one more."""
+    data = data_of({f"c{c:03}": [f"{c}-{i}" for i in range(n)] for c in range(n_classes)})
+    sizes = [len(plan.of("test")) for plan in plan_folds(data, 5)]
+    assert max(sizes) - min(sizes) <= 1
+    for plan in plan_folds(data, 5):
+        of_class = Counter(file.label for file in plan.of("test"))
+        assert {of_class[label] for label in data.classes} <= {n // 5, n // 5 + 1}

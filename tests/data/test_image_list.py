@@ -126,6 +126,9 @@ BAD = [
     ("file,label\na.png,a/b\n", "2: label 'a/b' can't be the name of a folder"),
     ("file,label\na.png,..\n", "2: label '..' can't"),
     (f"file,label\na.png,{'ü' * 128}\n", "2: label 'ü"),
+    (f"file,label,group\na.png,x,{'ü' * 128}\n", "2: group 'ü+ is too long"),
+    ("sep=;\n\nfile;label\na.png;x\nb.png;\n", "5: no label"),
+    ("file,label,split\na.png,x,train\nb.png,y,val\n", " class 'y' contains no readable .* train"),
     ("file,label\na\0.png,x\n", "2: 'a\\\\x00.png' contains a null character"),
     ("file,label\na,b.png,x\n", "2: has 3 cells, the header 2"),
     ('file,label\n"a.png,x\nb.png,y\n', "3: is not valid CSV: unexpected end of data"),
@@ -224,6 +227,15 @@ def test_groups_of_a_list_never_cross_splits(tmp_path: Path) -> None:
     for scanned, rule in ((ungrouped, "folder"), (scanning.scan(listed), r"^(\d)")):
         with pytest.raises(UsageError, match="Group its images by a column named group"):
             group_files(scanned, rule)
+
+
+def test_names_are_grouped_wherever_the_images_of_a_list_lie(tmp_path: Path) -> None:
+    """Oracle: the number in each name; some images are in the folder that all share, some below it."""
+    paths = [f"{'below/' * (i % 3 == 0)}plant{i // 2}_{i % 2}.png" for i in range(24)]
+    make(tmp_path, {path: png(number) for number, path in enumerate(paths)})
+    rows = [(path, ("cat", "dog")[number // 4 % 2]) for number, path in enumerate(paths)]
+    grouped = group_files(scanning.scan(write_list(tmp_path / "l.csv", rows)), r"(plant\d+)_")
+    assert all(file.group == file.path.name.partition("_")[0] for file in grouped.files)
 
 
 def test_the_output_may_lie_beside_the_images_but_not_around_them(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from noise import noise_image
 from PIL import Image
@@ -40,4 +42,8 @@ def test_only_its_own_pictures_may_be_replaced(tmp_path):
     Image.open(path).copy().save(tmp_path / "b.png")
     (tmp_path / "c.png").write_text("notes")
     (tmp_path / "d.png").mkdir()
-    assert not any(map(heatmap_pictures.is_heatmap, (tmp_path / f"{x}.png" for x in "bcde")))
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "f.png")
+    (tmp_path / "g.png").write_bytes((tmp_path / "b.png").read_bytes()[:20])
+    (tmp_path / "h.png").symlink_to(path)
+    os.mkfifo(tmp_path / "i.png")
+    assert not any(map(heatmap_pictures.is_heatmap, (tmp_path / f"{x}.png" for x in "bcdefghi")))
