@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 
 from alexnet_cli.data.manifest import ImageFile, Manifest
@@ -179,7 +180,9 @@ def _assign(scanned: Manifest, units: Sequence[str], shares: _Shares, seed: int)
 
     Units are taken in the order of a hash keyed by the seed, which is as good as shuffled; those in
     several classes or with many files come first. Where files are grouped, the largest come first:
-    their counts come nearer to the fractions, but more often no images are left for a split.
+    their counts come nearer to the fractions, but more often no images are left for a split. Of two
+    ways to place them the one whose counts are nearer is taken, first the one that gives every split
+    large units as well as small ones.
     """
     members: dict[str, dict[str, int]] = {}  # unit → class → number of files
     # One dict for nearly all units saves memory.
@@ -197,17 +200,25 @@ def _assign(scanned: Manifest, units: Sequence[str], shares: _Shares, seed: int)
 
     in_order = {unit: members[unit] for unit in sorted(members, key=largest_first)}
     if any(file.group for file in scanned.files):
-        with suppress(AlexNetError):
-            return _place(in_order, shares)
+        plans = []
+        for in_proportion in (True, False):
+            with suppress(AlexNetError):
+                plans.append(_place(in_order, shares, in_proportion))
+        if plans:
+            return min(plans, key=itemgetter(1))[0]
     shared_first = sorted(in_order, key=lambda unit: len(members[unit]) == 1)
-    return _place({unit: members[unit] for unit in shared_first}, shares)
+    return _place({unit: members[unit] for unit in shared_first}, shares)[0]
 
 
-def _place(units: dict[str, dict[str, int]], shares: _Shares) -> dict[str, str]:
+def _place(
+    units: dict[str, dict[str, int]], shares: _Shares, in_proportion: bool = False
+) -> tuple[dict[str, str], int]:
     """Return the split of each of `units` (unit → class → number of files), placed one by one.
 
-    Each goes to the split in which the class with the least room left has the most room. Units of
-    one file fill every quota exactly.
+    Each goes to the split in which the class with the least room left has the most room; with
+    `in_proportion` room is a share of the quota, and only splits that it fits into are considered, if
+    there are any. Units of one file fill every quota exactly; also returned is how many files the
+    worst count is away from its quota.
     """
     n_files: dict[str, int] = {}
     unplaced: dict[str, int] = {}  # class → number of units
@@ -217,7 +228,8 @@ def _place(units: dict[str, dict[str, int]], shares: _Shares) -> dict[str, str]:
             unplaced[label] = unplaced.get(label, 0) + 1
     splits = tuple(next(iter(shares.values())))
     lacking = {label: {*tuple(shares[label])[:n]} for label, n in unplaced.items()}
-    room = {label: _quotas(n, shares[label], lacking[label]) for label, n in n_files.items()}
+    quotas = {label: _quotas(n, shares[label], lacking[label]) for label, n in n_files.items()}
+    room = {label: {**quota} for label, quota in quotas.items()}
     chosen: dict[str, str] = {}
     for unit, members in units.items():
         choices = splits
@@ -226,7 +238,13 @@ def _place(units: dict[str, dict[str, int]], shares: _Shares) -> dict[str, str]:
             if len(lacking[label]) >= unplaced[label]:
                 choices = tuple(s for s in choices if s in lacking[label]) or choices
         room_left = {s: min(room[label][s] - n for label, n in members.items()) for s in choices}
-        split = max(room_left, key=room_left.__getitem__)  # ties: train, then val, then test
+        if in_proportion and (fitting := [s for s in choices if room_left[s] >= 0]):
+            parts = {
+                s: min(room[label][s] / quotas[label][s] for label in members) for s in fitting
+            }
+            split = max(parts, key=parts.__getitem__)
+        else:
+            split = max(room_left, key=room_left.__getitem__)  # ties: train, then val, then test
         for label, n in members.items():
             room[label][split] -= n
             unplaced[label] -= 1
@@ -238,7 +256,7 @@ def _place(units: dict[str, dict[str, int]], shares: _Shares) -> dict[str, str]:
                 f"class {label!r}: no images are left for {' or '.join(sorted(missing))}, as too many "
                 "must stay with images of other classes. Remove the duplicates, or make smaller groups"
             )
-    return chosen
+    return chosen, max(abs(left) for of_class in room.values() for left in of_class.values())
 
 
 def _quotas(n: int, shares: dict[str, Fraction], needed: set[str]) -> dict[str, int]:

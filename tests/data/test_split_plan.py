@@ -250,6 +250,24 @@ def test_counts_are_as_near_as_groups_allow(groups: list[dict[str, int]]) -> Non
     assert deviation([split_of[str(i)] for i in range(len(groups))]) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("largest", [8, 20])
+def test_every_split_has_large_groups_as_well_as_small_ones(largest: int) -> None:
+    """Oracle: the law of a random choice: images in val and test are in groups as large as all are."""
+    chance = random.Random(7)
+    groups = [{chance.choice("ab"): chance.randint(1, largest)} for _ in range(300)]
+    sizes = [sum(group.values()) for group in groups]
+
+    def mean_size(files: Sequence[ImageFile]) -> float:
+        return sum(sizes[int(file.group)] for file in files) / len(files)
+
+    for seed in range(5):
+        manifest = plan_split(grouped_scan(groups), val=0.1, test=0.1, seed=seed)
+        for split in SPLITS:
+            assert mean_size(manifest.of(split)) == pytest.approx(
+                mean_size(manifest.files), rel=0.1
+            )
+
+
 def test_groups_that_classes_share_leave_no_split_empty_where_possible() -> None:
     """Oracle: by hand: the shared group must go to val, though the others are larger."""
     manifest = plan_split(grouped_scan([{"a": 9}, {"b": 9}, {"a": 1, "b": 1}]), val=0.1)
