@@ -255,10 +255,10 @@ def write_error(error: OSError, out: Path) -> str:
 def open_data(path: Path, *, seed: int | None = 0, options: ScanOptions = DEFAULT_SCAN) -> Manifest:
     """Return the images of a split by alexnet or another tool, of class folders or of a list.
 
-    Class folders, and a list without splits, are split by `plan_split` with its default fractions and
-    `seed`, or not at all if it is None; no file is moved. `options` are for data without a manifest. Raises `AlexNetError` if
-    `path` is none of these, if a class has no readable images, or if the splits of another tool have
-    different classes.
+    Class folders, and a list without splits, are split by `plan_split` with its default fractions
+    and `seed`, or not at all if it is None; no file is moved. `options` are for data without a
+    manifest. Raises `AlexNetError` if `path` is none of these, if a class has no readable images,
+    or if the splits of another tool have different classes.
     """
     if not os.path.exists(path):
         raise AlexNetError(f"{path}: not found. Create it with: alexnet split FOLDER")
