@@ -64,6 +64,7 @@ def test_the_pooled_figures_are_those_of_each_image_judged_by_its_fold(whole, da
     assert "judged once, by the network of its fold" in page
     assert f"alexnet evaluate {data} --model {out} --report" in page
     assert "averaged" not in page
+    assert page.count("hyperparameters differ from the paper") == 1  # all folds have one recipe
 
 
 def test_evaluate_pools_its_own_images_and_averages_for_others(whole, data, image_folder, tmp_path):
