@@ -90,27 +90,22 @@ class BatchLoader:
 
         `start` is the position of the batch in the order of the epoch.
         """
-        size = self.augment.recipe.crop_size
-        n = max(len(positions), 1)  # a replica without images gets one with a target of zeros
-        images: Float32Array = np.zeros((n, size, size, 3), np.float32)
-        targets: Float32Array = np.zeros((n, self.n_classes), np.float32)
-
-        def augment(position: int, out: Float32Array) -> bool:
-            index = int(chosen[position])
-            if (image := self.store.get(index)) is None:  # skipped
-                return False
-            self.augment(image, (self.seed, epoch, index, start + position), out=out)
-            return True
-
+        size, n = self.augment.recipe.crop_size, len(positions)
+        if n and self.augment.recipe.cutmix:  # the last image may be mixed with the one after it
+            positions = np.append(positions, (positions[-1] + 1) % len(chosen))
+        n_rows = max(len(positions), 1)  # a replica without images gets one with a target of zeros
+        images: Float32Array = np.zeros((n_rows, size, size, 3), np.float32)
+        targets: Float32Array = np.zeros((n_rows, self.n_classes), np.float32)
         for image, target, position in zip(images, targets, map(int, positions)):
-            if not augment(position, image):
-                continue
-            index, neighbor = chosen[position], (position + 1) % len(chosen)
-            target[self.y_true[index]] = 1
-            window = self.augment.cutmix_window((self.seed, epoch, int(index)))
-            if window and augment(neighbor, other := np.empty_like(image)):
-                image[window] = other[window]
-                share = np.float32(image[window].size / image.size)
-                target[self.y_true[index]] -= share
-                target[self.y_true[chosen[neighbor]]] += share
-        return images, targets, np.resize(positions, n).astype(np.int32)
+            index = int(chosen[position])
+            if (pixels := self.store.get(index)) is not None:  # not skipped
+                self.augment(pixels, (self.seed, epoch, index, start + position), out=image)
+                target[self.y_true[index]] = 1
+        for i in range(n):  # in this order the next image is not mixed yet
+            window = self.augment.cutmix_window((self.seed, epoch, int(chosen[positions[i]])))
+            if window and targets[i].any() and targets[i + 1].any():
+                images[i][window] = images[i + 1][window]
+                share = np.float32(images[i][window].size / images[i].size)
+                targets[i] = (1 - share) * targets[i] + share * targets[i + 1]
+        n = max(n, 1)
+        return images[:n], targets[:n], np.resize(positions, n).astype(np.int32)
