@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from helpers import TINY
 from noise import noise_image, noise_statistics
+from PIL import Image, ImageEnhance
 
-from alexnet_cli.data.augment import Augmenter, _random_resized_crop
+from alexnet_cli.data.augment import Augmenter, _jitter, _random_resized_crop
 
 STILL = replace(TINY, flip=False, color_noise=0.0)
 
@@ -250,6 +251,24 @@ def test_jitter_changes_brightness_contrast_and_saturation_independently():
         assert 0.7**n - 0.02 < min(factors) < max(factors) < 1.3**n + 0.02
         assert np.mean(factors) == pytest.approx(1, abs=0.05)
         assert np.var(factors) == pytest.approx(1.03**n - 1, rel=0.2)
+
+
+def test_jitter_is_that_of_pillow():
+    """Oracle: Pillow's three enhancers, one after the other, each of which rounds down.
+
+    The values of the image are too far from 0 and 255 to be clipped.
+    """
+    pixels = np.random.default_rng(3).integers(90, 130, (72, 72, 3), dtype=np.uint8)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        expected = Image.fromarray(pixels)
+        for number in random.permutation(3):
+            expected = enhancers[number](expected).enhance(random.uniform(0.7, 1.3))
+        jittered = _jitter(pixels, 0.3, np.random.default_rng(seed))
+        error = jittered.astype(float) - np.asarray(expected)
+        assert np.abs(error).max() <= 3
+        assert abs(error.mean()) < 2
 
 
 def test_rotation_turns_about_the_center_by_up_to_so_many_degrees_either_way():
