@@ -14,9 +14,11 @@ class PaperMomentum:
         v ← 0.9 · v − 0.0005 · ε · w − ε · ∂L/∂w
         w ← w + v
 
-    With g = ∂L/∂w + 0.0005 · w this is v ← 0.9 · v − ε · g, one fused operation that reads and
-    writes weight and velocity once. Only kernels decay, not biases or batch normalization.
-    (`SGD(weight_decay=…)` of Keras is a different rule: it decays outside the velocity.)
+    This is v ← v − (0.0005 · ε / 0.9) · w, then v ← 0.9 · v − ε · ∂L/∂w: two fused operations that
+    change velocity and weight where they are. At small batches a step waits for memory most, and a
+    sum of gradient and decay would be written and read again. Only kernels decay, not biases or
+    batch normalization. (`SGD(weight_decay=…)` of Keras is a different rule: it decays outside the
+    velocity.)
 
     Create it within the scope of the strategy, so that velocities are mirrored like the weights.
     """
@@ -56,9 +58,12 @@ class PaperMomentum:
     def _step(
         self, weight: tf.Variable, velocity: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor
     ) -> None:
-        is_kernel = len(weight.shape) > 1
-        if self.weight_decay and is_kernel:
-            gradient += self.weight_decay * weight
+        decay = self.weight_decay if len(weight.shape) > 1 else 0.0
+        if decay and self.momentum:
+            alpha = rate * (decay / self.momentum)
+            tf.raw_ops.ResourceApplyGradientDescent(var=velocity.handle, alpha=alpha, delta=weight)
+        elif decay:
+            gradient += decay * weight
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=self.momentum
         )

@@ -253,18 +253,22 @@ def test_equal_seeds_give_equal_weights_and_layers_are_independent():
     assert abs(np.corrcoef(*towers)[0, 1]) < 0.3
 
 
-def test_the_update_rule_is_section_5():
-    """Oracle: v ← 0.9v − 0.0005·ε·w − ε·g; w ← w + v, for five steps and two rates."""
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_the_update_rule_is_section_5(momentum):
+    """Oracle: v ← 0.9v − 0.05·ε·w − ε·g; w ← w + v, for five steps and two rates; and without momentum.
+
+    A hundred times the paper's decay, which float32 would hardly show.
+    """
     w, b = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=3)
     variables = [keras.Variable(value.astype(np.float32)) for value in (w, b)]
-    optimizer = PaperMomentum(variables, momentum=0.9, weight_decay=0.0005)
+    optimizer = PaperMomentum(variables, momentum, weight_decay=0.05)
     vw, vb = np.zeros_like(w), np.zeros_like(b)
     for step in range(5):
         rate = 0.01 if step < 3 else 0.001
         bias_rate = 2 * rate  # as in the released code
         gw, gb = RANDOM.normal(size=w.shape), RANDOM.normal(size=b.shape)
-        vw = 0.9 * vw - 0.0005 * rate * w - rate * gw
-        vb = 0.9 * vb - bias_rate * gb  # biases do not decay
+        vw = momentum * vw - 0.05 * rate * w - rate * gw
+        vb = momentum * vb - bias_rate * gb  # biases do not decay
         w, b = w + vw, b + vb
         gradients = [tf.constant(g, tf.float32) for g in (gw, gb)]
         optimizer.apply(gradients, tf.constant([rate, bias_rate], tf.float32))
