@@ -3,7 +3,8 @@
     python -m benchmarks.step_efficiency
 
 The paper's network with 1000 classes, fed from memory. Each rate is the best of several, and products
-and steps alternate, so that other load on the machine affects neither alone.
+and steps alternate, so that other load on the machine affects neither alone. Then what each layer takes
+by itself, forward and backward, and what is left of the step: the update of the weights, mostly.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from alexnet_cli.network.architecture import build_alexnet  # noqa: E402
+from alexnet_cli.network.batch_layers import BatchRows, rows_of_batch  # noqa: E402
 from alexnet_cli.training.devices import choose_devices  # noqa: E402
 from alexnet_cli.training.optimizer import PaperMomentum  # noqa: E402
 from alexnet_cli.training.step import compile_step  # noqa: E402
@@ -32,19 +34,42 @@ GOALS = {
     ("bfloat16", 32): 0.5,
 }
 ROUNDS, SIDE = 3, 4096
+FIRST = ("conv1_edge", "conv1")  # no gradient of the images is needed
 
 
 def flops_per_image(model: keras.Model) -> int:
-    """Return 2 FLOP per multiply-add: forward, and backward to weights and inputs.
+    """Return 2 FLOP per multiply-add: forward, and backward to weights and inputs."""
+    return sum(layer_flops(model).values())
+
+
+def layer_flops(model: keras.Model) -> dict[str, int]:
+    """Return the FLOP of each layer for an image, 0 for those without kernels.
 
     The first layer has no backward pass to its inputs, the images.
     """
-    macs: list[int] = []
+    flops: dict[str, int] = {}
     for layer in model.layers:
         weights = sum(math.prod(v.shape) for v in layer.trainable_variables if len(v.shape) > 1)
-        if weights:
-            macs.append(weights * math.prod(layer.output.shape[1:-1]))
-    return 2 * (3 * sum(macs) - macs[0])
+        passes = 3 if any(flops.values()) else 2
+        flops[layer.name] = 2 * passes * weights * math.prod(layer.output.shape[1:-1])
+    return flops
+
+
+def layer_seconds(layer: keras.layers.Layer, batch: int, backward_to_inputs: bool) -> float:
+    """Return the least seconds of a layer's forward and backward pass on a random batch."""
+    x = tf.cast(tf.random.normal((batch, *layer.input.shape[1:])), layer.compute_dtype)
+    upstream = tf.cast(tf.random.normal((batch, *layer.output.shape[1:])), layer.compute_dtype)
+    rows = BatchRows(tf.zeros(2, tf.int32), batch, tf.range(batch), tf.ones(batch, tf.bool))
+
+    @tf.function
+    def passes(x: tf.Tensor, upstream: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape, rows_of_batch(rows):
+            tape.watch(x)
+            y = layer(x, training=True)
+        sources = [*layer.trainable_variables, *([x] if backward_to_inputs else [])]
+        return tape.gradient(y, sources, output_gradients=upstream) or [y]
+
+    return least_seconds(passes, x, upstream)
 
 
 def least_seconds(function: Callable[..., tf.Tensor], *arguments: object) -> float:
@@ -77,6 +102,15 @@ def bench(precision: str) -> None:
         print_row(f"matrix product, {precision}", f"{peak / 1e9:.0f} GFLOP/s")
         rate = f"{batch / seconds:.1f} images/s, {ours / 1e9:.0f} GFLOP/s"
         print_row(f"step of {batch} images", rate, ours / peak, str(GOALS[precision, batch]))
+        rest = seconds
+        for name, n_flops in layer_flops(model).items():
+            layer = model.get_layer(name)
+            if not isinstance(layer, keras.layers.InputLayer):
+                alone = layer_seconds(layer, batch, backward_to_inputs=name not in FIRST)
+                rest -= alone
+                share = batch * n_flops / alone / peak if n_flops else None
+                print_row(f"  {name}", f"{1000 * alone:.1f} ms, {alone / seconds:.0%}", share)
+        print_row("  the rest", f"{1000 * rest:.1f} ms, {rest / seconds:.0%}")
 
 
 if __name__ == "__main__":
