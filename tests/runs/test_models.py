@@ -184,6 +184,25 @@ def test_training_starts_from_the_weights_of_a_run(members, image_folder, tmp_pa
     assert initial.recipe == QUICK
 
 
+def test_transferred_layers_see_images_as_before(members, tmp_path):
+    """Oracle: at rate 0, fc7 of an image is that of the other run, though the new images have another mean."""
+    still = replace(QUICK, epochs=1, learning_rate=1e-30)
+    dark = paint(tmp_path / "dark", 4)
+    for file in dark.rglob("*.png"):
+        Image.open(file).point(lambda value: value // 3).save(file)
+    initial = load_model(members[0])
+    after = load_model(run(dark, tmp_path, still, initial=initial).run)
+    average = np.mean([Image.open(file.path) for file in after.trained_on.of("train")])
+    assert average < initial.statistics.mean_image.mean() - 30
+    image = RANDOM.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+    found, expected = (
+        model.numpy_network.features([Cropper(model.recipe, model.statistics)(image)])[0]
+        for model in (after, initial)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert after.statistics.covariance[0, 0] < initial.statistics.covariance[0, 0] / 4
+
+
 def test_weights_of_another_network_are_refused(members, image_folder, tmp_path):
     recipe = vary(QUICK, "sixth-conv")
     with pytest.raises(AlexNetError, match=r"conv6/tower1/kernel are missing; use the recipe"):
