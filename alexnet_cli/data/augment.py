@@ -138,7 +138,8 @@ def _jitter(image: UInt8Array, amount: float, random: np.random.Generator) -> UI
     """Change brightness, contrast and saturation in random order, each by a factor 1 ± `amount`.
 
     Each is a blend: with black, with the mean gray of the image, with its gray image. All three are
-    linear in the colors, so one pass with the product of their matrices does it.
+    linear in the colors, so one pass with the product of their matrices does it; values are rounded
+    and clipped at its end.
     """
     mean = image.reshape(len(image), -1).sum(axis=0, dtype=np.uint32)  # fast, as rows are long
     mean = mean.reshape(-1, 3).sum(axis=0) * 3 / image.size

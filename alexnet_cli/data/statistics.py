@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,14 @@ class Statistics:
 
     mean_image: Float32Array  # (resize_size, resize_size, 3): the mean of each pixel
     covariance: npt.NDArray[np.float64]  # (3, 3): of R, G and B over all pixels
+
+    def with_mean(self, other: Statistics) -> Statistics:
+        """Return these with the mean image of `other`, or with its mean color if it has another size."""
+        mean_image = other.mean_image
+        if mean_image.shape != self.mean_image.shape:
+            color = mean_image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
+            mean_image = np.broadcast_to(color, self.mean_image.shape)
+        return replace(self, mean_image=mean_image)
 
     def mean(self, recipe: Recipe) -> Float32Array:
         """Return the mean that `recipe` subtracts, float32 (resize_size, resize_size, 3).

@@ -65,8 +65,8 @@ def train(
     `name` is that of the run folder, by default DATE_TIME-RECIPE.
     `seed` seeds initial weights, order, augmentation and dropout, and the split if `data` is not
     split yet. Without `check`, images that are not split yet are selected by their names and not
-    read. All layers but the last start with the weights of `initial`, if given, and its mean image is
-    subtracted, if it is of the same size. `draw` is called when
+    read. All layers but the last start with the weights of `initial`, if given, and its mean is
+    subtracted from the images. `draw` is called when
     all epochs are on disk, before metrics.json says that the run is complete. A run folder in which
     nothing was saved is removed again.
 
@@ -87,10 +87,9 @@ def train(
         with suppress(OSError):
             out.rmdir()  # unless it holds other runs
         raise
-    if initial and initial.recipe.resize_size == recipe.resize_size:
-        # The weights expect what they were trained on: images less the mean of those images.
-        mean_image = initial.statistics.mean_image
-        opened = replace(opened, statistics=replace(opened.statistics, mean_image=mean_image))
+    if initial:  # its weights were trained on images less this mean
+        statistics = opened.statistics.with_mean(initial.statistics)
+        opened = replace(opened, statistics=statistics)
     config = RunConfig(
         recipe=recipe,
         classes=manifest.classes,

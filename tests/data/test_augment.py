@@ -258,7 +258,9 @@ def test_jitter_is_that_of_pillow():
 
     The values of the image are too far from 0 and 255 to be clipped.
     """
-    pixels = np.random.default_rng(3).integers(90, 130, (72, 72, 3), dtype=np.uint8)
+    ramp = np.arange(300, dtype=np.uint16)[:, None, None] * (24, 7, 3) // 100
+    pixels = ramp + np.random.default_rng(3).integers((75, 90, 80), (80, 95, 85), (300, 72, 3))
+    pixels = pixels.astype(np.uint8)
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for seed in range(20):
         random = np.random.default_rng(seed)

@@ -60,3 +60,16 @@ def test_mean_of_each_recipe_setting(mean, expected):
     found = noise_statistics()
     subtracted = found.mean(replace(TINY, mean=mean))
     np.testing.assert_allclose(subtracted, expected(found.mean_image), rtol=1e-5)
+
+
+def test_another_mean_is_taken_over_whatever_its_size():
+    """Oracle: the mean image itself, or by hand its mean color, at every pixel; never the covariance."""
+    own = noise_statistics()
+    other = replace(own, mean_image=own.mean_image / 2, covariance=own.covariance * 3)
+    small = replace(other, mean_image=np.arange(12, dtype=np.float32).reshape(2, 2, 3))
+    same, constant = own.with_mean(other), own.with_mean(small)
+    np.testing.assert_array_equal(same.mean_image, other.mean_image)
+    assert constant.mean_image.shape == own.mean_image.shape
+    assert (constant.mean_image == np.array([4.5, 5.5, 6.5], np.float32)).all()
+    for changed in (same, constant):
+        np.testing.assert_array_equal(changed.covariance, own.covariance)

@@ -272,8 +272,8 @@ def test_the_update_rule_is_section_5(momentum):
         w, b = w + vw, b + vb
         gradients = [tf.constant(g, tf.float32) for g in (gw, gb)]
         optimizer.apply(gradients, tf.constant([rate, bias_rate], tf.float32))
-    np.testing.assert_allclose(variables[0], w, rtol=1e-5)
-    np.testing.assert_allclose(variables[1], b, rtol=1e-5)
+    np.testing.assert_allclose(variables[0], w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(variables[1], b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs.models import load_caffe, load_model
 from alexnet_cli.runs.run_folder import CONFIG, LAST, METRICS
 from alexnet_cli.runs.weights_file import load_arrays
+from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback
+from alexnet_cli.training.devices import choose_devices
 
 RANDOM = np.random.default_rng(11)
 
@@ -199,6 +201,7 @@ def test_transferred_layers_see_images_as_before(members, tmp_path):
         model.numpy_network.features([Cropper(model.recipe, model.statistics)(image)])[0]
         for model in (after, initial)
     )
+    assert expected.any()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert after.statistics.covariance[0, 0] < initial.statistics.covariance[0, 0] / 4
 
@@ -381,6 +384,27 @@ def test_arrays_that_share_their_bytes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(caffe_weights, "_MOST_BYTES", path.stat().st_size)
     with pytest.raises(AlexNetError, match="the arrays have more than"):
         read_caffe(path, NARROW)
+
+
+def test_training_from_caffes_weights_sees_images_as_caffe_does(image_folder, tmp_path):
+    """Oracle: at rate 0, Caffe's arithmetic in NumPy up to fc7 and the new fc8, also when resumed.
+
+    So mean pixel, order of channels and crop are those of the file.
+    """
+    layers = random_layers(NARROW_SHAPES)
+    initial = load_caffe(save(tmp_path / "bvlc.npy", converted(layers)), NARROW)
+    still = replace(initial.recipe, epochs=1, learning_rate=1e-30, batch_size=8)
+    folder = run(image_folder, tmp_path / "runs", still, initial=initial).run
+    start_and_resume.resume(folder, devices=choose_devices(0, "float32"), epochs=2)
+    weights = load_arrays(folder / LAST)
+    layers["fc8"] = [weights["fc8/kernel"], weights["fc8/bias"]]
+    path = next(image_folder.rglob("*.png"))
+    (found,) = predict([path], [folder], top=3)
+    image = load_image(ImageFile(path), still).astype(float)
+    expected = caffe_probabilities(layers, image[None, 2:69, 2:69])[0]
+    by_name = dict(zip(found.classes, found.probabilities))
+    ours = [by_name[name] for name in load_model(folder).classes]
+    np.testing.assert_allclose(ours, expected, rtol=1e-3)
 
 
 # Caffe's names of classes

@@ -57,3 +57,30 @@ def test_cutmix_mixes_images_and_targets_alike(tmp_path, bad):
         np.testing.assert_allclose(batch.targets[position], target, atol=1e-6)
     assert batch.count == 4
     assert np.sum(batch.targets) == pytest.approx(4 - bad)
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 7])
+def test_cutmix_does_not_depend_on_the_number_of_replicas(tmp_path, n_images):
+    """Oracle: the whole batch on one replica, bit for bit; the third image is unreadable."""
+    paths = [tmp_path / f"{number}.png" for number in range(n_images)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(noise_image(seed=seed)).save(path)
+    recipe = replace(TINY, cutmix=0.7)
+    store = ImageStore(image_files(paths), recipe, tmp_path)
+    for path in paths[2:3]:
+        path.unlink()
+    y_true = np.arange(n_images, dtype=np.int32) % 3
+    augment, devices = Augmenter(recipe, noise_statistics()), choose_devices(0, "float32")
+    loader = BatchLoader(store, y_true, 3, augment, devices, seed=5, batch_size=8)
+    chosen = epoch_order(n_images, 5, 1)
+    whole = loader._shard(chosen, np.arange(n_images), 1, 0)
+    for n_replicas in (2, 3, 8):
+        parts = np.array_split(np.arange(n_images), n_replicas)
+        shards = [loader._shard(chosen, part, 1, 0) for part in parts]
+        for part, (images, targets, positions) in zip(parts, shards, strict=True):
+            if len(part):
+                np.testing.assert_array_equal(images, whole[0][part])
+                np.testing.assert_array_equal(targets, whole[1][part])
+                np.testing.assert_array_equal(positions, part)
+            else:
+                assert not targets.any()
