@@ -142,7 +142,8 @@ def train(
             all devices, the learning rate is the peak.
         gpus: the number of GPUs; 0 for the CPU, None for all GPUs.
         precision: "float32", "bfloat16", "float16", or "auto", the fastest natively supported.
-        weights: a run folder or Caffe's .npy with the initial weights of all layers but the last.
+        weights: a run folder or Caffe's .npy with the initial weights of all layers but the last, and
+            the mean that is subtracted from the images.
         hosts, rank: the addresses (host:port) of all machines that train together, and which of
             them this process is; by default those of TF_CONFIG or Slurm.
         check: for unsplit data, read every image first; else select images by file extension.

@@ -172,7 +172,11 @@ class RunFolder:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """The mean image and RGB covariance of the training images, of the size in the recipe."""
+        """The mean image that is subtracted and the RGB covariance of the training images.
+
+        The mean is that of the training images, or comes with the initial weights; of the size in
+        the recipe.
+        """
         path, size = self.path / STATISTICS, self.config.recipe.resize_size
         arrays = load_arrays(path, of=3 * size**2 + 18)
         shapes = {"mean_image": (size, size, 3), "covariance": (3, 3)}

@@ -22,7 +22,7 @@ from alexnet_cli.training.devices import Devices
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation images, with the statistics of the training images."""
+    """Training and validation images, with the statistics for the network's inputs."""
 
     manifest: Manifest
     train: ImageStore
