@@ -80,6 +80,7 @@ class MemoryEpochs(Callback):
 OFF = {
     "crop_area": {"crop_area": None},
     "jitter": {"jitter": 0.0},
+    "trivial_augment": {"trivial_augment": False},
     "rotation": {"rotation": 0.0},
     "flip": {"flip": False},
     "color_noise": {"color_noise": 0.0},

@@ -15,6 +15,7 @@ from PIL import Image
 from alexnet_cli.data.crops import WindowCutter, mirror
 from alexnet_cli.data.images import Float32Array, UInt8Array
 from alexnet_cli.data.statistics import Statistics
+from alexnet_cli.data.trivial_augment import trivial_augment
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.system.random_streams import random_stream
 
@@ -22,8 +23,8 @@ from alexnet_cli.system.random_streams import random_stream
 class Augmenter(WindowCutter):
     """Cuts one random crop of an image: window, horizontal flip, mean, color noise (section 4.1).
 
-    If the recipe says so, the image is rotated, cropped at a random scale and jittered in color
-    first.
+    If the recipe says so, the image is first rotated, cropped at a random scale, jittered in color
+    and changed by TrivialAugment.
     """
 
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
@@ -56,6 +57,8 @@ class Augmenter(WindowCutter):
             top = left = 0
         if recipe.jitter:
             image = _jitter(image, recipe.jitter, random)
+        if recipe.trivial_augment:
+            image = trivial_augment(image, self.mean_color, random)
         if recipe.flip and window_random.random() < 0.5:
             crop = np.empty_like(out)
             self.cut(image, top, left, crop)

@@ -94,6 +94,9 @@ class Recipe:
     jitter: ShareBelow1 = _paper(
         0.0, NOT_IN_PAPER, "largest random change of brightness, contrast and saturation"
     )
+    trivial_augment: bool = _paper(
+        False, NOT_IN_PAPER, "one random operation of TrivialAugment on each image"
+    )
     rotation: Annotated[float, Ge(0), Le(180)] = _paper(
         0.0, NOT_IN_PAPER, "largest random rotation, degrees"
     )

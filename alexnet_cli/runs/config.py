@@ -14,7 +14,7 @@ from alexnet_cli.recipes.structure import check_structure
 from alexnet_cli.system import strict_json
 from alexnet_cli.version import __version__
 
-FORMAT = 4
+FORMAT = 5
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 

@@ -96,6 +96,7 @@ PAPER_VALUES = {
     # what the paper does not have
     "crop_area": None,
     "jitter": 0.0,
+    "trivial_augment": False,
     "kmeans_init": False,
     "rotation": 0.0,
     "cutmix": 0.0,
@@ -211,6 +212,7 @@ def test_the_notebook_recipe_is_the_notebook():
     unused |= {
         "crop_area",
         "jitter",
+        "trivial_augment",
         "kmeans_init",
         "rotation",
         "cutmix",
@@ -258,7 +260,7 @@ def test_the_comparison_gives_a_reason_for_each_difference(recipe):
 def test_no_section_is_cited_for_what_the_paper_does_not_have():
     """Oracle: the paper's sections 2 to 5, read for each hyperparameter."""
     absent = {
-        *("crop_area", "jitter", "rotation", "cutmix", "shared_crop"),
+        *("crop_area", "jitter", "trivial_augment", "rotation", "cutmix", "shared_crop"),
         *("noise_divisor", "noise_until", "kmeans_init", "balance", "label_smoothing"),
         *("temperature_scaling", "warmup", "cosine", "slow_from", "freeze_from"),
     }
