@@ -22,7 +22,7 @@ from alexnet_cli.api.arguments import (
 from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.recipes.hyperparameters import Recipe, format_value
 from alexnet_cli.recipes.presets import DEFAULT, find_recipe
-from alexnet_cli.recipes.variants import build_recipe
+from alexnet_cli.recipes.variants import FINETUNE, build_recipe
 from alexnet_cli.runs.config import RunConfig
 from alexnet_cli.runs.models import LoadedModel, load_model
 from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
@@ -134,7 +134,8 @@ def train(
     Args:
         data: a folder that `split` wrote, or a folder of class folders or a list, as `split` takes
             them, which is split in place.
-        recipe: the name of a recipe, or a recipe; by default that of `weights`, or `modern`.
+        recipe: the name of a recipe, or a recipe; by default `modern`, or with `weights` their own
+            with the variant "finetune".
         variants: names of changes to the recipe, such as "half-size".
         overrides: hyperparameters by name: `{"cutmix": 0.0, "conv2.bias": 1}`.
         settings: the same as text, `["cutmix=0", "conv2.bias=1"]`, as after --set.
@@ -198,6 +199,11 @@ def choose_recipe(
     base = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or DEFAULT)
     if initial and recipe is None:
         base = initial.recipe
+        if FINETUNE not in base.name.split("+"):  # the model may have started from others itself
+            variants = [*variants, FINETUNE]
+    elif not initial and FINETUNE in variants:
+        reason = "needs weights to start from. Give weights, or leave it out"
+        raise UsageError(reason, argument="variants", value=FINETUNE)
     try:
         chosen = build_recipe(base, variants, texts)  # an error comes before the long wait
     except UsageError as error:

@@ -53,10 +53,21 @@ def _half_size(recipe: Recipe) -> dict[str, Any]:
     return {"resize_size": recipe.resize_size // 2, "crop_size": recipe.crop_size // 2}
 
 
+def _finetune(recipe: Recipe) -> dict[str, Any]:
+    batch_size = min(recipe.batch_size, 32)
+    return {
+        "trivial_augment": True,
+        "jitter": 0.0,
+        "batch_size": batch_size,
+        "learning_rate": recipe.learning_rate * (batch_size / recipe.batch_size),
+    }
+
+
 def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
     return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
 
 
+FINETUNE = "finetune"  # the variant that a training from other weights takes by default
 VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
     "no-lrn": ("without local response normalization (§3.3)", lambda r: _without(r, "lrn")),
     "no-overlap": ("pooling that does not overlap, z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),
@@ -72,6 +83,10 @@ VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
     ),
     "biases-0.1": ("initial hidden biases of 0.1 (Caffe)", lambda r: hidden_biases(r, 0.1)),
     "half-size": ("images and crops of half the size: a quarter of the arithmetic", _half_size),
+    FINETUNE: (
+        "to start from other weights: TrivialAugment, no jitter, batches of 32 or fewer",
+        _finetune,
+    ),
     "biases-1": ("initial hidden biases of 1 (§5)", lambda r: hidden_biases(r, 1.0)),
 }
 

@@ -12,6 +12,7 @@ from helpers import HANG, QUICK, predict, run
 from PIL import Image
 
 import alexnet_cli as alexnet
+from alexnet_cli.api.runs import choose_recipe
 from alexnet_cli.data.images import open_rgb
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -230,6 +231,10 @@ def test_several_models_are_their_mean_and_have_no_network_of_their_own(
         (lambda m: m.evaluate(split="val").plot_confusion("no/x"), "path='no/x': folder no not"),
         (lambda m: alexnet.split("flowers", out="rose.jpg/data"), r"out='.*': rose\.jpg is a file"),
         (lambda m: alexnet.train("flowers", out="rose.jpg/runs"), r"out='.*': rose\.jpg is a file"),
+        (
+            lambda m: alexnet.train("flowers", variants=["finetune"]),
+            "variants='finetune': needs weights to start from",
+        ),
         (lambda m: alexnet.draw_figures(out="rose.jpg/a"), r"out='.*': rose\.jpg is a file; name"),
         (lambda m: alexnet.load("a" * 300), "no file can have this name"),
         (lambda m: m.predict("a" * 300), "no file can have this name"),
@@ -240,6 +245,38 @@ def test_a_wrong_argument_is_one_line_at_the_call(empty, trained, call, message)
     with pytest.raises(alexnet.AlexNetError, match=message) as refused:
         call(alexnet.load(trained))
     assert "\n" not in str(refused.value)
+
+
+def test_other_weights_bring_their_recipe_and_what_finetuning_needs(trained):
+    """Oracle: the recipe of the weights with the variant's change, unless a recipe is named."""
+
+    def chosen(recipe=None, weights=trained, variants=(), **overrides):
+        return choose_recipe(recipe, variants, overrides, (), {}, weights)[0]
+
+    own = alexnet.Run(trained).recipe
+    tuned = chosen(variants=["no-dropout"], epochs=7)
+    assert tuned.name == f"{own.name}+no-dropout+finetune"
+    assert (tuned.trivial_augment, tuned.epochs) == (True, 7)
+    assert (tuned.convs, tuned.learning_rate) == (own.convs, own.learning_rate)
+    assert not chosen(trivial_augment=False).trivial_augment
+    named = chosen("paper")
+    assert (named.name, named.trivial_augment) == ("paper", False)
+    assert chosen("paper", variants=["finetune"]).name == "paper+finetune"
+    assert chosen(tuned).name == tuned.name
+    assert chosen(weights=None).name == "modern"
+
+
+def test_weights_that_were_finetuned_bring_the_variant_once(trained, image_folder, tmp_path):
+    """Oracle: the name of the recipe."""
+    first = alexnet.train(image_folder, weights=trained, epochs=1, out=tmp_path, **CPU)
+    again, _ = choose_recipe(None, (), None, (), {}, first.path)
+    assert again.name == first.recipe.name == f"{alexnet.Run(trained).recipe.name}+finetune"
+    variants = ["no-dropout"]
+    later = alexnet.train(
+        image_folder, weights=first.path, variants=variants, epochs=1, out=tmp_path, **CPU
+    )
+    again, _ = choose_recipe(None, (), None, (), {}, later.path)
+    assert again.name == later.recipe.name == f"{first.recipe.name}+no-dropout"
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\ud800", "x/" * 3000], ids=ascii)

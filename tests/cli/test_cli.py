@@ -377,6 +377,7 @@ def test_a_run_starts_from_another_and_both_predict(inside, alexnet, tmp_path):
     code, said, err = alexnet("recipes", second)
     assert (code, err) == (0, "")
     assert "here 0.5. set by the user" in said
+    assert "here yes. variant finetune: to start from other weights" in said
     assert "here 0. variant no-dropout: without dropout (§4.2)" in said
     assert alexnet("train", "--resume", second, "--epochs", 2, "--gpus", 0)[0] == 0
     code, said, err = alexnet("recipes", second)  # as report.md has it

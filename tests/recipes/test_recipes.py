@@ -291,6 +291,7 @@ def test_the_comparison_of_the_paper_recipe():
         ("no-dropout", {"fc6.dropout", "fc7.dropout"}),
         ("no-color-noise", {"color_noise"}),
         ("half-size", {"resize_size", "crop_size"}),
+        ("finetune", {"trivial_augment", "batch_size", "learning_rate"}),
         ("biases-1", {f"{layer}.bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}),
     ],
 )
@@ -322,6 +323,16 @@ def test_half_size_halves_the_images_of_every_recipe(recipe, sizes):
     full = dict(zip(recipe.layers(), layer_sizes(recipe, 5)))
     for layer, size in zip(half.layers(), layer_sizes(half, 5)):
         assert size.kernel == ((1024, 4096) if layer == "fc6" else full[layer].kernel)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_finetuning_learns_from_few_images_at_the_same_rate_per_image(recipe):
+    """Oracle: 32 images or fewer a step, and the recipe's rate for each of them."""
+    tuned = vary(recipe, "finetune")
+    assert tuned.batch_size == 32
+    assert tuned.learning_rate / 32 == pytest.approx(recipe.learning_rate / recipe.batch_size)
+    assert (tuned.trivial_augment, tuned.jitter) == (True, 0.0)
+    assert vary(replace(recipe, batch_size=4), "finetune").batch_size == 4
 
 
 def test_bias_variants_restore_the_papers_biases_and_caffes():

@@ -201,7 +201,7 @@ def test_hostile_names_are_escaped(written):
 
 
 @pytest.mark.parametrize("settings", [(), ("lrn_k=1", "conv2.bias=1", "drop_at=0.5,0.8")])
-@pytest.mark.parametrize("variants", [(), ("no-lrn", "tanh")])
+@pytest.mark.parametrize("variants", [(), ("no-lrn", "tanh"), ("finetune",)])
 def test_the_training_command_gives_the_same_recipe(report, settings, variants):
     """Oracle: the recipe that the options give, compared hyperparameter by hyperparameter."""
     recipe = build_recipe(RECIPES["modern"], variants, settings)
