@@ -10,7 +10,7 @@ from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.runs.records import EpochRow, Finding
 
-# After this many epochs and updates, a run should have learned something.
+# After this many epochs at the full rate, and updates, a run should have learned something.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 3, 60
 NO_PROGRESS_MARGIN = 0.02  # relative decrease of the loss from that of a constant prediction
 DEAD_SHARE = 0.75  # share of a layer's units; healthy runs on flowers have 0.00 to 0.13
@@ -43,8 +43,8 @@ def find_problems(
     found = {
         "exploding loss": _exploding_loss(history, measured),
         "dead ReLUs": _dead_relus(measured),
-        "no progress": _no_progress(history, measured),
-        "one class predicted": _one_class_predicted(history, measured),
+        "no progress": _no_progress(history, measured, recipe),
+        "one class predicted": _one_class_predicted(history, measured, recipe),
         "overfitting": _overfitting(history),
     }
     kinds = {finding.kind for finding in known}
@@ -85,8 +85,11 @@ def suggest_remedy(recipe: Recipe) -> str:
     return f"try --learning-rate {min(recipe.learning_rate / 10, PAPER.learning_rate):g}"
 
 
-def _is_too_early(history: Sequence[EpochRow], measured: EpochDiagnostics) -> bool:
-    return len(history) < PATIENCE_EPOCHS or measured.n_steps < PATIENCE_STEPS
+def _is_too_early(
+    history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe
+) -> bool:
+    warmup_epochs = recipe.warmup * recipe.epochs  # at lower rates, so they do not count
+    return len(history) < PATIENCE_EPOCHS + warmup_epochs or measured.n_steps < PATIENCE_STEPS
 
 
 def _exploding_loss(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
@@ -106,9 +109,11 @@ def _dead_relus(measured: EpochDiagnostics) -> str:
     return f"units that are 0 for every image: {', '.join(layers)}" if layers else ""
 
 
-def _no_progress(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
+def _no_progress(
+    history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe
+) -> str:
     last = history[-PATIENCE_EPOCHS:]
-    if _is_too_early(history, measured) or any(
+    if _is_too_early(history, measured, recipe) or any(
         row.train_loss < (1 - NO_PROGRESS_MARGIN) * measured.baseline_loss for row in last
     ):
         return ""
@@ -118,11 +123,13 @@ def _no_progress(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str
     )
 
 
-def _one_class_predicted(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:
+def _one_class_predicted(
+    history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe
+) -> str:
     n_images = sum(measured.predicted.values())
     name, count = max(measured.predicted.items(), key=lambda item: item[1])
     too_few = n_images < MIN_IMAGES_PER_CLASS * len(measured.predicted)  # may be chance
-    if _is_too_early(history, measured) or count < n_images or too_few:
+    if _is_too_early(history, measured, recipe) or count < n_images or too_few:
         return ""
     return f"all {n_images} validation images are predicted as {name}"
 

@@ -114,6 +114,14 @@ def test_no_finding_below_the_thresholds(history, changes):
     assert kinds(history, measured(**changes)) == []
 
 
+def test_epochs_of_warmup_are_too_early():
+    """Oracle: by hand: 0.05 × 200 epochs of warm-up, and 3 at the full rate, are 13."""
+    slow = replace(PAPER, warmup=0.05, epochs=200)
+    assert kinds([row(e, train_loss=1.09) for e in range(1, 13)], measured(), slow) == []
+    thirteen = [row(e, train_loss=1.09) for e in range(1, 14)]
+    assert kinds(thirteen, measured(), slow) == ["no progress"]
+
+
 def test_the_remedy_fits_the_recipe():
     """Oracle: smaller biases for the biases of the paper, else a tenth of the learning rate.
 
