@@ -192,8 +192,31 @@ MODERN = replace(
     },
 )
 
+# Chosen by successive halving on 991 flowers at half size. At 60 epochs the three changes together
+# fit too little (80.1 % against 81.1 of `modern`), at 200 they lead (84.5 %): they want the length.
+BEST = replace(
+    MODERN,
+    name="best",
+    summary="modern with more noise and weight decay, for 200 epochs",
+    jitter=0.0,
+    trivial_augment=True,
+    dense=each(MODERN.dense, stddev=0.005),
+    weight_decay=0.005,
+    epochs=200,
+    rationale={
+        **MODERN.rationale,
+        "jitter": "TrivialAugment changes colors too",
+        "trivial_augment": "Müller and Hutter 2021: stronger noise, which pays in long trainings",
+        "stddev": "Caffe, train_val.prototxt: 0.005 in fc6 and fc7; measured: less noise is left in them",
+        "weight_decay": "Measured: one point more at 60 and at 200 epochs",
+        "epochs": "Measured: 3.4 points more than modern at 60 epochs, crops of 112",
+    },
+)
+
 DEFAULT = MODERN.name  # the most accurate on small data sets
-RECIPES = {recipe.name: recipe for recipe in (PAPER, MODERN, LITERAL, RELEASED, CAFFE, NOTEBOOK)}
+RECIPES = {
+    recipe.name: recipe for recipe in (PAPER, MODERN, BEST, LITERAL, RELEASED, CAFFE, NOTEBOOK)
+}
 
 
 def choose(kind: str, name: str, choices: dict[str, Any]) -> Any:

@@ -85,9 +85,7 @@ def suggest_remedy(recipe: Recipe) -> str:
     return f"try --learning-rate {min(recipe.learning_rate / 10, PAPER.learning_rate):g}"
 
 
-def _is_too_early(
-    history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe
-) -> bool:
+def _is_too_early(history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe) -> bool:
     warmup_epochs = recipe.warmup * recipe.epochs  # at lower rates, so they do not count
     return len(history) < PATIENCE_EPOCHS + warmup_epochs or measured.n_steps < PATIENCE_STEPS
 
@@ -109,9 +107,7 @@ def _dead_relus(measured: EpochDiagnostics) -> str:
     return f"units that are 0 for every image: {', '.join(layers)}" if layers else ""
 
 
-def _no_progress(
-    history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe
-) -> str:
+def _no_progress(history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe) -> str:
     last = history[-PATIENCE_EPOCHS:]
     if _is_too_early(history, measured, recipe) or any(
         row.train_loss < (1 - NO_PROGRESS_MARGIN) * measured.baseline_loss for row in last

@@ -466,7 +466,7 @@ def _broken_run(folder):
             _image_folder,
             "train x --recipe vgg",
             2,
-            "no recipe named 'vgg': choose from paper, modern, literal",
+            "no recipe named 'vgg': choose from paper, modern, best, literal",
         ),
         (
             _image_folder,
@@ -493,7 +493,7 @@ def _broken_run(folder):
         (_image_folder, "train x --out x/red/0.png", 2, "--out x/red/0.png: is a file; name"),
         (_image_folder, "figures --out x/red/0.png", 2, "--out x/red/0.png: is a file; name"),
         (_image_folder, "train x --variant no-pool", 2, "no variant named 'no-pool': choose from"),
-        (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, modern, literal"),
+        (None, "recipes vgg", 2, "no recipe named 'vgg': choose from paper, modern, best, literal"),
         (_broken_run, "recipes runs/r", 1, "runs/r: incomplete run"),
         (_image_folder, "train x --weights runs/r", 1, "runs/r: no such run folder"),
         (_image_folder, "train x --weights none.npy", 1, "none.npy: No such file"),
