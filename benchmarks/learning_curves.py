@@ -1,20 +1,20 @@
-"""Learning curves: top-1 accuracy by training images per class, recipe and initial weights.
+"""Learning curves: top-1 accuracy by training images per class, from scratch and from other weights.
 
-    python -m benchmarks.learning_curves FOLDER OUT [--epochs 60] [--seeds 1] [OPTIONS]
+    python -m benchmarks.learning_curves FOLDER OUT [--weights RUN] [--epochs 60] [--seeds 1] [OPTIONS]
 
-FOLDER holds class folders of images. OUT/learning.png is the result. Left: all classes, with the
-recipes `paper` and `modern`. Right: two of the classes, with `modern` from scratch and from the
-weights of a model that was trained on all the other classes. Every larger training set contains the
-smaller ones; validation and test images are the same for all. Trainings that ended are kept in OUT
-and not repeated. OPTIONS are those of `alexnet train`, for every training, such as
-`--variant half-size`.
+FOLDER holds class folders of images. OUT/learning.png is the result. Left: the recipes `paper` and
+`modern`. Right, if there is a RUN, trained on other classes: `modern` from scratch, and what
+`alexnet train --weights RUN` makes of its weights. Every larger training set contains the smaller
+ones; validation and test images are the same for all. Trainings that ended are kept in OUT and not
+repeated. OPTIONS are those of `alexnet train`, such as `--variant half-size`, for the trainings from
+scratch; those from RUN have the recipe of RUN, with the variant `finetune`.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,19 +31,23 @@ COUNTS = (20, 50, 100, 200, None)  # training images of a class; None is all
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve: its name, panel and classes, and its options of `alexnet train`."""
+    """One curve: its name and its options of `alexnet train`."""
 
     name: str
-    panel: int
-    classes: tuple[str, ...]
     options: tuple[str, ...]
 
 
-def subset(data: Path, classes: Sequence[str], count: int | None, out: Path) -> Path:
+PAPER, MODERN, FINETUNED = "paper", "modern", "from other weights"
+COLORS = {PAPER: "C1", MODERN: "C0", FINETUNED: "C2"}
+PANELS = {"recipes": (MODERN, PAPER), "initial weights": (FINETUNED, MODERN)}
+Scores = dict[tuple[str, int | None], list[tuple[float, int]]]
+
+
+def subset(data: Path, count: int | None, out: Path) -> Path:
     """Link `count` training images of each class, and all validation and test images."""
-    folder = out / f"data-{len(classes)}-{count or 'all'}"
+    folder = out / f"data-{count or 'all'}"
     for split in ("train", "val", "test"):
-        for name in classes:
+        for name in sorted(one.name for one in (data / split).iterdir()):
             files = sorted((data / split / name).iterdir())
             random.Random(0).shuffle(files)
             (folder / split / name).mkdir(parents=True, exist_ok=True)
@@ -54,79 +58,76 @@ def subset(data: Path, classes: Sequence[str], count: int | None, out: Path) -> 
     return folder
 
 
-def draw(found: dict[tuple[Curve, int | None], list[tuple[float, int]]], out: Path) -> None:
-    """Draw the mean top-1 accuracy of the seeds, with the 95 % interval of one test."""
+def draw(found: Scores, of_all: int, out: Path) -> None:
+    """Draw the mean top-1 accuracy of the seeds, with the 95 % interval of one test.
+
+    `found` has (top-1, test images) of each seed by curve and count; `of_all` is the number of
+    training images of a class where the count is None.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(9, 4), dpi=150, layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    curves = dict.fromkeys(curve for curve, _ in found)
-    for curve in curves:
-        color = "C1" if "paper" in curve.name else "C2" if "other" in curve.name else "C0"
-        counts = [count for other, count in found if other == curve]
-        places = [count or 460 for count in counts]
-        means = [statistics.mean(top1 for top1, _ in found[curve, count]) for count in counts]
-        n = found[curve, counts[0]][0][1]
-        bounds = [wilson_interval(round(mean * n), n) for mean in means]
-        spread = [[m - low for m, (low, _) in zip(means, bounds)]]
-        spread += [[high - m for m, (_, high) in zip(means, bounds)]]
-        axes = panels[curve.panel]
-        axes.errorbar(places, means, spread, color=color, marker="o", capsize=3, label=curve.name)
-        axes.set(xscale="log", xlabel="training images per class", xlim=(17, 550), ylim=(0, 1))
-        axes.set_title(f"{len(curve.classes)} classes")
+    drawn = {curve for curve, _ in found}
+    panels = {title: curves for title, curves in PANELS.items() if set(curves) <= drawn}
+    figure = Figure(figsize=(4.5 * len(panels), 4), dpi=150, layout="constrained")
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, curves) in zip(all_axes, panels.items()):
+        for curve in curves:
+            counts = [count for other, count in found if other == curve]
+            means = [statistics.mean(top1 for top1, _ in found[curve, count]) for count in counts]
+            n = found[curve, counts[0]][0][1]
+            bounds = [wilson_interval(round(mean * n), n) for mean in means]
+            spread = [[m - low for m, (low, _) in zip(means, bounds)]]
+            spread += [[high - m for m, (_, high) in zip(means, bounds)]]
+            places = [count or of_all for count in counts]
+            options = {"color": COLORS[curve], "marker": "o", "capsize": 3, "label": curve}
+            axes.errorbar(places, means, spread, **options)
+        axes.set(xscale="log", xlabel="training images per class", ylim=(0, 1), title=title)
         axes.set_xticks(places, [str(count or "all") for count in counts])
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.grid(axis="y", color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right")
-    panels[0].set_ylabel("test top-1, one crop")
+    all_axes[0].set_ylabel("test top-1, one crop")
     figure.savefig(out / "learning.png")
 
 
-def plan_curves(classes: tuple[str, ...], options: tuple[str, ...], teacher: Path) -> list[Curve]:
-    """Return all curves; the last one starts from the weights of the run `teacher`."""
-    new, known = (classes[0], classes[-1]), classes[1:-1]
-    modern = ("--recipe", "modern", *options)
-    transfer = (*modern, "--weights", str(teacher))
-    return [
-        Curve("paper", 0, classes, ("--recipe", "paper", *options)),
-        Curve("modern", 0, classes, modern),
-        Curve("modern, from scratch", 1, new, modern),
-        Curve(f"modern, from {len(known)} other classes", 1, new, transfer),
-    ]
+def plan_curves(options: tuple[str, ...], weights: Path | None) -> list[Curve]:
+    """Return the curves; one starts from the run `weights`, if there is one."""
+    curves = [Curve(name, ("--recipe", name, *options)) for name in (MODERN, PAPER)]
+    if weights:
+        curves.insert(0, Curve(FINETUNED, ("--weights", str(weights.resolve()))))
+    return curves
 
 
 def main() -> None:
     """Train what is not trained yet, print the table and draw the curves."""
-    arguments = parse_arguments(__doc__, seeds=1, epochs=60)
-    out, epochs = arguments.out, arguments.epochs
+    weights = argparse.ArgumentParser(add_help=False)
+    weights.add_argument("--weights", type=Path, metavar="RUN")
+    arguments = parse_arguments(__doc__, seeds=1, epochs=60, parents=[weights])
+    out = arguments.out
     data = split_once(arguments.folder, out, "--test", "0.2")
-    classes = tuple(sorted(folder.name for folder in (data / "train").iterdir()))
-    modern = ("--recipe", "modern", *arguments.options)
-    teacher = TrainingJob("teacher", 0, modern)
-    run_all([(teacher, subset(data, classes[1:-1], None, out))], out, epochs, split="test")
-
-    curves = plan_curves(classes, arguments.options, teacher.run_folder(out))
     points = [
-        (curve, count, TrainingJob(f"{curve.name}-{count or 'all'}", seed, curve.options))
+        (curve.name, count, TrainingJob(f"{curve.name}-{count or 'all'}", seed, curve.options))
+        for curve in plan_curves(arguments.options, arguments.weights)
         for seed in range(arguments.seeds)
         for count in COUNTS
-        for curve in curves
     ]
-    jobs = [(job, subset(data, curve.classes, count, out)) for curve, count, job in points]
-    run_all(jobs, out, epochs, split="test")
+    folders = {count: subset(data, count, out) for count in COUNTS}
+    jobs = [(job, folders[count]) for _, count, job in points]
+    run_all(jobs, out, arguments.epochs, split="test")
 
-    found: dict[tuple[Curve, int | None], list[tuple[float, int]]] = {}
+    found: Scores = {}
     for curve, count, job in points:
         if evaluation := job.evaluation(out):
             score = evaluation["one_crop"]
             found.setdefault((curve, count), []).append((score["top1"], score["n"]))
     for (curve, count), scores in found.items():
         listed = ", ".join(f"{top1:.1%}" for top1, _ in scores)
-        print(f"| {curve.name} | {count or 'all'} | {listed} |")
-    draw(found, out)
+        print(f"| {curve} | {count or 'all'} | {listed} |")
+    n_classes = len(list((data / "train").iterdir()))
+    draw(found, len(list((data / "train").glob("*/*"))) // n_classes, out)
 
 
 if __name__ == "__main__":

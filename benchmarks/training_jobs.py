@@ -89,12 +89,18 @@ def run_all(
         list(pool.map(lambda job: job[0].run(job[1], out, epochs, split), jobs))
 
 
-def parse_arguments(description: str | None, *, seeds: int, epochs: int) -> argparse.Namespace:
+def parse_arguments(
+    description: str | None,
+    *,
+    seeds: int,
+    epochs: int,
+    parents: Sequence[argparse.ArgumentParser] = (),
+) -> argparse.Namespace:
     """Return `folder`, `out`, `seeds` and `epochs` of the command line, with these defaults.
 
-    All other arguments are returned in `options`, a tuple; they are those of `alexnet train`.
+    What `parents` parse is returned too. All other arguments are returned in `options`, a tuple; they are those of `alexnet train`.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=list(parents))
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=seeds)

@@ -19,8 +19,9 @@ from PIL import Image
 import alexnet_cli as alexnet
 from alexnet_cli.data.manifest import ImageFile
 from alexnet_cli.data.store import load_image
-from alexnet_cli.reports import paper_figures, plots
-from alexnet_cli.runs.models import load_model
+from alexnet_cli.inference import heatmaps
+from alexnet_cli.reports import heatmap_pictures, paper_figures, plots
+from alexnet_cli.runs.models import LoadedModel, load_model
 from alexnet_cli.runs.run_folder import RunFolder
 from benchmarks import learning_curves
 
@@ -30,6 +31,7 @@ TRAININGS = {
     "paper": {"recipe": "paper", "epochs": 24},
     "tanh": {"recipe": "paper", "variants": ["half-size", "tanh"], "epochs": 24},
 }
+LEARNING_TEST_IMAGES, LEARNING_ALL = 660, 462  # of the learning curves; training images of a class
 # Test images without a recognizable person, also among the training images nearest to them.
 PREDICTED = [
     "daisy/2520369272_1dcdb5a892_m.jpg",
@@ -41,6 +43,7 @@ PREDICTED = [
     "sunflowers/21995435890_e5672244a4_m.jpg",
     "tulips/16139439153_fbdee29a10_n.jpg",
 ]
+EVIDENCE_OF = PREDICTED[:6]
 NEIGHBORS_OF = [
     "daisy/2513618768_ff7c004796_m.jpg",
     "dandelion/2553703483_558d12668c_n.jpg",
@@ -65,16 +68,31 @@ def train(data: Path, out: Path) -> dict[str, Path]:
 
 def draw_learning_curves(page: str) -> None:
     """Draw the table of results.md that tells how many images are enough."""
+    section = page.partition("\n## How many images")[2].partition("\n## ")[0]
+    names = "|".join(learning_curves.COLORS)
     found = {}
-    for recipe, n_classes, cells in re.findall(
-        r"^\| `(\w+)`, (five|two) classes \|(.*)\|$", page, re.M
-    ):
-        two = n_classes == "two"
-        classes = ("a", "b") if two else ("a", "b", "c", "d", "e")
-        curve = learning_curves.Curve(recipe, int(two), classes, ())
+    for curve, cells in re.findall(rf"^\| `?({names})`?[^|]*\|(.*)\|$", section, re.M):
         for count, cell in zip(learning_curves.COUNTS, cells.split("|"), strict=True):
-            found[curve, count] = [(float(cell) / 100, 258 if two else 660)]
-    learning_curves.draw(found, DOCS)
+            found[curve, count] = [(float(cell) / 100, LEARNING_TEST_IMAGES)]
+    learning_curves.draw(found, LEARNING_ALL, DOCS)
+
+
+def draw_evidence(model: LoadedModel, files: list[ImageFile], path: Path) -> None:
+    """Draw center crops with their likeliest class, and where the evidence for it lies."""
+    from matplotlib.figure import Figure
+
+    found = alexnet.load(model.path).predict([file.path for file in files])
+    figure = Figure(figsize=(1.75 * len(files), 4), dpi=120, layout="constrained")
+    for (photograph, below), file, prediction in zip(
+        figure.subplots(2, len(files)).T, files, found
+    ):
+        heatmap = heatmaps.compute(model, file)
+        photograph.imshow(heatmap.pixels)
+        photograph.set_title(f"{prediction.label} {prediction.probability:.0%}", fontsize=11)
+        below.imshow(heatmap_pictures.overlay(heatmap))
+        for axes in (photograph, below):
+            axes.set_axis_off()
+    figure.savefig(path)
 
 
 def name(file: ImageFile) -> str:
@@ -109,6 +127,10 @@ def main() -> None:
     paper_figures.draw_predictions(model, predicted, DOCS / "predictions.png")
     save_as_jpeg(DOCS / "predictions.png")
 
+    evidence = [files[one] for one in EVIDENCE_OF]
+    draw_evidence(model, evidence, DOCS / "evidence.png")
+    save_as_jpeg(DOCS / "evidence.png")
+
     def pixels(file: ImageFile) -> tuple[np.ndarray, str]:
         return load_image(file, model.recipe), file.label
 
@@ -119,10 +141,12 @@ def main() -> None:
     plots.draw_neighbors(rows, DOCS / "neighbors.png")
     save_as_jpeg(DOCS / "neighbors.png")
 
-    shown = {name(file) for file in (*predicted, *queries, *chain(*near))}
+    shown = {name(file) for file in (*predicted, *evidence, *queries, *chain(*near))}
     credits = (flowers / "LICENSE.txt").read_text().splitlines()
     lines = sorted(line for line in credits if line.split(" ")[0] in shown)
-    title = "Photographs in predictions.jpg and neighbors.jpg, by their photographers:"
+    title = (
+        "Photographs in evidence.jpg, predictions.jpg and neighbors.jpg, by their photographers:"
+    )
     (DOCS / "photographs.txt").write_text("\n".join([title, "", *lines, ""]))
 
 
