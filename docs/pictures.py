@@ -34,20 +34,27 @@ TRAININGS = {
 LEARNING_TEST_IMAGES, LEARNING_ALL = 660, 462  # of the learning curves; training images of a class
 # Test images without a recognizable person, also among the training images nearest to them.
 PREDICTED = [
-    "daisy/2520369272_1dcdb5a892_m.jpg",
-    "daisy/521762040_f26f2e08dd.jpg",
+    "daisy/3939135368_0af5c4982a_n.jpg",
+    "daisy/1879567877_8ed2a5faa7_n.jpg",
     "dandelion/3461986955_29a1abc621.jpg",
-    "dandelion/5033866477_a77cccba49_m.jpg",
-    "roses/14176042519_5792b37555.jpg",
+    "dandelion/17077940105_d2cd7b9ec4_n.jpg",
+    "roses/17302463621_d82be11f01_n.jpg",
     "roses/5061135742_2870a7b691_n.jpg",
     "sunflowers/21995435890_e5672244a4_m.jpg",
     "tulips/16139439153_fbdee29a10_n.jpg",
 ]
-EVIDENCE_OF = PREDICTED[:6]
+EVIDENCE_OF = [
+    "daisy/3456403987_5bd5fa6ece_n.jpg",
+    "dandelion/19617643201_9922eec796.jpg",
+    "roses/4503599544_3822e7d1be.jpg",
+    "roses/18563353954_b761d97155_m.jpg",
+    "sunflowers/20658775992_1619cd0a9b_n.jpg",
+    "tulips/135994133_4f306fe4bf_n.jpg",
+]
 NEIGHBORS_OF = [
-    "daisy/2513618768_ff7c004796_m.jpg",
-    "dandelion/2553703483_558d12668c_n.jpg",
-    "roses/14494590921_3bb1dc7b88_n.jpg",
+    "daisy/2077865117_9ed85191ae_n.jpg",
+    "dandelion/2444241718_3ca53ce921.jpg",
+    "roses/3742168238_d961937e68_n.jpg",
     "sunflowers/40410814_fba3837226_n.jpg",
     "tulips/16139439153_fbdee29a10_n.jpg",
 ]
