@@ -7,9 +7,10 @@ of 60 signs of the cosine transform are equal in one of five bands, and few of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -90,6 +91,21 @@ def find_first(prints: Sequence[str]) -> IntArray:
         first[waiting[settled]] = least[settled]
         waiting = waiting[~settled]  # they are like an image that has joined another one
     return first
+
+
+def are_among(files: Sequence[ImageFile], others: Iterable[ImageFile]) -> npt.NDArray[np.bool_]:
+    """Return which of `files` are among `others`, as they are or as near copies."""
+    known = {_content(file): file.fingerprint for file in others}
+    prints = [known[content] for content in sorted(known, key=str)]
+    first = find_first([*prints, *(file.fingerprint for file in files)])
+    found: npt.NDArray[np.bool_] = first[len(prints) :] < len(prints)
+    found |= np.array([_content(file) in known for file in files], bool)
+    return found
+
+
+def _content(file: ImageFile) -> str | Path:
+    """Return what tells an image from others: its SHA-256, or its path if it was not read."""
+    return file.sha256 or file.path
 
 
 def _least_copy(

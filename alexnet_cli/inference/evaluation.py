@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -203,17 +203,7 @@ def _run(
 def _trained_on(ensemble: Ensemble, files: Sequence[ImageFile]) -> npt.NDArray[np.bool_]:
     """Return which of `files` any of the models was trained on, as they are or as near copies."""
     manifests = (member.trained_on for member in ensemble.models)
-    trained = {_content(file): file.fingerprint for m in manifests if m for file in m.of("train")}
-    prints = [trained[content] for content in sorted(trained, key=str)]
-    first = near_copies.find_first([*prints, *(file.fingerprint for file in files)])
-    trained_on: npt.NDArray[np.bool_] = first[len(prints) :] < len(prints)
-    trained_on |= np.array([_content(file) in trained for file in files], bool)
-    return trained_on
-
-
-def _content(file: ImageFile) -> str | Path:
-    """Return what tells an image from others: its SHA-256, or its path if it was not read."""
-    return file.sha256 or file.path
+    return near_copies.are_among(files, chain.from_iterable(m.of("train") for m in manifests if m))
 
 
 def _score(ensemble: Ensemble, manifest: Manifest, split: str, outputs: _Outputs) -> SplitScore:

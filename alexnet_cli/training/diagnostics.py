@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from alexnet_cli.data import near_copies
+from alexnet_cli.data.manifest import Manifest
 from alexnet_cli.recipes.hyperparameters import Recipe
 from alexnet_cli.recipes.presets import PAPER, RECIPES
 from alexnet_cli.runs.records import EpochRow, Finding
@@ -70,6 +72,24 @@ def find_class_imbalance(counts: Mapping[str, int], recipe: Recipe) -> tuple[Fin
     return (Finding("class imbalance", 0, evidence, "try --set balance=true"),)
 
 
+def find_known_images(manifest: Manifest, known: Manifest | None) -> tuple[Finding, ...]:
+    """Return a finding if images that should judge are among those that trained the initial weights.
+
+    `known` has the images of the run with these weights, None if nobody knows them.
+    """
+    trained = known.of("train") if known else ()
+    judges = {split: manifest.of(split) for split in ("val", "test")}
+    counts = {
+        split: int(near_copies.are_among(files, trained).sum()) for split, files in judges.items()
+    }
+    if not any(counts.values()):
+        return ()
+    parts = [f"{n:,} of {len(judges[split]):,} {split}" for split, n in counts.items() if n]
+    evidence = f"{' and '.join(parts)} images, or copies of them, trained the initial weights"
+    return (Finding("known images", 0, evidence, _KNOWN_REMEDY),)
+
+
+_KNOWN_REMEDY = "their accuracy is optimistic: judge by images that trained neither network"
 _OVERFITTING_REMEDY = (
     "the weights of the best epoch are kept; add images, as more epochs do not help"
 )

@@ -54,6 +54,7 @@ class Trainer:
         self.meta = CheckpointMeta(planned_epochs=config.recipe.epochs)
         self.stop = StopRequest()
         self.transferred: tuple[str, ...] = ()  # layers whose weights are from another model
+        self._known_images: tuple[Finding, ...] = ()
         recipe, n_classes = config.recipe, len(config.classes)
         with devices.strategy.scope():
             self.model = build_alexnet(
@@ -96,6 +97,7 @@ class Trainer:
             raise AlexNetError(f"{model.path}: {error}; use the recipe of that model") from None
         layers = (variable.path.partition("/")[0] for variable in self.model.weights)
         self.transferred = tuple(dict.fromkeys(name for name in layers if name != last))
+        self._known_images = diagnostics.find_known_images(self.data.manifest, model.trained_on)
 
     def restore(self, arrays: Arrays, meta: CheckpointMeta) -> None:
         """Continue from a checkpoint; raises `AlexNetError` if it does not fit this run."""
@@ -119,7 +121,8 @@ class Trainer:
         recipe = self.config.recipe
         if not self.meta.has_begun:
             counts = dict(zip(self.config.classes, self.data.class_counts.tolist()))
-            self._report(diagnostics.find_class_imbalance(counts, recipe))
+            imbalance = diagnostics.find_class_imbalance(counts, recipe)
+            self._report((*self._known_images, *imbalance))
             if recipe.kmeans_init and not self.transferred:
                 progress = self.until_stopped(self.callback.on_init_progress)
                 seed = self.config.seed

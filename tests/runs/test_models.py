@@ -26,7 +26,7 @@ from alexnet_cli.network.caffe_weights import MEAN, read_caffe
 from alexnet_cli.recipes.presets import CAFFE
 from alexnet_cli.recipes.variants import vary
 from alexnet_cli.runs.models import load_caffe, load_model
-from alexnet_cli.runs.run_folder import CONFIG, LAST, METRICS
+from alexnet_cli.runs.run_folder import CONFIG, LAST, METRICS, RunFolder
 from alexnet_cli.runs.weights_file import load_arrays
 from alexnet_cli.training import start_and_resume
 from alexnet_cli.training.callbacks import Callback
@@ -184,6 +184,23 @@ def test_training_starts_from_the_weights_of_a_run(members, image_folder, tmp_pa
         np.testing.assert_allclose(found[name], expected[name], atol=1e-25, err_msg=name)
     assert told == [("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")]
     assert initial.recipe == QUICK
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_images_that_trained_the_initial_weights_and_now_judge_are_reported(
+    members, image_folder, tmp_path, seed
+):
+    """Oracle: the SHA-256 of both manifests, compared as sets; none with the split of the weights."""
+    quick = replace(QUICK, epochs=1)
+    after = run(image_folder, tmp_path, quick, initial=load_model(members[0]), seed=seed)
+    trained = {file.sha256 for file in RunFolder.find(members[0]).manifest.of("train")}
+    judges = RunFolder.find(after.run).manifest.of("val")
+    n = sum(file.sha256 in trained for file in judges)
+    findings = RunFolder.find(after.run).checkpoint().findings
+    found = [finding.evidence for finding in findings if finding.kind == "known images"]
+    text = f"{n} of {len(judges)} val images, or copies of them, trained the initial weights"
+    assert found == ([text] if n else [])
+    assert bool(n) == (seed != 0)
 
 
 def test_transferred_layers_see_images_as_before(members, tmp_path):
