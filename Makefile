@@ -15,7 +15,7 @@ demo: $(READY)
 	rm -rf demo
 	mkdir demo
 	$(BIN)/alexnet split examples/flowers --out demo/data --val 0.2 --seed 1
-	$(BIN)/alexnet train demo/data --variant half-size --epochs 25 --batch-size 16 --learning-rate 0.005 --out demo/runs
+	$(BIN)/alexnet train demo/data --variant half-size --epochs 25 --batch-size 16 --out demo/runs
 	$(BIN)/alexnet evaluate --model demo/runs/latest --ten-crop --report demo/report.html
 	$(BIN)/alexnet predict examples/rose.jpg --model demo/runs/latest
 	$(BIN)/alexnet figures demo/runs/latest --out demo/figures
