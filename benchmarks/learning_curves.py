@@ -6,13 +6,13 @@ FOLDER holds class folders of images. OUT/learning.png is the result. Left: the 
 `modern`. Right, if there is a RUN, trained on other classes: `modern` from scratch, and what
 `alexnet train --weights RUN` makes of its weights. Every larger training set contains the smaller
 ones; validation and test images are the same for all. Trainings that ended are kept in OUT and not
-repeated. OPTIONS are those of `alexnet train`, such as `--variant half-size`, for the trainings from
-scratch; those from RUN have the recipe of RUN, with the variant `finetune`.
+repeated: take another OUT for another RUN. OPTIONS are those of `alexnet train`, such as
+`--variant half-size`, for the trainings from scratch; those from RUN have the recipe of RUN, with
+the variant `finetune`.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 from dataclasses import dataclass
@@ -68,7 +68,11 @@ def draw(found: Scores, of_all: int, out: Path) -> None:
     from matplotlib.ticker import PercentFormatter
 
     drawn = {curve for curve, _ in found}
-    panels = {title: curves for title, curves in PANELS.items() if set(curves) <= drawn}
+    panels = {
+        title: [curve for curve in curves if curve in drawn]
+        for title, curves in PANELS.items()
+        if FINETUNED not in curves or FINETUNED in drawn
+    }
     figure = Figure(figsize=(4.5 * len(panels), 4), dpi=150, layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, curves) in zip(all_axes, panels.items()):
@@ -103,18 +107,19 @@ def plan_curves(options: tuple[str, ...], weights: Path | None) -> list[Curve]:
 
 def main() -> None:
     """Train what is not trained yet, print the table and draw the curves."""
-    weights = argparse.ArgumentParser(add_help=False)
-    weights.add_argument("--weights", type=Path, metavar="RUN")
-    arguments = parse_arguments(__doc__, seeds=1, epochs=60, parents=[weights])
+    arguments = parse_arguments(__doc__, seeds=1, epochs=60, paths=["weights"])
     out = arguments.out
     data = split_once(arguments.folder, out, "--test", "0.2")
+    per_class = [len(list(folder.iterdir())) for folder in sorted((data / "train").iterdir())]
+    of_all = round(statistics.mean(per_class))
+    counts = [count for count in COUNTS if count is None or count < of_all]
     points = [
         (curve.name, count, TrainingJob(f"{curve.name}-{count or 'all'}", seed, curve.options))
         for curve in plan_curves(arguments.options, arguments.weights)
         for seed in range(arguments.seeds)
-        for count in COUNTS
+        for count in counts
     ]
-    folders = {count: subset(data, count, out) for count in COUNTS}
+    folders = {count: subset(data, count, out) for count in counts}
     jobs = [(job, folders[count]) for _, count, job in points]
     run_all(jobs, out, arguments.epochs, split="test")
 
@@ -126,8 +131,7 @@ def main() -> None:
     for (curve, count), scores in found.items():
         listed = ", ".join(f"{top1:.1%}" for top1, _ in scores)
         print(f"| {curve} | {count or 'all'} | {listed} |")
-    n_classes = len(list((data / "train").iterdir()))
-    draw(found, len(list((data / "train").glob("*/*"))) // n_classes, out)
+    draw(found, of_all, out)
 
 
 if __name__ == "__main__":

@@ -90,21 +90,20 @@ def run_all(
 
 
 def parse_arguments(
-    description: str | None,
-    *,
-    seeds: int,
-    epochs: int,
-    parents: Sequence[argparse.ArgumentParser] = (),
+    description: str | None, *, seeds: int, epochs: int, paths: Sequence[str] = ()
 ) -> argparse.Namespace:
     """Return `folder`, `out`, `seeds` and `epochs` of the command line, with these defaults.
 
-    What `parents` parse is returned too. All other arguments are returned in `options`, a tuple; they are those of `alexnet train`.
+    Each of `paths` is another option that takes a path. All other arguments are returned in
+    `options`, a tuple; they are those of `alexnet train`.
     """
-    parser = argparse.ArgumentParser(description=description, parents=list(parents))
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--epochs", type=int, default=epochs)
+    for name in paths:
+        parser.add_argument(f"--{name}", type=Path)
     arguments, options = parser.parse_known_args()
     arguments.options = tuple(options)
     arguments.out = arguments.out.resolve()

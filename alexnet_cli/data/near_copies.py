@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -94,18 +93,26 @@ def find_first(prints: Sequence[str]) -> IntArray:
 
 
 def are_among(files: Sequence[ImageFile], others: Iterable[ImageFile]) -> npt.NDArray[np.bool_]:
-    """Return which of `files` are among `others`, as they are or as near copies."""
-    known = {_content(file): file.fingerprint for file in others}
-    prints = [known[content] for content in sorted(known, key=str)]
-    first = find_first([*prints, *(file.fingerprint for file in files)])
-    found: npt.NDArray[np.bool_] = first[len(prints) :] < len(prints)
-    found |= np.array([_content(file) in known for file in files], bool)
+    """Return which of `files` are among `others`, as they are or as near copies.
+
+    Equal are those of equal SHA-256, or of equal path where one of the two was not read.
+    """
+    known = {(file.sha256, file.path): file.fingerprint for file in others}
+    contents = {sha256 for sha256, _ in known if sha256}
+    paths = {path: sha256 for sha256, path in known}
+    found = np.array(
+        [
+            file.sha256 in contents
+            or (file.path in paths and not (file.sha256 and paths[file.path]))
+            for file in files
+        ],
+        bool,
+    )
+    if known and files:
+        prints = [known[key] for key in sorted(known)]
+        first = find_first([*prints, *(file.fingerprint for file in files)])
+        found |= first[len(prints) :] < len(prints)
     return found
-
-
-def _content(file: ImageFile) -> str | Path:
-    """Return what tells an image from others: its SHA-256, or its path if it was not read."""
-    return file.sha256 or file.path
 
 
 def _least_copy(

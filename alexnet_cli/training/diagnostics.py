@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,23 +74,21 @@ def find_class_imbalance(counts: Mapping[str, int], recipe: Recipe) -> tuple[Fin
 
 
 def find_known_images(manifest: Manifest, known: Manifest | None) -> tuple[Finding, ...]:
-    """Return a finding if images that should judge are among those that trained the initial weights.
+    """Return a finding if validation or test images were training images of the initial weights.
 
     `known` has the images of the run with these weights, None if nobody knows them.
     """
-    trained = known.of("train") if known else ()
-    judges = {split: manifest.of(split) for split in ("val", "test")}
-    counts = {
-        split: int(near_copies.are_among(files, trained).sum()) for split, files in judges.items()
-    }
-    if not any(counts.values()):
+    judges = [file for split in ("val", "test") for file in manifest.of(split)]
+    among = near_copies.are_among(judges, known.of("train") if known else ())
+    found = Counter(file.split for file, is_known in zip(judges, among) if is_known)
+    if not found:
         return ()
-    parts = [f"{n:,} of {len(judges[split]):,} {split}" for split, n in counts.items() if n]
-    evidence = f"{' and '.join(parts)} images, or copies of them, trained the initial weights"
+    counts = [f"{n:,} of {len(manifest.of(split)):,} {split}" for split, n in found.items()]
+    evidence = f"{' and '.join(counts)} images were training images of the initial weights"
     return (Finding("known images", 0, evidence, _KNOWN_REMEDY),)
 
 
-_KNOWN_REMEDY = "their accuracy is optimistic: judge by images that trained neither network"
+_KNOWN_REMEDY = "their accuracy is optimistic; use the split that these weights were trained on"
 _OVERFITTING_REMEDY = (
     "the weights of the best epoch are kept; add images, as more epochs do not help"
 )
@@ -106,8 +105,9 @@ def suggest_remedy(recipe: Recipe) -> str:
 
 
 def _is_too_early(history: Sequence[EpochRow], measured: EpochDiagnostics, recipe: Recipe) -> bool:
-    warmup_epochs = recipe.warmup * recipe.epochs  # at lower rates, so they do not count
-    return len(history) < PATIENCE_EPOCHS + warmup_epochs or measured.n_steps < PATIENCE_STEPS
+    rising = round(recipe.warmup * recipe.epochs)  # epochs of lower rates do not count
+    patience = max(PATIENCE_EPOCHS, min(PATIENCE_EPOCHS + rising, recipe.epochs))
+    return len(history) < patience or measured.n_steps < PATIENCE_STEPS
 
 
 def _exploding_loss(history: Sequence[EpochRow], measured: EpochDiagnostics) -> str:

@@ -198,7 +198,7 @@ def test_images_that_trained_the_initial_weights_and_now_judge_are_reported(
     n = sum(file.sha256 in trained for file in judges)
     findings = RunFolder.find(after.run).checkpoint().findings
     found = [finding.evidence for finding in findings if finding.kind == "known images"]
-    text = f"{n} of {len(judges)} val images, or copies of them, trained the initial weights"
+    text = f"{n} of {len(judges)} val images were training images of the initial weights"
     assert found == ([text] if n else [])
     assert bool(n) == (seed != 0)
 

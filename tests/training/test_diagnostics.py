@@ -11,6 +11,8 @@ from helpers import QUICK, run
 from PIL import Image
 
 from alexnet_cli.data import scanning, split_folders
+from alexnet_cli.data.manifest import ImageFile, Manifest
+from alexnet_cli.data.near_copies import fingerprint
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.errors import AlexNetError
 from alexnet_cli.recipes.presets import MODERN, PAPER
@@ -114,12 +116,20 @@ def test_no_finding_below_the_thresholds(history, changes):
     assert kinds(history, measured(**changes)) == []
 
 
-def test_epochs_of_warmup_are_too_early():
-    """Oracle: by hand: 0.05 × 200 epochs of warm-up, and 3 at the full rate, are 13."""
-    slow = replace(PAPER, warmup=0.05, epochs=200)
-    assert kinds([row(e, train_loss=1.09) for e in range(1, 13)], measured(), slow) == []
-    thirteen = [row(e, train_loss=1.09) for e in range(1, 14)]
-    assert kinds(thirteen, measured(), slow) == ["no progress"]
+@pytest.mark.parametrize(
+    ("warmup", "epochs", "first"), [(0.05, 200, 13), (0.05, 5, 3), (0.05, 2, None), (0.9, 5, 5)]
+)
+def test_epochs_of_warmup_are_too_early(warmup, epochs, first):
+    """Oracle: by hand: 0.05 × 200 epochs of warm-up, and 3 at the full rate, are 13.
+
+    Of 5 epochs 0.25 are none, and a training that ends within the warm-up is judged at its end.
+    """
+    slow = replace(PAPER, warmup=warmup, epochs=epochs)
+    one_class = measured(predicted={"blue": 0, "green": 31, "red": 0})
+    for n in range(1, epochs + 1):
+        flat = [row(e, train_loss=1.09) for e in range(1, n + 1)]
+        both = ["no progress", "one class predicted"] if first and n >= first else []
+        assert kinds(flat, one_class, slow) == both, n
 
 
 def test_the_remedy_fits_the_recipe():
@@ -135,6 +145,38 @@ def test_the_remedy_fits_the_recipe():
             assert remedy == "try --learning-rate 0.01, which is the recipe's own"
     ours = replace(PAPER, name="ours", learning_rate=1e20)
     assert diagnostics.suggest_remedy(ours) == "try --learning-rate 0.01"
+
+
+def test_known_images_are_those_of_equal_content_near_copies_and_equal_paths_unread(tmp_path):
+    """Oracle: by hand: which of seven images judge, and which of them trained the other network."""
+    cells = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), np.uint8)
+    prints = [fingerprint(Image.fromarray(one)) for one in cells]
+
+    def file(name, split, sha256="", number=None):
+        mark = "" if number is None else prints[number]
+        return ImageFile(tmp_path / name, "red", split, sha256=sha256, fingerprint=mark)
+
+    def manifest(*files):
+        return Manifest(tmp_path, tmp_path, ("red",), files, (), 0)
+
+    known = manifest(
+        file("a", "train", "1", 0),
+        file("b", "train", "2", 1),
+        file("c", "train"),
+        file("d", "val", "4"),
+    )
+    new = manifest(
+        file("x", "train", "1", 0),  # trains again
+        file("y", "val", "2", 1),  # equal content
+        file("z", "val", "9", 1),  # a near copy
+        file("c", "test", "3", 2),  # its path was trained on, unread
+        file("a", "test", "8", 3),  # another image at a path that was read
+        file("d", "test", "4"),  # did not train
+    )
+    (found,) = diagnostics.find_known_images(new, known)
+    assert found.evidence.startswith("2 of 2 val and 1 of 3 test images were training images")
+    assert diagnostics.find_known_images(new, None) == ()
+    assert diagnostics.find_known_images(manifest(file("x", "train", "1", 0)), known) == ()
 
 
 # Real runs
