@@ -104,7 +104,8 @@ def draw_curves(run: RunFolder, path: Path | None = None) -> None:
     history = run.checkpoint().history
     if not history:
         raise AlexNetError(f"{run.path}: no epoch is finished, so there are no curves")
-    plots.draw_curves(history, path or run.path / CURVES, run.config.recipe.name)
+    name = run.config.recipe.name
+    plots.draw_curves(history, run.best_epoch(), path or run.path / CURVES, name)
 
 
 @path_errors()

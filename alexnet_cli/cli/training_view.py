@@ -147,7 +147,7 @@ class TrainingView(Callback):
         self._advance(f"epoch {epoch}/{self.epochs}", done, total, note)
 
     def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
-        """Print the row of an epoch, in green if it is the best so far."""
+        """Print the row of an epoch, in green if its weights were kept."""
         if self.is_silent:
             return
         line = f"{row.epoch:5}  {row.train_loss:10.4f}  {row.train_top1:11.4f}"

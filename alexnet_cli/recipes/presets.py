@@ -197,7 +197,7 @@ MODERN = replace(
 BEST = replace(
     MODERN,
     name="best",
-    summary="modern with more noise and weight decay, for 200 epochs",
+    summary="modern with stronger augmentation and weight decay, for 200 epochs",
     jitter=0.0,
     trivial_augment=True,
     dense=each(MODERN.dense, stddev=0.005),

@@ -56,16 +56,15 @@ def _tidy(axes: Any, *, percent: bool = False, epochs: bool = True) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
 
-def draw_curves(history: Sequence[EpochRow], path: Path, recipe: str) -> None:
+def draw_curves(history: Sequence[EpochRow], best_epoch: int, path: Path, recipe: str) -> None:
     """Draw loss and top-1 accuracy by epoch, with drops of the learning rate.
 
-    The training curves are those of the sample, which is measured as validation is. `recipe` is the
-    name of the recipe, for the title.
+    The training curves are those of the sample, which is measured as validation is. `best_epoch` is
+    the one whose weights were kept, `recipe` the name of the recipe, for the title.
     """
     losses, top1s = [r.train_sample_loss for r in history], [r.train_sample_top1 for r in history]
     epochs = [row.epoch for row in history]
     drops = rate_drops(history)
-    best = max(history, key=lambda row: (row.val_top1, -row.val_loss))
     with _figure(path, 9, 3.6) as figure:
         loss, accuracy = figure.subplots(1, 2)
         loss.plot(epochs, losses, color=TRAIN, label="training (sample)")
@@ -74,8 +73,10 @@ def draw_curves(history: Sequence[EpochRow], path: Path, recipe: str) -> None:
         loss.set(xlabel="epoch", title="cross-entropy loss", ylim=(0, None))
         accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
-        best_label = f"best epoch, {best.epoch}: {100 * best.val_top1:.1f} %"
-        accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=best_label)
+        # A training that goes on may have kept an epoch that is not in the history yet.
+        for best in (row for row in history if row.epoch == best_epoch):
+            best_label = f"weights kept, epoch {best.epoch}: {100 * best.val_top1:.1f} %"
+            accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=best_label)
         accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))
         for axes in (loss, accuracy):
             for number, epoch in enumerate(drops):

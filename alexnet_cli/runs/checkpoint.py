@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alexnet_cli.runs.metrics import wilson_interval
 from alexnet_cli.runs.records import EpochRow, Finding
 
 
@@ -58,12 +59,18 @@ class CheckpointMeta:
         """Whether any batch was trained on."""
         return bool(self.history or self.progress.n_done)
 
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the lowest validation error, then the lowest loss; 0 before the first."""
+    def best_epoch(self, n_val: int) -> int:
+        """Return the latest epoch whose validation error is as good as the lowest; 0 before the first.
+
+        As good: within one standard error, as of `n_val` images (Wilson's interval). The lowest of
+        many errors is partly luck, the more so the fewer images there are, and later epochs have
+        learned more. Breiman et al. 1984, section 3.4.3, judge trees by one standard error too.
+        """
         if not self.history:
             return 0
-        return min(self.history, key=lambda row: (1 - row.val_top1, row.val_loss)).epoch
+        lowest = min(1 - row.val_top1 for row in self.history)
+        limit = wilson_interval(lowest * n_val, n_val, z=1.0)[1] + 1e-9  # above rounding
+        return max(row.epoch for row in self.history if 1 - row.val_top1 <= limit)
 
     def check(self, n_images: int) -> None:
         """Raise `ValueError` if epochs and progress do not fit `n_images` per epoch."""

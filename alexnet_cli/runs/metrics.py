@@ -62,7 +62,7 @@ def top_k_hits(y_true: IntArray, y_score: FloatArray, k: int) -> npt.NDArray[np.
     return hits
 
 
-def wilson_interval(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the Wilson score interval, 95 % by default, of the proportion `hits` / `n`."""
     share = hits / n
     center = share + z * z / (2 * n)

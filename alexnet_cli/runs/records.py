@@ -6,6 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from alexnet_cli.recipes import paper_comparison
 from alexnet_cli.recipes.hyperparameters import Recipe
@@ -27,7 +30,7 @@ class EpochRow:
     train_sample_loss: float  # of up to 128 training images after the epoch, measured as `val_loss`
     train_sample_top1: float
     val_loss: float  # of all validation images, without augmentation, dropout or label smoothing
-    val_top1: float
+    val_top1: Annotated[float, Ge(0), Le(1)]
     val_top5: float | None
     learning_rate: float
     images_per_second: float  # of training

@@ -3,7 +3,7 @@
     config.json             classes, recipe with every hyperparameter, seed, precision, versions
     statistics.safetensors  mean image and RGB covariance of the training images
     manifest.jsonl          every image, its class, split and SHA-256
-    best.safetensors        weights of the epoch with the lowest validation error
+    best.safetensors        weights of the latest epoch that validates as well as the best
     last.safetensors        weights, velocities and state of the last checkpoint, for resuming
     history.csv             a row for each epoch
     metrics.json            final train and validation metrics of the best and the last epoch
@@ -215,7 +215,7 @@ class RunFolder:
         if not (self.config.recipe.temperature_scaling and self.has_final_metrics):
             return 1.0
         metrics = self.metrics()
-        # A resumed training writes better weights before it removes the metrics of the earlier ones.
+        # A resumed training writes later weights before it removes the metrics of the earlier ones.
         outdated = metrics.best.epoch != self.best_epoch()
         return 1.0 if outdated or not metrics.calibration else metrics.calibration.temperature
 

@@ -48,7 +48,7 @@ class Callback:
         """Called when `done` of the `total` images of an epoch have been trained on."""
 
     def on_epoch_end(self, row: EpochRow, *, best: bool) -> None:
-        """Called when an epoch is on disk; `best` if none had a lower validation error."""
+        """Called when an epoch is on disk; `best` if its weights were kept."""
 
     def on_finding(self, finding: Finding) -> None:
         """Called when the diagnostics find a problem, once for each kind of problem."""

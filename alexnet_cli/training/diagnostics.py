@@ -89,9 +89,7 @@ def find_known_images(manifest: Manifest, known: Manifest | None) -> tuple[Findi
 
 
 _KNOWN_REMEDY = "their accuracy is optimistic; use the split that these weights were trained on"
-_OVERFITTING_REMEDY = (
-    "the weights of the best epoch are kept; add images, as more epochs do not help"
-)
+_OVERFITTING_REMEDY = "add images, as more epochs do not help"
 
 
 def suggest_remedy(recipe: Recipe) -> str:

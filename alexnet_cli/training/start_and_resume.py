@@ -232,8 +232,10 @@ def _score(trainer: Trainer, draw: Draw) -> None:
         run.write_records(meta, trainer.config.recipe)
     finals: dict[str, FinalScore] = {}
     calibration = None
-    for name, file, epoch in (("best", BEST, meta.best_epoch), ("last", LAST, meta.epoch)):
-        if name == "last" and epoch == meta.best_epoch:
+    own = run.best_epoch() if devices.is_chief else 0
+    best_epoch = int(devices.from_chief(np.array([own], np.float64))[0])
+    for name, file, epoch in (("best", BEST, best_epoch), ("last", LAST, meta.epoch)):
+        if name == "last" and epoch == best_epoch:
             finals[name] = finals["best"]
             continue
         progress = trainer.until_stopped(trainer.callback.on_score_progress)

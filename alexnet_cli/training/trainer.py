@@ -1,7 +1,7 @@
 """The trainer: epochs of steps on one device or several, with a checkpoint after every epoch.
 
 It holds one frozen `CheckpointMeta`, which is replaced whenever a checkpoint is on disk; learning
-rate, epoch and best epoch are derived from it.
+rate and epoch, and with the number of validation images the best epoch, are derived from it.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Trainer:
             progress=EpochProgress(),
             findings=(*self.meta.findings, *findings),
         )
-        best = meta.best_epoch == row.epoch
+        best = meta.best_epoch(len(self.data.val)) == row.epoch
         if best and self.devices.is_chief:
             self.run.save_best(get_weights(self.model), row.epoch)
         self._save(meta)

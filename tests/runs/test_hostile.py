@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from array_files import entry, write_file, write_raw
 from helpers import TINY, sign
+from PIL import Image
 
 from alexnet_cli.api.models import load
 from alexnet_cli.api.runs import Run
@@ -349,6 +350,7 @@ def test_nan_and_infinite_weights_are_refused(sent):
         (lambda notes: notes["history"].pop(0), "not numbered from 1"),
         (lambda notes: notes.update(planned_epochs="x"), "planned_epochs: must be a whole"),
         (lambda notes: notes["history"][0].update(epoch=1.5), r"history\.0\.epoch: must be a"),
+        (lambda notes: notes["history"][0].update(val_top1=1.5), r"history\.0\.val_top1: must be"),
         (lambda notes: notes.update(findings=[{"kind": 1}]), r"findings\.0\.kind: must be text"),
     ],
 )
@@ -441,6 +443,14 @@ def test_curves_of_a_run_without_a_finished_epoch_are_refused(sent):
     save_arrays(sent / LAST, load_arrays(sent / LAST), notes)
     with pytest.raises(AlexNetError, match="no epoch is finished"):
         Run(sent).plot_curves()
+
+
+@pytest.mark.parametrize("epoch", [-1, 0, 10**9])
+def test_curves_are_drawn_without_the_epoch_of_weights_that_the_history_lacks(sent, epoch):
+    """Oracle: the picture; a training writes the weights of an epoch before its history."""
+    save_arrays(sent / BEST, load_arrays(sent / BEST), {"epoch": epoch})
+    with Image.open(Run(sent).plot_curves()) as picture:
+        assert picture.size == (1350, 540)
 
 
 def test_a_link_latest_to_another_folder_is_refused(sent, trained, monkeypatch):

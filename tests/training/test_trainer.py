@@ -31,6 +31,7 @@ from helpers import (
     sign,
 )
 from noise import picture
+from PIL import Image
 from rich.console import Console
 
 from alexnet_cli.cli import training_view
@@ -74,8 +75,7 @@ def test_the_contents_of_the_run_folder(trained, training_report, image_folder):
     with (trained / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
-    assert int(best["epoch"]) == training_report.best.epoch
+    assert RunFolder(trained).best_epoch() == training_report.best.epoch
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -252,10 +252,40 @@ def test_the_rate_drops_by_ten_three_times_at_most():
     assert rates == pytest.approx([1e-2] * 4 + [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 4)
 
 
-def test_a_lower_loss_breaks_ties_for_the_best_epoch_but_is_no_improvement():
+@pytest.mark.parametrize(
+    ("n_val", "tops", "expected"),
+    [
+        (100, [0.5, 0.80, 0.77, 0.75], 3),  # 0.04 is one standard error of 0.8; 0.75 is worse
+        (10_000, [0.5, 0.80, 0.77, 0.797], 4),  # 0.004
+        (10_000, [0.5, 0.80, 0.77, 0.795], 2),
+        (20, [0.75, 0.75, 0.70, 0.5], 3),
+        (4, [1.0, 1.0, 0.75], 2),  # without an error, one of four is worse
+        (4, [0.75, 0.5], 2),  # (1 + z²/2 + √(1 · 3 / 4 + z²/4)) / (4 + z²) is 0.5 with z = 1
+        (100, [0.0, 0.0], 2),
+        (4, [], 0),
+    ],
+)
+def test_the_latest_epoch_within_a_standard_error_of_the_lowest_error_is_best(
+    n_val, tops, expected
+):
+    """Oracle: by hand, the standard error √(p (1 − p) / n) of a share p of n images; Wilson 1927."""
+    history = tuple(epoch_row(epoch, top1) for epoch, top1 in enumerate(tops, start=1))
+    assert CheckpointMeta(9, history).best_epoch(n_val) == expected
+
+
+@pytest.mark.parametrize("n_val", [1, 6, 20, 100, 331])
+def test_the_weights_on_disk_are_those_that_the_whole_history_names(n_val):
+    """Law: weights are kept epoch by epoch, and the last ones kept are those of the final best."""
+    shares = np.random.default_rng(n_val).integers(0, n_val, 60, endpoint=True) / n_val
+    history = tuple(epoch_row(epoch, top1) for epoch, top1 in enumerate(shares.tolist(), start=1))
+    kept = [n for n in range(1, 61) if CheckpointMeta(60, history[:n]).best_epoch(n_val) == n]
+    assert kept[-1] == CheckpointMeta(60, history).best_epoch(n_val)
+    assert all(CheckpointMeta(60, (epoch_row(1, 0.0),)).best_epoch(n) == 1 for n in range(1, 400))
+
+
+def test_a_lower_loss_is_no_improvement():
     """Oracle: by hand: with patience 3 the rate drops after epoch 4."""
     history = [epoch_row(n, 0.5, loss) for n, loss in enumerate([1.0, 0.9, 0.95, 0.8], start=1)]
-    assert CheckpointMeta(9, tuple(history[:3])).best_epoch == 2
     recipe = replace(TINY, patience=3)
     assert [count_drops(recipe, history[:n]) for n in range(5)] == [0, 0, 0, 0, 1]
 
@@ -330,6 +360,31 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     whole = start_and_resume.resume(half.run, devices=choose_devices(0), epochs=4)
     assert_same_run(trained, whole.path)
     assert whole.metrics().best == training_report.best
+
+
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(tmp_path):
+    """Oracle: the history, and the number in the file; the labels are random, so accuracy hops."""
+    random = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(12):
+            color = np.full((80, 80, 3), random.integers(0, 256, 3), np.uint8)
+            Image.fromarray(color).save(tmp_path / "data" / name / f"{number}.png")
+    marked = []
+
+    class Marks(Callback):
+        def on_epoch_end(self, row, best):
+            marked.append(row.epoch if best else 0)
+
+    recipe = replace(QUICK, epochs=8, learning_rate=0.02)
+    report = run(tmp_path / "data", tmp_path / "runs", recipe, callback=Marks())
+    folder = RunFolder.find(report.run)
+    history = folder.checkpoint().history
+    assert marked == [
+        n if CheckpointMeta(8, history[:n]).best_epoch(24) == n else 0 for n in range(1, 9)
+    ]
+    assert max(marked) == folder.best_epoch() == report.best.epoch
+    assert report.best.val.top1 == pytest.approx(history[max(marked) - 1].val_top1)
 
 
 class _Leave(Callback):
