@@ -31,17 +31,10 @@ from alexnet_cli.recipes.variants import VARIANTS
 from alexnet_cli.runs.calibration import N_BINS
 from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
 from alexnet_cli.runs.records import Finding
-from alexnet_cli.system.safe_names import csv_safe, printable
+from alexnet_cli.system.safe_names import MAX_LISTED, csv_safe, list_first, printable
 
-MAX_LISTED = 8  # items of a list that are shown before "and N more"
 MATRIX_COLUMNS = 10  # with more classes the confusion matrix is drawn only
 BAR_WIDTH = 30
-
-
-def list_first(names: Sequence[object], most: int = MAX_LISTED) -> str:
-    """Return the first `most` of `names` in a line, and how many more there are."""
-    shown = ", ".join(printable(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 @contextmanager
@@ -86,7 +79,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
         print_line(console, f"{manifest.n_ignored} {files} not an image ignored")
-    show_skipped(console, manifest.rejected)
+    show_skipped(console, manifest.rejected, "the manifest of the split")
     for what, groups in (
         ("same content", manifest.duplicates()),
         ("near copies", manifest.near_copies()),
@@ -136,13 +129,13 @@ def _show_groups(console: Console, manifest: Manifest) -> None:
     print_line(console, f"as near to the fractions as groups allow: {of_all}; farthest: {at_worst}")
 
 
-def show_skipped(console: Console, rejected: Sequence[Rejected]) -> None:
-    """Print the files that are not readable images, with the reason."""
+def show_skipped(console: Console, rejected: Sequence[Rejected], all_in: str = "") -> None:
+    """Print the files that are not readable images, with the reason; `all_in` is where all are listed."""
     for item in rejected[:MAX_LISTED]:
         print_line(console, f"skipped: {rejection(item)}", "yellow")
     if len(rejected) > MAX_LISTED:
         more = f"and {len(rejected) - MAX_LISTED:,} more skipped"
-        print_line(console, f"{more}; the manifest of the split lists all")
+        print_line(console, f"{more}; {all_in} lists all" if all_in else more)
 
 
 def _unless_default(path: Path, default: str) -> str:

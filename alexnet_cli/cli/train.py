@@ -11,11 +11,8 @@ from alexnet_cli.cli.old_option_names import reject_old_names
 from alexnet_cli.cli.options import MOST_SEED, MovedData, NoCheck, is_typed, option_name
 from alexnet_cli.errors import UsageError
 
-# What a run is made of, which resuming can't change.
-_FIXED = (
-    *("data", "recipe", "variant", "set", "batch_size", "learning_rate"),
-    *("precision", "weights", "no_check", "seed", "out"),
-)
+# All else is what a run is made of, which resuming can't change.
+_CHANGEABLE = ("epochs", "gpus", "hosts", "rank", "resume", "moved_data")
 
 
 # Options of `crossval` too.
@@ -106,7 +103,8 @@ def train(
     from alexnet_cli.api.runs import train as train_run
     from alexnet_cli.cli.training_view import TrainingView, show_training
 
-    given = [name for name in _FIXED if is_typed(context, name)]
+    names = [parameter.name for parameter in context.command.params if parameter.name]
+    given = [name for name in names if name not in _CHANGEABLE and is_typed(context, name)]
     if resume is not None and given:
         reason = f"a run is resumed as it began; leave out {option_name(given[0])}"
         if given[0] == "data":

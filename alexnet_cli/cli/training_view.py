@@ -10,8 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from alexnet_cli.cli.tables import (
-    MAX_LISTED,
-    list_first,
     new_table,
     print_line,
     score_cells,
@@ -22,7 +20,7 @@ from alexnet_cli.cli.tables import (
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.runs.metrics import TOP5_FROM
 from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding
-from alexnet_cli.system.safe_names import printable
+from alexnet_cli.system.safe_names import MAX_LISTED, list_first, printable
 from alexnet_cli.training.callbacks import Callback, TrainPlan
 
 # What a second run with the same seed reproduces.

@@ -78,7 +78,7 @@ def write(
             replace_folder(partial, out)
             scan_cache.delete_cache(out)
     except OSError as error:
-        raise AlexNetError(write_error(error, out)) from error
+        raise AlexNetError(describe_write_error(error, out)) from error
     return written
 
 
@@ -242,7 +242,7 @@ def replace_folder(new: Path, out: Path) -> None:
                 old.rename(out)
 
 
-def write_error(error: OSError, out: Path) -> str:
+def describe_write_error(error: OSError, out: Path) -> str:
     """Return the message for an `error` while writing a split to `out`."""
     if error.errno == errno.EXDEV:
         return f"{error.filename}: is on another file system than {out}. Use --link symbolic"

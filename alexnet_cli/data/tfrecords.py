@@ -83,7 +83,7 @@ def write(
             split_folders.replace_folder(partial, out)
             scan_cache.delete_cache(out)
     except OSError as error:
-        raise AlexNetError(split_folders.write_error(error, out)) from error
+        raise AlexNetError(split_folders.describe_write_error(error, out)) from error
     return written
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain, count
 from pathlib import Path
@@ -35,6 +35,7 @@ from alexnet_cli.runs.calibration import (
 )
 from alexnet_cli.runs.models import Ensemble, LoadedModel
 from alexnet_cli.runs.run_folder import RunFolder
+from alexnet_cli.system.safe_names import list_first
 from alexnet_cli.system.workers import map_in_order, skip_missing
 
 SHOWN = 12  # confident errors and least certain images in a report
@@ -302,13 +303,6 @@ def _name_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
 def _require_same_classes(root: Path, data: set[str], model: set[str]) -> None:
     if data != model:
         unknown, absent = data - model, model - data
-        parts = [f"the model does not know {_list(unknown)}"] if unknown else []
-        parts += [f"the data lacks {_list(absent)}"] if absent else []
+        parts = [f"the model does not know {list_first(sorted(unknown))}"] if unknown else []
+        parts += [f"the data lacks {list_first(sorted(absent))}"] if absent else []
         raise AlexNetError(f"{root}: other classes than the model's: {'; '.join(parts)}")
-
-
-def _list(names: Iterable[str], most: int = 8) -> str:
-    """Return the first `most` of `names`, and how many more there are."""
-    first = sorted(names)
-    shown = ", ".join(first[:most])
-    return shown if len(first) <= most else f"{shown} and {len(first) - most:,} more"

@@ -39,7 +39,8 @@ MAX_IMAGES = 400  # validation images
 _MAX_DIFFERENCE = {None: 1e-4, "float16": 0.02}
 _MIN_SAME = 0.9  # minimum share of images with the same predicted class
 
-Run = Callable[[Float32Array], Float32Array]  # (1, size, size, 3) → probabilities (1, classes)
+# (1, size, size, 3) → probabilities (1, classes).
+Predictor = Callable[[Float32Array], Float32Array]
 
 
 def export(
@@ -133,7 +134,7 @@ def _add_preprocessing(model: LoadedModel) -> keras.Model:
 
 def _write_savedmodel(
     network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
-) -> Run:
+) -> Predictor:
     network.export(path, format="tf_saved_model", verbose=False)
     extra = path / _EXTRA
     extra.mkdir()
@@ -145,7 +146,7 @@ def _write_savedmodel(
 
 def _write_onnx(
     network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
-) -> Run:
+) -> Predictor:
     try:
         import onnx
         import onnxruntime
@@ -165,7 +166,7 @@ def _write_onnx(
 
 def _write_litert(
     network: keras.Model, path: Path, quantize: str | None, card: dict[str, Any]
-) -> Run:
+) -> Predictor:
     # Like the LiteRT exporter of Keras, which can't quantize.
     saved = str(path.with_name("saved"))
     network.export(saved, format="tf_saved_model", verbose=False)
@@ -211,7 +212,11 @@ def _metadata_files(card: dict[str, Any]) -> dict[str, str]:
 
 
 def _compare(
-    run: Run, model: LoadedModel, files: Sequence[ImageFile], out: Path, quantize: str | None
+    predict: Predictor,
+    model: LoadedModel,
+    files: Sequence[ImageFile],
+    out: Path,
+    quantize: str | None,
 ) -> ExportReport:
     """Compare the predictions of an export and its model; raises `AlexNetError` if they differ."""
     network, recipe = model.keras_network, model.recipe
@@ -223,7 +228,7 @@ def _compare(
     ours, theirs = [], []
     for image in skip_missing(kept, files, images):
         ours.append(network.probabilities([crop(image)])[0][0])
-        theirs.append(run(image[None, middle, middle].astype(np.float32))[0])
+        theirs.append(predict(image[None, middle, middle].astype(np.float32))[0])
     expected, found = np.stack(ours), np.stack(theirs)
     y_true = np.array([model.classes.index(file.label) for file in kept])
     difference = float(np.abs(expected - found).max())

@@ -67,7 +67,7 @@ def _remove_conv(number: int) -> Callable[[Recipe], dict[str, Any]]:
     return lambda recipe: {"convs": recipe.convs[: number - 1] + recipe.convs[number:]}
 
 
-FINETUNE = "finetune"  # the variant that a training from other weights takes by default
+FINETUNE = "finetune"  # api/runs takes it for trainings from other weights, if no recipe is named
 VARIANTS: dict[str, tuple[str, Callable[[Recipe], dict[str, Any]]]] = {
     "no-lrn": ("without local response normalization (§3.3)", lambda r: _without(r, "lrn")),
     "no-overlap": ("pooling that does not overlap, z = s = 2 (§3.4)", lambda r: {"pool_size": 2}),

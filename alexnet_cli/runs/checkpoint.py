@@ -59,7 +59,7 @@ class CheckpointMeta:
         """Whether any batch was trained on."""
         return bool(self.history or self.progress.n_done)
 
-    def best_epoch(self, n_val: int) -> int:
+    def epoch_to_keep(self, n_val: int) -> int:
         """Return the latest epoch whose validation error is as good as the lowest; 0 before the first.
 
         As good: within one standard error, as of `n_val` images (Wilson's interval). The lowest of

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+MAX_LISTED = 8  # items of a list that are shown before "and N more"
+
 
 def printable(name: object) -> str:
     """Return `name` safe for a terminal: no escape sequences, line breaks or direction marks."""
@@ -9,6 +13,12 @@ def printable(name: object) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
         for c in str(name)
     )
+
+
+def list_first(names: Sequence[object], most: int = MAX_LISTED) -> str:
+    """Return the first `most` of `names` in a line, and how many more there are."""
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def csv_safe(name: object) -> str:

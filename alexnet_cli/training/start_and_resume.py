@@ -107,7 +107,7 @@ def train(
         trainer = Trainer(run, config, opened, devices, callback)
         if initial:
             trainer.transfer(initial)
-        return _finish(trainer, draw)
+        return _train_and_score(trainer, draw)
     finally:
         if devices.is_chief and not (run.path / LAST).exists():
             run.remove()
@@ -142,10 +142,10 @@ def resume(
     trainer = Trainer(run, config, data, devices, callback)
     trainer.restore(arrays, meta)
     del arrays  # they would keep the disk space of a file that is soon replaced
-    return _finish(trainer, draw)
+    return _train_and_score(trainer, draw)
 
 
-def _finish(trainer: Trainer, draw: Draw) -> RunFolder | None:
+def _train_and_score(trainer: Trainer, draw: Draw) -> RunFolder | None:
     """Train the epochs that are left and score the result, while no other process can disturb it."""
     run, meta, epochs = trainer.run, trainer.meta, trainer.config.recipe.epochs
     any_left = meta.epoch < epochs

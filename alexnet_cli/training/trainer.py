@@ -160,7 +160,7 @@ class Trainer:
         self._require_finite(score.loss, "validation loss")
         sample, dead = scoring.score_sample(self.network, self.data)
         rate = learning_rate(recipe, self.meta.history)
-        row = _finished(self.meta, progress, sample, score, rate)
+        row = _epoch_row(self.meta, progress, sample, score, rate)
         row = replace(row, seconds=row.seconds + time.perf_counter() - began)
         history = (*self.meta.history, row)
         epoch_diagnostics = EpochDiagnostics(
@@ -179,7 +179,7 @@ class Trainer:
             progress=EpochProgress(),
             findings=(*self.meta.findings, *findings),
         )
-        best = meta.best_epoch(len(self.data.val)) == row.epoch
+        best = meta.epoch_to_keep(len(self.data.val)) == row.epoch
         if best and self.devices.is_chief:
             self.run.save_best(get_weights(self.model), row.epoch)
         self._save(meta)
@@ -253,7 +253,7 @@ class Trainer:
         return progress
 
 
-def _finished(
+def _epoch_row(
     meta: CheckpointMeta, progress: EpochProgress, sample: Score, val: Score, rate: float
 ) -> EpochRow:
     """Return the row of the epoch after `meta`, with the seconds of its training alone."""

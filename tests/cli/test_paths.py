@@ -70,6 +70,20 @@ def test_moved_images_belong_to_a_run(moved, alexnet):
     assert_one_line(found, 2, "leave out DATA, or give --moved-data if its images have moved")
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--recipe paper", "--variant tanh", "--set flip=false", "--batch-size 8"),
+        *("--learning-rate 1", "--precision auto", "--weights x", "--no-check", "--seed 0"),
+        "--out x",
+    ],
+)
+def test_what_a_run_is_made_of_does_not_change_when_it_is_resumed(option, alexnet):
+    """Oracle: exit code 2 and the option by its name, before the run is looked for."""
+    found = alexnet("train", "--resume", "no-run", *option.split())
+    assert_one_line(found, 2, f"leave out {option.split()[0]}")
+
+
 # Paths that can't be used
 
 

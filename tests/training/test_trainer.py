@@ -270,7 +270,7 @@ def test_the_latest_epoch_within_a_standard_error_of_the_lowest_error_is_best(
 ):
     """Oracle: by hand, the standard error √(p (1 − p) / n) of a share p of n images; Wilson 1927."""
     history = tuple(epoch_row(epoch, top1) for epoch, top1 in enumerate(tops, start=1))
-    assert CheckpointMeta(9, history).best_epoch(n_val) == expected
+    assert CheckpointMeta(9, history).epoch_to_keep(n_val) == expected
 
 
 @pytest.mark.parametrize("n_val", [1, 6, 20, 100, 331])
@@ -278,9 +278,11 @@ def test_the_weights_on_disk_are_those_that_the_whole_history_names(n_val):
     """Law: weights are kept epoch by epoch, and the last ones kept are those of the final best."""
     shares = np.random.default_rng(n_val).integers(0, n_val, 60, endpoint=True) / n_val
     history = tuple(epoch_row(epoch, top1) for epoch, top1 in enumerate(shares.tolist(), start=1))
-    kept = [n for n in range(1, 61) if CheckpointMeta(60, history[:n]).best_epoch(n_val) == n]
-    assert kept[-1] == CheckpointMeta(60, history).best_epoch(n_val)
-    assert all(CheckpointMeta(60, (epoch_row(1, 0.0),)).best_epoch(n) == 1 for n in range(1, 400))
+    kept = [n for n in range(1, 61) if CheckpointMeta(60, history[:n]).epoch_to_keep(n_val) == n]
+    assert kept[-1] == CheckpointMeta(60, history).epoch_to_keep(n_val)
+    assert all(
+        CheckpointMeta(60, (epoch_row(1, 0.0),)).epoch_to_keep(n) == 1 for n in range(1, 400)
+    )
 
 
 def test_a_lower_loss_is_no_improvement():
@@ -381,7 +383,7 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(tmp_path):
     folder = RunFolder.find(report.run)
     history = folder.checkpoint().history
     assert marked == [
-        n if CheckpointMeta(8, history[:n]).best_epoch(24) == n else 0 for n in range(1, 9)
+        n if CheckpointMeta(8, history[:n]).epoch_to_keep(24) == n else 0 for n in range(1, 9)
     ]
     assert max(marked) == folder.best_epoch() == report.best.epoch
     assert report.best.val.top1 == pytest.approx(history[max(marked) - 1].val_top1)
