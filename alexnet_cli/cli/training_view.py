@@ -182,13 +182,16 @@ def _origin(plan: TrainPlan) -> dict[str, str]:
 
 
 def show_training(console: Console, run: Path, report: FinalMetrics) -> None:
-    """Print the final metrics of the best and the last epoch, and the next command."""
+    """Print the final metrics of the best epoch, and of the last if it is another, and the next command."""
     has_top5 = report.best.val.top5 is not None
     table = new_table(
         "weights", "epoch", "images", "loss", "top-1", *(["top-5"] if has_top5 else [])
     )
     table.title = "final metrics: every image once, no augmentation, no dropout, in float32"
-    for name, final in (("best", report.best), ("last", report.last)):
+    finals = {"best": report.best}
+    if report.last.epoch != report.best.epoch:
+        finals["last"] = report.last
+    for name, final in finals.items():
         for split, score in (("train", final.train), ("val", final.val)):
             table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))
         table.add_section()

@@ -678,6 +678,12 @@ def test_progress_counts_images_of_this_process_only(trained, training_report, m
     *_, head, _, best, row = (line for line in console.file.getvalue().splitlines() if line)
     assert len(head) == len(row) < len(best) < 80  # a terminal's width
     assert " ".join(best.split()) == "100 12.3456 0.1234 12.3456 0.1234 0.00012 1234.5 best"
+    final = RunFolder(trained).metrics()
+    for epoch, n_rows in ((final.best.epoch, 2), (final.best.epoch + 1, 4)):
+        shown = replace(final, last=replace(final.last, epoch=epoch))
+        training_view.show_training(console, trained, shown)
+        table = console.file.getvalue().rpartition("final metrics")[2]
+        assert table.count("best ") + table.count("last ") == n_rows
     for folder, model in (("runs/r", ""), ("elsewhere/r", " --model elsewhere/r")):
         training_view.show_training(console, Path(folder), RunFolder(trained).metrics())
         assert f"next: alexnet evaluate{model}, or" in console.file.getvalue().splitlines()[-1]
