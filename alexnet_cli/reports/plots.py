@@ -74,7 +74,8 @@ def draw_curves(history: Sequence[EpochRow], best_epoch: int, path: Path, recipe
         accuracy.plot(epochs, top1s, color=TRAIN, label="training (sample)")
         accuracy.plot(epochs, [row.val_top1 for row in history], color=VAL, label="validation")
         # A training that goes on may have kept an epoch that is not in the history yet.
-        for best in (row for row in history if row.epoch == best_epoch):
+        if 0 < best_epoch <= len(history):
+            best = history[best_epoch - 1]
             best_label = f"weights kept, epoch {best.epoch}: {100 * best.val_top1:.1f} %"
             accuracy.plot(best.epoch, best.val_top1, "o", color=VAL, markersize=5, label=best_label)
         accuracy.set(xlabel="epoch", title="top-1 accuracy", ylim=(0, 1.05))

@@ -75,7 +75,8 @@ def test_the_contents_of_the_run_folder(trained, training_report, image_folder):
     with (trained / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    assert RunFolder(trained).best_epoch() == training_report.best.epoch
+    kept = rows[training_report.best.epoch - 1]
+    assert float(kept["val_top1"]) == training_report.best.val.top1
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -387,6 +388,17 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch(tmp_path):
     ]
     assert max(marked) == folder.best_epoch() == report.best.epoch
     assert report.best.val.top1 == pytest.approx(history[max(marked) - 1].val_top1)
+
+
+def test_the_final_metrics_name_the_epoch_of_the_weights_on_disk(run_copy, training_report):
+    """Oracle: the file, whatever the history says; the last epoch is scored by its own weights."""
+    arrays = {name: array * 0 for name, array in load_arrays(run_copy / BEST).items()}
+    save_arrays(run_copy / BEST, arrays, {"epoch": 2})
+    (run_copy / METRICS).unlink()
+    scored = start_and_resume.resume(run_copy, devices=choose_devices(0)).metrics()
+    assert (scored.best.epoch, scored.last.epoch) == (2, 4)
+    assert scored.best.val.top1 == pytest.approx(1 / 3)  # all weights are 0: always the first class
+    assert scored.last == training_report.last
 
 
 class _Leave(Callback):
