@@ -40,7 +40,7 @@ def crossval(
     from rich.console import Console
 
     from alexnet_cli.api.cross_validation import crossval as crossval_folds
-    from alexnet_cli.cli import tables
+    from alexnet_cli.cli import screen, tables
     from alexnet_cli.cli.training_view import TrainingView
 
     reject_old_names(variant or (), set or ())
@@ -66,5 +66,5 @@ def crossval(
         )
     tables.show_evaluation(console, report.details)
     tables.show_suspects(console, report.details, out / "suspects.csv")
-    tables.print_line(console, f"report written to {out / 'report.html'}")
-    tables.print_line(console, f"next: alexnet predict --model {out} IMAGE, the mean of the folds")
+    screen.print_line(console, f"report written to {out / 'report.html'}")
+    screen.print_line(console, f"next: alexnet predict --model {out} IMAGE, the mean of the folds")

@@ -52,7 +52,7 @@ def evaluate(
 
     from alexnet_cli.api.arguments import as_new_file
     from alexnet_cli.api.models import load
-    from alexnet_cli.cli import tables
+    from alexnet_cli.cli import screen, tables
     from alexnet_cli.inference.results import FOLDS
 
     console = Console(stderr=json)
@@ -63,7 +63,7 @@ def evaluate(
         if file is not None:
             as_new_file(name, file)  # before the long wait
     loaded = load(model, moved_data=moved_data)
-    with tables.progress_bar(console, "evaluating") as progress:
+    with screen.progress_bar(console, "evaluating") as progress:
         found = loaded.evaluate(
             data, split=split, ten_crop=ten_crop, threshold=threshold, progress=progress
         )
@@ -73,7 +73,7 @@ def evaluate(
         tables.show_evaluation(console, found.details, threshold)
     if report is not None:
         found.save_html(report)
-        tables.print_line(console, f"report written to {report}")
+        screen.print_line(console, f"report written to {report}")
     if suspects is not None:
         found.save_suspects(suspects)
         tables.show_suspects(console, found.details, suspects)
@@ -84,4 +84,4 @@ def evaluate(
     single = first.is_dir() and part != FOLDS
     picture = (first if single else first.parent) / f"{name}.png"
     found.plot_confusion(picture)
-    tables.print_line(console, f"confusion matrix drawn in {picture}")
+    screen.print_line(console, f"confusion matrix drawn in {picture}")

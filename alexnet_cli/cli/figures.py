@@ -31,10 +31,10 @@ def figures(
     from rich.console import Console
 
     from alexnet_cli.api.runs import draw_figures
-    from alexnet_cli.cli import tables
+    from alexnet_cli.cli import screen
 
     console = Console()
-    with tables.progress_bar(console, "reading training images") as progress:
+    with screen.progress_bar(console, "reading training images") as progress:
         pictures = draw_figures(runs or (), out, moved_data=moved_data, progress=progress)
     for picture in pictures:
-        tables.print_line(console, str(picture))
+        screen.print_line(console, str(picture))

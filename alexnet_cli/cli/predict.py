@@ -40,7 +40,7 @@ def predict(
     from rich.console import Console
 
     from alexnet_cli.api.models import load
-    from alexnet_cli.cli import tables
+    from alexnet_cli.cli import predictions, screen
     from alexnet_cli.data.manifest import Rejected
     from alexnet_cli.inference.results import Prediction
 
@@ -55,7 +55,7 @@ def predict(
 
     def outcomes() -> Iterator[Prediction | Rejected]:
         nonlocal failures
-        with tables.progress_bar(console, "reading training images") as progress:
+        with screen.progress_bar(console, "reading training images") as progress:
             found = loaded.predict_files(
                 images,
                 top=top,
@@ -67,7 +67,7 @@ def predict(
         for outcome in found:
             if isinstance(outcome, Rejected):
                 failures += 1
-                print_error(tables.rejection(outcome))
+                print_error(screen.rejection(outcome))
             else:
                 if outcome.neighbors:
                     shown.append(outcome)
@@ -78,13 +78,13 @@ def predict(
             yield outcome
 
     if json:
-        print(tables.prediction_json(list(outcomes())))
+        print(predictions.prediction_json(list(outcomes())))
     elif csv:
-        tables.write_prediction_csv(sys.stdout, outcomes())
+        predictions.write_prediction_csv(sys.stdout, outcomes())
     else:
         for outcome in outcomes():
             if isinstance(outcome, Prediction):
-                tables.show_prediction(console, outcome)
+                predictions.show_prediction(console, outcome)
     if shown:
         try:
             pictures.append(loaded.draw_neighbors(shown))
@@ -92,7 +92,7 @@ def predict(
             print_error(f"{error.filename}: {error.strerror}; the neighbors were not drawn")
     if not (json or csv):
         for picture in pictures:
-            tables.print_line(console, f"drawn in {picture}")
+            screen.print_line(console, f"drawn in {picture}")
     if failures:
         raise typer.Exit(1)
 

@@ -50,10 +50,10 @@ def split(
     from rich.console import Console
 
     from alexnet_cli.api import splits
-    from alexnet_cli.cli import tables
+    from alexnet_cli.cli import screen, tables
 
     console = Console()
-    with tables.stage_bar(console) as progress:
+    with screen.stage_bar(console) as progress:
         written = splits.split(
             source,
             out,

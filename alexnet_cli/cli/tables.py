@@ -1,27 +1,21 @@
-"""Tables and lines on the screen. Class and file names are never interpreted as markup."""
+"""Tables of all commands but `train` and `predict`."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.segment import Segments
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
-from alexnet_cli.data.manifest import SPLITS, Manifest, Rejected
+from alexnet_cli.cli.screen import cell, new_table, print_line, show, show_skipped
+from alexnet_cli.data.manifest import SPLITS, Manifest
 from alexnet_cli.inference.results import (
     FOLDS,
     EvaluationReport,
     ExportReport,
     MemberScore,
-    Prediction,
     SplitScore,
 )
 from alexnet_cli.recipes import paper_comparison
@@ -31,30 +25,9 @@ from alexnet_cli.recipes.variants import VARIANTS
 from alexnet_cli.runs.calibration import N_BINS
 from alexnet_cli.runs.metrics import Score, SelectiveAccuracy
 from alexnet_cli.runs.records import Finding
-from alexnet_cli.system.safe_names import MAX_LISTED, csv_safe, list_first, printable
+from alexnet_cli.system.safe_names import MAX_LISTED, list_first
 
 MATRIX_COLUMNS = 10  # with more classes the confusion matrix is drawn only
-BAR_WIDTH = 30
-
-
-@contextmanager
-def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar until done; yields the function to call with (done, total)."""
-    with stage_bar(console, what) as progress:
-        yield lambda done, total: progress(what, done, total)
-
-
-@contextmanager
-def stage_bar(console: Console, first: str = "") -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for stages of work; yields the function to call with (stage, done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(first, total=None)
-        yield lambda stage, done, total: progress.update(
-            task, description=stage, completed=done, total=total
-        )
 
 
 # split
@@ -129,40 +102,8 @@ def _show_groups(console: Console, manifest: Manifest) -> None:
     print_line(console, f"as near to the fractions as groups allow: {of_all}; farthest: {at_worst}")
 
 
-def show_skipped(console: Console, rejected: Sequence[Rejected], all_in: str = "") -> None:
-    """Print the files that are not readable images, with the reason; `all_in` is where all are listed."""
-    for item in rejected[:MAX_LISTED]:
-        print_line(console, f"skipped: {rejection(item)}", "yellow")
-    if len(rejected) > MAX_LISTED:
-        more = f"and {len(rejected) - MAX_LISTED:,} more skipped"
-        print_line(console, f"{more}; {all_in} lists all" if all_in else more)
-
-
 def _unless_default(path: Path, default: str) -> str:
     return "" if path == Path(default) else f" {path}"
-
-
-def new_table(first: str, *numbers: str) -> Table:
-    """Return a table with a column of names and columns of numbers."""
-    heads = [Column(cell(name), justify="right") for name in numbers]
-    return Table(Column(cell(first)), *heads)
-
-
-def show(console: Console, table: Table) -> None:
-    """Print a table, at least 80 columns wide, as numbers must not be cut."""
-    options = console.options.update(width=max(console.width, 80))
-    console.print(Segments(console.render(table, options)), crop=False)
-
-
-def print_line(console: Console, line: str, style: str = "") -> None:
-    """Print a line, with control characters escaped."""
-    # soft_wrap, as a path must not be broken or cut at the edge of the screen
-    console.print(Text(printable(line), style=style), soft_wrap=True)
-
-
-def cell(name: object) -> Text:
-    """Return a table cell for the name of a class or file."""
-    return Text(printable(name))
 
 
 # recipes
@@ -338,68 +279,3 @@ def show_export(console: Console, report: ExportReport) -> None:
     print_line(console, f"largest difference between probabilities {report.largest_difference:.1e}")
     print_line(console, f"top-1 {report.top1_exported:.4f}, top-1 of the run {report.top1:.4f}")
     print_line(console, f"written to {report.path}")
-
-
-# predict
-
-
-def show_prediction(console: Console, prediction: Prediction) -> None:
-    """Print the path of an image and a bar for each class."""
-    print_line(console, str(prediction.path), "bold")
-    if prediction.below_threshold:
-        print_line(console, "  none of these", "yellow")
-    width = max(len(printable(name)) for name in prediction.classes)
-    for name, probability in zip(prediction.classes, prediction.probabilities):
-        full = round(probability * BAR_WIDTH)
-        line = Text(f"  {printable(name):<{width}}  {probability:6.1%}  ")
-        line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
-        console.print(line, soft_wrap=True)
-    for near in prediction.neighbors:
-        name = f"{printable(near.file.label):<{width}}  {near.file.path}"
-        print_line(console, f"  near: {name}  ({near.distance:.1f})")
-
-
-def rejection(rejected: Rejected) -> str:
-    """Return the file and the reason as one line."""
-    return f"{rejected.path}: {rejected.reason}"
-
-
-def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
-    """Return the predictions as a JSON array with an object per image."""
-    rows: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Rejected):
-            rows.append({"image": str(outcome.path), "error": outcome.reason})
-        else:
-            pairs = zip(outcome.classes, outcome.probabilities)
-            classes = [{"class": name, "probability": p} for name, p in pairs]
-            rows.append({"image": str(outcome.path), "predictions": classes})
-            if outcome.below_threshold:
-                rows[-1]["none_of_these"] = True
-            if outcome.neighbors:
-                rows[-1]["neighbors"] = [
-                    {
-                        "path": str(near.file.path),
-                        "label": near.file.label,
-                        "distance": near.distance,
-                    }
-                    for near in outcome.neighbors
-                ]
-    return json.dumps(rows, indent=2)
-
-
-def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
-    """Write a row per image and class: image, rank, class, probability.
-
-    An image below the threshold has one row without a class. A name that a spreadsheet would read
-    as a formula gets a leading apostrophe; JSON has every name unchanged.
-    """
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["image", "rank", "class", "probability"])
-    for outcome in outcomes:
-        if isinstance(outcome, Prediction):
-            classes = ("",) if outcome.below_threshold else outcome.classes
-            pairs = zip(classes, outcome.probabilities)
-            for rank, (name, probability) in enumerate(pairs, start=1):
-                image, label = csv_safe(outcome.path), csv_safe(name)
-                writer.writerow([image, rank, label, f"{probability:.6f}"])

@@ -9,14 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from alexnet_cli.cli.tables import (
-    new_table,
-    print_line,
-    score_cells,
-    show,
-    show_findings,
-    show_skipped,
-)
+from alexnet_cli.cli.screen import new_table, print_line, show, show_skipped
+from alexnet_cli.cli.tables import score_cells, show_findings
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.runs.metrics import TOP5_FROM
 from alexnet_cli.runs.records import EpochRow, FinalMetrics, Finding

@@ -14,6 +14,7 @@ from helpers import HANG
 from rich.console import Console
 
 from alexnet_cli.cli import tables
+from alexnet_cli.cli.screen import print_line
 from alexnet_cli.data import scanning, split_folders
 from alexnet_cli.data.split_plan import plan_split
 from alexnet_cli.system.safe_names import csv_safe, printable
@@ -50,7 +51,7 @@ def test_colors_can_be_switched_off(variable):
     """Oracle: ECMA-48: a color is an escape sequence with a number from 30 to 49 or 90 to 107."""
     shown = StringIO()
     console = Console(file=shown, force_terminal=True, _environ={"TERM": "xterm", **variable})
-    tables.print_line(console, "warning", "yellow")
+    print_line(console, "warning", "yellow")
     codes = re.findall(r"\x1b\[([\d;]*)m", shown.getvalue())
     assert not {c for code in codes for c in code.split(";") if c and int(c) >= 30}
     assert "warning" in shown.getvalue()

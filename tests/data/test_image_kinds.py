@@ -37,6 +37,7 @@ from alexnet_cli.cli import tables
 from alexnet_cli.data import images, scanning, split_folders
 from alexnet_cli.data.manifest import MANIFEST, Manifest, Rejected, read_manifest
 from alexnet_cli.data.split_plan import plan_split
+from alexnet_cli.system.safe_names import MAX_LISTED
 
 AS_IT_IS, CONVERTED, SKIPPED, IGNORED = "read", "read, converted", "skipped, listed", "ignored"
 
@@ -390,7 +391,7 @@ def test_evaluation_agrees(trained, corpus, expected):
     tables.show_evaluation(console, report)
     lines = [line for line in console.file.getvalue().splitlines() if "skipped" in line]
     assert lines[0] == f"skipped: {report.rejected[0].path}: {report.rejected[0].reason}"
-    assert lines[-1].startswith(f"and {len(found) - tables.MAX_LISTED} more skipped")
+    assert lines[-1].startswith(f"and {len(found) - MAX_LISTED} more skipped")
 
 
 def test_prediction_agrees(trained, corpus, expected):
