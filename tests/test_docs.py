@@ -21,6 +21,7 @@ from alexnet_cli.cli.app import app
 from alexnet_cli.data import scanning
 from alexnet_cli.network.architecture import build_alexnet
 from alexnet_cli.recipes import presets
+from alexnet_cli.recipes.variants import VARIANTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,6 +58,12 @@ def test_every_recipe_is_described():
     page = (ROOT / "docs" / "replicate-2012.md").read_text()
     for name in presets.RECIPES:
         assert f"- `{name}` is " in page
+
+
+def test_every_variant_is_named():
+    """Oracle: `variants.VARIANTS`."""
+    page = (ROOT / "docs" / "replicate-2012.md").read_text()
+    assert [name for name in VARIANTS if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short_and_has_the_three_commands():

@@ -26,7 +26,7 @@ from alexnet_cli.errors import AlexNetError, UsageError
 from alexnet_cli.inference import heatmaps, prediction
 from alexnet_cli.inference.results import ExportReport, Prediction
 from alexnet_cli.runs.folds import find_folds
-from alexnet_cli.runs.models import LoadedModel, load_model
+from alexnet_cli.runs.models import LoadedModel, load_model, require_same_classes
 from alexnet_cli.system import tensorflow_startup
 from alexnet_cli.system.workers import Progress
 
@@ -235,6 +235,7 @@ class Model:
             force=force,
         )
 
+    @path_errors()
     def draw_neighbors(self, predictions: Sequence[Prediction]) -> Path:
         """Draw images with their nearest training images; returns the path of the figure."""
         if not predictions:
@@ -270,9 +271,7 @@ def load(
     folds = [find_folds(one) if one else None for one in found]
     runs = [run for one, several in zip(found, folds) for run in several or (one,)]
     models = [load_model(run, moved_data=folder) for run in runs]
-    for other in models[1:]:
-        if other.classes != models[0].classes:
-            raise AlexNetError(f"{other.path}: has other classes than {models[0].path}")
+    require_same_classes(models)
     return Model(models, folds=len(found) == 1 and bool(folds[0]))
 
 

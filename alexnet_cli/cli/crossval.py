@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli import train as options
+from alexnet_cli.cli import options
 from alexnet_cli.cli.old_option_names import reject_old_names
-from alexnet_cli.cli.options import NoCheck
 
 
 def crossval(
@@ -26,7 +25,7 @@ def crossval(
     gpus: options.Gpus = None,
     precision: options.Precision = "auto",
     weights: options.Weights = None,
-    no_check: NoCheck = False,
+    no_check: options.NoCheck = False,
     seed: options.SeedNumber = 0,
     out: Annotated[Path, typer.Option(help="Folder for runs and report.", metavar="DIR")] = Path(
         "crossval"

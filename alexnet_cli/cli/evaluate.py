@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, MovedData, TenCrop
-from alexnet_cli.errors import UsageError
+from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error
+from alexnet_cli.errors import AlexNetError, UsageError
 
 
 def evaluate(
@@ -83,5 +83,11 @@ def evaluate(
     name = "-".join(filter(None, ("confusion", folder, part)))
     single = first.is_dir() and part != FOLDS
     picture = (first if single else first.parent) / f"{name}.png"
-    found.plot_confusion(picture)
-    screen.print_line(console, f"confusion matrix drawn in {picture}")
+    try:
+        found.plot_confusion(picture)
+    except UsageError:
+        raise
+    except AlexNetError as error:  # a run folder that is read-only
+        print_error(f"the confusion matrix was not drawn: {error}")
+    else:
+        screen.print_line(console, f"confusion matrix drawn in {picture}")

@@ -18,6 +18,8 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from alexnet_cli.errors import AlexNetError, DataMovedError, WrongPathError
 
+MOST_SEED = 2**63 - 1  # as JSON may hold it
+
 Models = Annotated[
     list[Path] | None,
     typer.Option(help="Run or .npy; repeat to average.", metavar="MODEL", show_default="newest"),
@@ -37,8 +39,53 @@ NoCheck = Annotated[
     typer.Option("--no-check", help="Do not read images; select by extension."),
 ]
 
-
-MOST_SEED = 2**63 - 1  # as JSON may hold it
+# Options of `train` and `crossval`.
+Data = Annotated[
+    Path, typer.Argument(help="Split, class folders, or a CSV file of images.", metavar="DATA")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        help="Recipe name.",
+        metavar="NAME",
+        show_default="modern, or that of --weights",
+    ),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(help="Named change, such as half-size; repeatable.", metavar="NAME"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(help="Set a hyperparameter (conv2.bias=1); repeatable.", metavar="NAME=VALUE"),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="Passes over the images.", metavar="N", min=1, show_default="the recipe's"),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images a step, all devices.", metavar="N", min=1, show_default="the recipe's"
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate.", metavar="RATE", show_default="the recipe's"),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(help="GPUs to use; 0 is the CPU.", metavar="N", min=0, show_default="all"),
+]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", metavar="TYPE")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Run or .npy to start from, but the last layer.", metavar="MODEL"),
+]
+SeedNumber = Annotated[
+    int,
+    typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
+]
 
 # Arguments that are written without a name; all others are options, of the same name but for these.
 _POSITIONAL = {"data", "source", "images", "run", "runs"}

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import AlexNetError, UsageError
 
 
 def predict(
@@ -55,7 +55,9 @@ def predict(
 
     def outcomes() -> Iterator[Prediction | Rejected]:
         nonlocal failures
-        with screen.progress_bar(console, "reading training images") as progress:
+        with screen.progress_bar(
+            console, "reading training images" if neighbors else "finding images"
+        ) as progress:
             found = loaded.predict_files(
                 images,
                 top=top,
@@ -78,9 +80,9 @@ def predict(
             yield outcome
 
     if json:
-        print(predictions.prediction_json(list(outcomes())))
+        print(predictions.predictions_json(list(outcomes())))
     elif csv:
-        predictions.write_prediction_csv(sys.stdout, outcomes())
+        predictions.write_predictions_csv(sys.stdout, outcomes())
     else:
         for outcome in outcomes():
             if isinstance(outcome, Prediction):
@@ -88,8 +90,8 @@ def predict(
     if shown:
         try:
             pictures.append(loaded.draw_neighbors(shown))
-        except OSError as error:  # a run folder that is read-only
-            print_error(f"{error.filename}: {error.strerror}; the neighbors were not drawn")
+        except AlexNetError as error:  # a run folder that is read-only
+            print_error(f"the neighbors were not drawn: {error}")
     if not (json or csv):
         for picture in pictures:
             screen.print_line(console, f"drawn in {picture}")

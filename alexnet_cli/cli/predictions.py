@@ -25,7 +25,7 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         print_line(console, "  none of these", "yellow")
     width = max(len(printable(name)) for name in prediction.classes)
     for name, probability in zip(prediction.classes, prediction.probabilities):
-        full = round(probability * BAR_WIDTH)
+        full = round(BAR_WIDTH * probability)
         line = Text(f"  {printable(name):<{width}}  {probability:6.1%}  ")
         line.append("#" * full if console.options.ascii_only else "█" * full, style="green")
         console.print(line, soft_wrap=True)
@@ -34,7 +34,7 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         print_line(console, f"  near: {name}  ({near.distance:.1f})")
 
 
-def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
+def predictions_json(outcomes: Sequence[Prediction | Rejected]) -> str:
     """Return the predictions as a JSON array with an object per image."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
@@ -58,7 +58,7 @@ def prediction_json(outcomes: Sequence[Prediction | Rejected]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def write_prediction_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
+def write_predictions_csv(file: IO[str], outcomes: Iterator[Prediction | Rejected]) -> None:
     """Write a row per image and class: image, rank, class, probability.
 
     An image below the threshold has one row without a class. A name that a spreadsheet would read

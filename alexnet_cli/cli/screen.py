@@ -1,4 +1,7 @@
-"""Lines, tables and progress bars on the screen. Class and file names are never interpreted as markup."""
+"""How lines, tables, progress bars and skipped files are shown on the screen.
+
+Class and file names are never interpreted as markup.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def new_table(first: str, *numbers: str) -> Table:
     return Table(Column(cell(first)), *heads)
 
 
-def show(console: Console, table: Table) -> None:
+def show_table(console: Console, table: Table) -> None:
     """Print a table, at least 80 columns wide, as numbers must not be cut."""
     options = console.options.update(width=max(console.width, 80))
     console.print(Segments(console.render(table, options)), crop=False)

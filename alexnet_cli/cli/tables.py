@@ -1,4 +1,4 @@
-"""Tables of all commands but `train` and `predict`."""
+"""What `split`, `recipes`, `evaluate`, `crossval` and `export` print, and findings of a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_cli.cli.screen import cell, new_table, print_line, show, show_skipped
+from alexnet_cli.cli.screen import cell, new_table, print_line, show_skipped, show_table
 from alexnet_cli.data.manifest import SPLITS, Manifest
 from alexnet_cli.inference.results import (
     FOLDS,
@@ -47,7 +47,7 @@ def show_split(console: Console, manifest: Manifest, out: Path) -> None:
     table.add_section()
     totals = [len(manifest.of(split)) for split in used]
     table.add_row("all", *(f"{n:,}" for n in totals), f"{sum(totals):,}", style="bold")
-    show(console, table)
+    show_table(console, table)
     _show_groups(console, manifest)
     if manifest.n_ignored:
         files = "file that is" if manifest.n_ignored == 1 else "files that are"
@@ -120,7 +120,7 @@ def show_recipes(console: Console) -> None:
         table = Table(title, "", box=None, pad_edge=False)
         for name, summary in lines.items():
             table.add_row(name, summary)
-        show(console, table)
+        show_table(console, table)
         console.print()
     print_line(console, "next: alexnet recipes NAME, or alexnet train --recipe NAME --variant NAME")
 
@@ -144,7 +144,7 @@ def show_paper_comparison(console: Console, recipe: Recipe) -> None:
     )
 
 
-# evaluate
+# findings, also shown by `train`
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
@@ -154,6 +154,9 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
             console, f"! {finding.kind}, epoch {finding.epoch}: {finding.evidence}", "yellow"
         )
         print_line(console, f"  {finding.remedy}", "yellow")
+
+
+# evaluate and crossval
 
 
 def score_cells(score: Score) -> list[str]:
@@ -178,7 +181,7 @@ def show_evaluation(
     for split in scores:
         show_skipped(console, split.rejected)
         _add_split(table, split, f"{split.split}, " if report.validation else "")
-    show(console, table)
+    show_table(console, table)
     print_line(console, f"ECE: expected calibration error, {N_BINS} bins")
     for split in scores:
         _show_accuracy(console, split)
@@ -256,7 +259,7 @@ def _show_classes(console: Console, report: EvaluationReport) -> None:
     for s in scores:
         cells = (f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}")
         table.add_row(cell(s.name), *cells)
-    show(console, table)
+    show_table(console, table)
 
 
 def _show_matrix(console: Console, report: EvaluationReport) -> None:
@@ -267,7 +270,7 @@ def _show_matrix(console: Console, report: EvaluationReport) -> None:
             for column, count in enumerate(report.matrix[index])
         ]
         table.add_row(cell(name), *cells)
-    show(console, table)
+    show_table(console, table)
 
 
 # export

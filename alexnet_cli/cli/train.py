@@ -7,75 +7,27 @@ from typing import Annotated
 
 import typer
 
+from alexnet_cli.cli import options
 from alexnet_cli.cli.old_option_names import reject_old_names
-from alexnet_cli.cli.options import MOST_SEED, MovedData, NoCheck, is_typed, option_name
+from alexnet_cli.cli.options import is_typed, option_name
 from alexnet_cli.errors import UsageError
 
 # All else is what a run is made of, which resuming can't change.
 _CHANGEABLE = ("epochs", "gpus", "hosts", "rank", "resume", "moved_data")
 
 
-# Options of `crossval` too.
-Data = Annotated[
-    Path, typer.Argument(help="Split, class folders, or a CSV file of images.", metavar="DATA")
-]
-RecipeName = Annotated[
-    str | None,
-    typer.Option(
-        help="Recipe name.",
-        metavar="NAME",
-        show_default="modern, or that of --weights",
-    ),
-]
-Variants = Annotated[
-    list[str] | None,
-    typer.Option(help="Named change, such as half-size; repeatable.", metavar="NAME"),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(help="Set a hyperparameter (conv2.bias=1); repeatable.", metavar="NAME=VALUE"),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(help="Passes over the images.", metavar="N", min=1, show_default="the recipe's"),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        help="Images a step, all devices.", metavar="N", min=1, show_default="the recipe's"
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(help="Peak learning rate.", metavar="RATE", show_default="the recipe's"),
-]
-Gpus = Annotated[
-    int | None,
-    typer.Option(help="GPUs to use; 0 is the CPU.", metavar="N", min=0, show_default="all"),
-]
-Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.", metavar="TYPE")]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Run or .npy to start from, but the last layer.", metavar="MODEL"),
-]
-SeedNumber = Annotated[
-    int,
-    typer.Option(help="Seed of everything random.", metavar="N", min=0, max=MOST_SEED),
-]
-
-
 def train(
     context: typer.Context,
-    data: Data = Path("data"),
-    recipe: RecipeName = None,
-    variant: Variants = None,
-    set: Settings = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    gpus: Gpus = None,
-    precision: Precision = "auto",
-    weights: Weights = None,
+    data: options.Data = Path("data"),
+    recipe: options.RecipeName = None,
+    variant: options.Variants = None,
+    set: options.Settings = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    gpus: options.Gpus = None,
+    precision: options.Precision = "auto",
+    weights: options.Weights = None,
     hosts: Annotated[
         str | None,
         typer.Option(
@@ -85,16 +37,16 @@ def train(
     rank: Annotated[
         int | None, typer.Option(help="Index of this machine in --hosts, from 0.", metavar="N")
     ] = None,
-    no_check: NoCheck = False,
-    seed: SeedNumber = 0,
+    no_check: options.NoCheck = False,
+    seed: options.SeedNumber = 0,
     out: Annotated[Path, typer.Option(help="Folder for run folders.", metavar="DIR")] = Path(
         "runs"
     ),
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue this run; only --epochs may change.", metavar="RUN"),
+        typer.Option(help="Continue this run, perhaps with more --epochs.", metavar="RUN"),
     ] = None,
-    moved_data: MovedData = None,
+    moved_data: options.MovedData = None,
 ) -> None:
     """Train a network and save it as a run."""
     from rich.console import Console

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from alexnet_cli.cli.screen import new_table, print_line, show, show_skipped
+from alexnet_cli.cli.screen import new_table, print_line, show_skipped, show_table
 from alexnet_cli.cli.tables import score_cells, show_findings
 from alexnet_cli.data.manifest import Rejected
 from alexnet_cli.runs.metrics import TOP5_FROM
@@ -190,7 +190,7 @@ def show_training(console: Console, run: Path, report: FinalMetrics) -> None:
             table.add_row(f"{name} {split}", str(final.epoch), *score_cells(score))
         table.add_section()
     console.print()
-    show(console, table)
+    show_table(console, table)
     if report.calibration:
         fitted = report.calibration
         print_line(

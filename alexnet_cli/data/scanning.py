@@ -66,7 +66,7 @@ def scan_classes(source: Path, options: ScanOptions) -> Manifest:
     if len(found.classes) == 1:
         _refuse_one_class(source, found.classes[0])
     checked = check_candidates(found, options)
-    require_images(source, checked.classes, checked.files)
+    require_images(source, checked.classes, checked.files, checked.rejected)
     return checked
 
 
@@ -264,9 +264,16 @@ def _check_file(path: Path) -> FileCheck:
 
 
 def require_images(
-    source: Path, classes: Iterable[str], files: Iterable[ImageFile], split: str = ""
+    source: Path,
+    classes: Iterable[str],
+    files: Iterable[ImageFile],
+    rejected: Sequence[Rejected],
+    split: str = "",
 ) -> None:
-    """Raise `AlexNetError` if one of `classes` has none of `files`, those of `split`."""
+    """Raise `AlexNetError` if one of `classes` has none of `files`, those of `split`.
+
+    For class folders it names the first of the `rejected` files of the class, with the reason.
+    """
     labels = {file.label for file in files}
     for label in classes:
         if label not in labels:
@@ -277,8 +284,10 @@ def require_images(
                     "rows, or remove them"
                 )
             empty = source / label
+            bad = next((item for item in rejected if empty in item.path.parents), None)
+            why = f" ({bad.path.name}: {bad.reason})" if bad else ""
             raise AlexNetError(
-                f"{empty}: contains no readable image. Add some, or remove the folder"
+                f"{empty}: contains no readable image{why}. Add some, or remove the folder"
             )
 
 

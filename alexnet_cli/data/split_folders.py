@@ -131,7 +131,9 @@ def lock_target(out: Path) -> Iterator[None]:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.alexnet-lock")
-    with own_lock_file(path, f"{out}: another alexnet process is writing it"):
+    with own_lock_file(
+        path, f"{out}: another alexnet process is writing it; wait until it has ended"
+    ):
         yield
 
 
@@ -271,7 +273,8 @@ def open_data(path: Path, *, seed: int | None = 0, options: ScanOptions = DEFAUL
     folders = (path.is_dir() and find_split_folders(path)) or {}
     found = _merge_splits(path, folders) if folders else find_candidates(path)
     checked = check_candidates(found, options)
-    require_images(folders.get("train", path), found.classes, checked.of("train"), "train")
+    train = folders.get("train", path)
+    require_images(train, found.classes, checked.of("train"), checked.rejected, "train")
     n = {split: len(checked.of(split)) for split in SPLITS}
     if not n["val"]:
         raise AlexNetError(

@@ -74,7 +74,10 @@ def write(
             _open_partial(partial, _digest(planned))
             written = _write_shards(planned, partial, out, processes, progress)
             require_images(
-                planned.image_list or planned.source, planned.classes, written.of("train")
+                planned.image_list or planned.source,
+                planned.classes,
+                written.of("train"),
+                written.rejected,
             )
             write_manifest(written, partial / MANIFEST)
             split_folders.check_sources(out, planned, force)  # it may have changed during encoding

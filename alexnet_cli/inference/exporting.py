@@ -93,8 +93,8 @@ def export(
 def _check_arguments(
     model: LoadedModel, format: str, quantize: str | None, out: Path | None
 ) -> None:
-    if format not in _SUFFIXES:
-        raise UsageError(f"choose from {', '.join(_SUFFIXES)}", argument="format", value=format)
+    if format not in FORMATS:
+        raise UsageError(f"choose from {', '.join(FORMATS)}", argument="format", value=format)
     if quantize is not None and quantize not in QUANTIZED:
         raise UsageError(f"choose from {', '.join(QUANTIZED)}", argument="quantize", value=quantize)
     if quantize and format != "litert":

@@ -127,7 +127,7 @@ def list_images(paths: Sequence[Path]) -> list[ImageFile | Rejected]:
             if isinstance(item, Rejected) or images.looks_like_image(item)
         ]
         if not inside:
-            raise AlexNetError(f"{path}: no images in this folder")
+            raise AlexNetError(f"{path}: no images in this folder or below it")
         found += sorted(inside, key=lambda item: item.path)
     return found
 

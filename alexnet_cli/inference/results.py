@@ -132,7 +132,7 @@ class Prediction:
     def _repr_html_(self) -> str:
         """Return the prediction as an HTML table, as which a notebook shows it."""
         rows = [
-            (name, f"{probability:.1%}", _bar(probability))
+            (name, f"{probability:.1%}", "█" * round(BAR * probability))
             for name, probability in zip(self.classes, self.probabilities)
         ]
         title = self.path.name if self.path else "image from memory"
@@ -143,11 +143,6 @@ class Prediction:
             near = [(n.file.label, n.file.path.name, f"{n.distance:.1f}") for n in self.neighbors]
             tables += html_table(("class", "file", "distance"), near, "nearest training images")
         return tables
-
-
-def _bar(probability: float) -> str:
-    """Return a bar for a probability, 0 to 1; for NaN, of extreme weights, an empty one."""
-    return "█" * round(BAR * probability if probability > 0 else 0)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def each(layers: Iterable[Any], **values: Any) -> tuple[Any, ...]:
 
 
 def hidden_biases(recipe: Recipe, bias: float) -> dict[str, Any]:
-    """Return the layers with `bias` where the paper has 1: conv2, conv4, conv5 and the dense layers."""
+    """Return the layers with `bias` in convolutions whose bias is not 0, and in fc6 and fc7."""
     convs = tuple(replace(c, bias=bias if c.bias else 0.0) for c in recipe.convs)
     return {"convs": convs, "dense": each(recipe.dense, bias=bias)}
 

@@ -88,15 +88,12 @@ class LoadedModel:
         )
 
 
-def load_model(
-    path: Path | None = None, weights: str = BEST, moved_data: Path | None = None
-) -> LoadedModel:
+def load_model(path: Path | None = None, moved_data: Path | None = None) -> LoadedModel:
     """Load a run folder (default: the newest run) or Caffe's bvlc_alexnet.npy.
 
-    `weights` is the name of the weights file in the run folder, `moved_data` where its images are
-    now. The best weights are scaled by the temperature of the run. Raises `AlexNetError` if files
-    are missing or damaged, if the weights do not fit the recipe, or if `moved_data` does not hold
-    the images.
+    `moved_data` is where the images of the run are now. Its best weights are scaled by its
+    temperature. Raises `AlexNetError` if files are missing or damaged, if the weights do not fit
+    the recipe, or if `moved_data` does not hold the images.
     """
     if path is not None and path.suffix == ".npy":
         if moved_data:
@@ -106,9 +103,9 @@ def load_model(
     run = RunFolder.find(path)
     if moved_data:
         run.move_data(moved_data)
-    recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(weights)
-    _require_weights(run.path / weights, recipe, len(classes), arrays)
-    temperature = run.temperature if weights == BEST else 1.0
+    recipe, classes, arrays = run.config.recipe, run.config.classes, run.weights(BEST)
+    _require_weights(run.path / BEST, recipe, len(classes), arrays)
+    temperature = run.temperature
     if temperature != 1:  # in the weights, so that every network and every export applies it
         names = [f"{recipe.last_layer}/{part}" for part in ("kernel", "bias")]
         arrays |= {name: arrays[name] / np.float32(temperature) for name in names}
@@ -165,6 +162,16 @@ def _require_weights(path: Path, recipe: Recipe, n_classes: int, arrays: Arrays)
         raise AlexNetError(f"{path}: {error}") from None
 
 
+def require_same_classes(models: Sequence[LoadedModel]) -> None:
+    """Raise `AlexNetError` if the classes of the models, or their order, differ."""
+    for other in models[1:]:
+        if other.classes != models[0].classes:
+            raise AlexNetError(
+                f"{other.path}: has other classes than {models[0].path}; only models of the same "
+                "classes can be averaged"
+            )
+
+
 class Ensemble:
     """Models whose probabilities are averaged (section 6); one model is an ensemble of one."""
 
@@ -175,11 +182,8 @@ class Ensemble:
 
         Raises `AlexNetError` if the classes of the models differ.
         """
+        require_same_classes(models)
         self.models, self.classes = list(models), models[0].classes
-        for model in self.models[1:]:
-            if model.classes != self.classes:
-                first = self.models[0].path
-                raise AlexNetError(f"{model.path}: has other classes than {first}; no ensemble")
         n_crops = (10 if ten_crop else 1) * len(self.models)
         total = None if n_images is None else n_images * n_crops
         self._networks = [model.network(total) for model in self.models]
@@ -203,13 +207,20 @@ class Ensemble:
         return crops
 
     def probabilities(self, images: Iterable[list[Float32Array]]) -> Iterator[Float32Array]:
-        """Yield for each image, as `load` returns it, float32 of shape (models, crops, classes)."""
+        """Yield for each image, as `load` returns it, float32 of shape (models, crops, classes).
+
+        Raises `AlexNetError` if weights are so large that the probabilities of a model are NaN.
+        """
         for batch in group_crops(images, lambda image: len(image[0])):
             by_model = [
                 network.probabilities([image[number] for image in batch])
                 for number, network in enumerate(self._networks)
             ]
             for outputs in zip(*by_model):
+                for model, found in zip(self.models, outputs):
+                    if not np.isfinite(found).all():
+                        reason = "its weights are so large that its probabilities are NaN"
+                        raise AlexNetError(f"{model.path}: {reason}. Train another network")
                 yield np.stack(outputs)
 
 

@@ -32,7 +32,7 @@ class EpochRow:
     val_loss: float  # of all validation images, without augmentation, dropout or label smoothing
     val_top1: Annotated[float, Ge(0), Le(1)]
     val_top5: float | None
-    learning_rate: float
+    learning_rate: float  # of weights; some recipes multiply that of biases or slow layers
     images_per_second: float  # of training
     seconds: float  # of the whole epoch, validation included
 

@@ -113,7 +113,9 @@ class RunFolder:
         if path.name == LATEST and not path.exists():
             raise _without_latest(path, begun)
         if not path.is_dir():
-            raise AlexNetError(f"{path}: no such run folder")
+            raise AlexNetError(
+                f"{path}: no such run folder. Give that of a run, such as {RUNS / LATEST}"
+            )
         if path.name in ("", ".."):  # `.` has no name for the target of `latest`
             path = path.resolve()
         if path.is_symlink():  # resolve now, as `latest` may soon point to another run
@@ -240,7 +242,7 @@ class RunFolder:
         return replace(self.config.recipe, epochs=self.checkpoint().planned_epochs)
 
     def save_best(self, arrays: Arrays, epoch: int) -> None:
-        """Write the weights of the best epoch so far."""
+        """Write the weights of the epoch that is kept, until a later one replaces them."""
         save_arrays(self.path / BEST, arrays, {"epoch": epoch})
 
     def save_checkpoint(self, arrays: Arrays, meta: CheckpointMeta) -> None:

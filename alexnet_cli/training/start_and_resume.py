@@ -158,7 +158,7 @@ def _train_and_score(trainer: Trainer, draw: Draw) -> RunFolder | None:
     with ExitStack() as held:
         held.enter_context(_one_line_errors(trainer))
         if trainer.devices.is_chief:
-            complaint = f"{run.path}: another alexnet is training this run"
+            complaint = f"{run.path}: another alexnet is training this run; wait until it has ended"
             held.enter_context(own_lock_file(run.path / LOCK, complaint))
             run.remove_leftovers()
         root = trainer.data.manifest.root

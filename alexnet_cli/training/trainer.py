@@ -1,7 +1,8 @@
 """The trainer: epochs of steps on one device or several, with a checkpoint after every epoch.
 
-It holds one frozen `CheckpointMeta`, which is replaced whenever a checkpoint is on disk; learning
-rate and epoch, and with the number of validation images the best epoch, are derived from it.
+It holds one frozen `CheckpointMeta`, which is replaced whenever a checkpoint is on disk, and once
+before the first step. Learning rate and epoch are derived from it, and with the number of validation
+images the best epoch.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Trainer:
             rate = learning_rate(recipe, self.meta.history)
             raise AlexNetError(
                 f"epoch {epoch}: the {what} is {loss}, at learning rate {rate:g}: "
-                f"{diagnostics.suggest_remedy(recipe)}. {self.saved()}"
+                f"{diagnostics.suggest_remedy(recipe)}, in a new training"
             )
 
     # Checkpoints

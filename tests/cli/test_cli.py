@@ -119,15 +119,20 @@ def test_the_four_commands(inside, alexnet):
     replace_file = os.replace
 
     def refuse(source, target):
-        if str(target).endswith("neighbors.png"):
+        if str(target).endswith(("neighbors.png", "confusion-val.png")):
             raise OSError(errno.EROFS, "Read-only file system", str(target))
         replace_file(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", refuse)
         code, out, err = alexnet("predict", "rose.jpg", "--neighbors", 2)
+        evaluated = alexnet("evaluate", "--json")
     assert code == 0
-    assert err.endswith("Read-only file system; the neighbors were not drawn\n")
+    assert err.startswith("alexnet: the neighbors were not drawn: runs/")
+    assert "neighbors.png: Read-only file system" in err
+    assert evaluated[0] == 0
+    assert json.loads(evaluated[1])["split"] == "val"
+    assert "confusion-val.png: Read-only file system" in evaluated[2]
 
     code, out, err = alexnet("predict", "rose.jpg")
     assert (code, err) == (0, "")

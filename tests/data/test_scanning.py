@@ -163,7 +163,11 @@ def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
         ({"a.png": b"", "b.png": b""}, "2 files such as a.png. Expected one folder per class"),
         ({}, "no class folders, it is empty"),
         ({"cat/0.png": png(0)}, "contains only one class, 'cat'"),
-        ({"cat/0.png": png(0), "dog/0.png": b"no"}, "dog: contains no readable image"),
+        ({"cat/0.png": png(0), "dog/0.txt": b"no"}, "dog: contains no readable image. Add some"),
+        (
+            {"cat/0.png": b"", "cat/1.png": png(0), "dog/0.png": png(0)[:40], "dog/1.png": b""},
+            "dog: contains no readable image (0.png: ",
+        ),
         (
             {f"{split}/{c}/0.png": png(0) for split in ("train", "val") for c in "ab"},
             "is already split",

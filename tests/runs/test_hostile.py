@@ -339,6 +339,18 @@ def test_nan_and_infinite_weights_are_refused(sent):
     assert_refused(sent, r"velocity/fc6/kernel: contains NaN or infinite values", ["resume"])
 
 
+def test_weights_of_which_the_probabilities_are_nan_are_refused(sent, image_folder):
+    """Oracle: 1e25 times 1e25 is infinite in float32, and the softmax of infinite logits is NaN."""
+    arrays = {name: value.copy() for name, value in load_arrays(sent / BEST).items()}
+    for name in ("fc6/kernel", "fc7/kernel", "fc8/kernel"):
+        arrays[name][:] = 1e25
+    save_arrays(sent / BEST, arrays, read_notes(sent / BEST))
+    model = load(sent)
+    for use in (model.predict, model.probabilities, model.evaluate):
+        with pytest.raises(AlexNetError, match="so large that its probabilities are NaN"):
+            use(image_folder)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

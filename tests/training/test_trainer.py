@@ -82,7 +82,7 @@ def test_the_contents_of_the_run_folder(trained, training_report, image_folder):
 
 def test_the_training_sample_is_measured_as_validation_is(trained):
     """Oracle: the network in NumPy, with the last weights, on single images at equal distances."""
-    model = load_model(trained, LAST)
+    model = replace(load_model(trained), weights=RunFolder(trained).weights(LAST))
     files, n = model.trained_on.of("train"), len(model.trained_on.of("val"))
     crop, scores, hits = Cropper(model.recipe, model.statistics), [], []
     for number in range(n):
