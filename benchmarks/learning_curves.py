@@ -68,11 +68,8 @@ def draw(found: Scores, of_all: int, out: Path) -> None:
     from matplotlib.ticker import PercentFormatter
 
     drawn = {curve for curve, _ in found}
-    panels = {
-        title: [curve for curve in curves if curve in drawn]
-        for title, curves in PANELS.items()
-        if FINETUNED not in curves or FINETUNED in drawn
-    }
+    complete = {title: curves for title, curves in PANELS.items() if drawn.issuperset(curves)}
+    panels = complete or {"": tuple(sorted(drawn))}
     figure = Figure(figsize=(4.5 * len(panels), 4), dpi=150, layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, curves) in zip(all_axes, panels.items()):
@@ -131,7 +128,8 @@ def main() -> None:
     for (curve, count), scores in found.items():
         listed = ", ".join(f"{top1:.1%}" for top1, _ in scores)
         print(f"| {curve} | {count or 'all'} | {listed} |")
-    draw(found, of_all, out)
+    if found:
+        draw(found, of_all, out)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,7 @@ def draw_learning_curves(page: str) -> None:
     section = page.partition("\n## How many images")[2].partition("\n## ")[0]
     names = "|".join(learning_curves.COLORS)
     found = {}
-    for curve, cells in re.findall(
-        rf"^\| `?({names})`?(?:, five classes)? \|(.*)\|$", section, re.M
-    ):
+    for curve, cells in re.findall(rf"^\| `?({names})`? \|(.*)\|$", section, re.M):
         for count, cell in zip(learning_curves.COUNTS, cells.split("|"), strict=True):
             found[curve, count] = [(float(cell) / 100, LEARNING_TEST_IMAGES)]
     learning_curves.draw(found, LEARNING_ALL, DOCS)

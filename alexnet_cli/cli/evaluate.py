@@ -87,7 +87,7 @@ def evaluate(
         found.plot_confusion(picture)
     except UsageError:
         raise
-    except AlexNetError as error:  # a run folder that is read-only
+    except (AlexNetError, OSError) as error:  # a run folder that is read-only, a full disk
         print_error(f"the confusion matrix was not drawn: {error}")
     else:
         screen.print_line(console, f"confusion matrix drawn in {picture}")

@@ -90,7 +90,9 @@ def predict(
     if shown:
         try:
             pictures.append(loaded.draw_neighbors(shown))
-        except AlexNetError as error:  # a run folder that is read-only
+        except UsageError:
+            raise
+        except (AlexNetError, OSError) as error:  # a run folder that is read-only, a full disk
             print_error(f"the neighbors were not drawn: {error}")
     if not (json or csv):
         for picture in pictures:

@@ -284,7 +284,9 @@ def require_images(
                     "rows, or remove them"
                 )
             empty = source / label
-            bad = next((item for item in rejected if empty in item.path.parents), None)
+            bad = next(
+                (item for item in rejected if empty in (item.path, *item.path.parents)), None
+            )
             why = f" ({bad.path.name}: {bad.reason})" if bad else ""
             raise AlexNetError(
                 f"{empty}: contains no readable image{why}. Add some, or remove the folder"

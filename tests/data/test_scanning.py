@@ -165,7 +165,7 @@ def test_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
         ({"cat/0.png": png(0)}, "contains only one class, 'cat'"),
         ({"cat/0.png": png(0), "dog/0.txt": b"no"}, "dog: contains no readable image. Add some"),
         (
-            {"cat/0.png": b"", "cat/1.png": png(0), "dog/0.png": png(0)[:40], "dog/1.png": b""},
+            {"cat/a.png": b"", "cat/1.png": png(0), "dog/0.png": png(0)[:40], "dog/1.png": b""},
             "dog: contains no readable image (0.png: ",
         ),
         (

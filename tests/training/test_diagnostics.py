@@ -21,7 +21,7 @@ from alexnet_cli.runs import metrics
 from alexnet_cli.runs.checkpoint import EpochProgress
 from alexnet_cli.runs.records import EpochRow, Finding
 from alexnet_cli.runs.run_folder import RunFolder
-from alexnet_cli.training import diagnostics, start_and_resume
+from alexnet_cli.training import diagnostics, scoring, start_and_resume
 from alexnet_cli.training.callbacks import Callback
 from alexnet_cli.training.devices import choose_devices
 from alexnet_cli.training.diagnostics import EpochDiagnostics
@@ -326,6 +326,19 @@ def test_overfitting_is_found_in_training_like_the_default_recipe(tmp_path):
 def test_a_nan_loss_stops_with_the_remedy(image_folder, tmp_path):
     with pytest.raises(AlexNetError, match=r"the loss after .*try --learning-rate 0\.01\b"):
         run(image_folder, tmp_path, replace(QUICK, learning_rate=1e12))
+
+
+def test_a_nan_loss_later_on_does_not_offer_to_continue(run_copy, monkeypatch):
+    """Oracle: continuing would end the same way, as a run is resumed with its own hyperparameters."""
+    validate = scoring.validate
+
+    def diverged(*arguments):
+        score, predicted = validate(*arguments)
+        return replace(score, loss=np.nan), predicted
+
+    monkeypatch.setattr(scoring, "validate", diverged)
+    with pytest.raises(AlexNetError, match=r"validation loss is nan.*, in a new training$"):
+        start_and_resume.resume(run_copy, devices=choose_devices(0), epochs=9)
 
 
 def test_dead_units_are_counted_by_layer(image_folder, tmp_path):
