@@ -61,13 +61,13 @@ def test_a_prediction_shows_hostile_names_as_text():
     prediction = alexnet.Prediction(
         file=files[0],
         classes=tuple(NAMES),
-        probabilities=(0.5, 0.25, 0.15, 0.1, 0.0, 0.0, 0.0, float("nan")),
+        probabilities=(0.5, 0.25, 0.15, 0.1, 0.0, 0.0, 0.0, 0.0),
         neighbors=tuple(Neighbor(file, 1.25) for file in files),
         below_threshold=True,
     )
     texts = read(prediction)
     assert all(texts.count(name) >= 2 for name in SHOWN)
-    assert {"50.0%", "25.0%", "nan%", "█" * 10, "█" * 5, "1.2"} <= {*texts}
+    assert {"50.0%", "25.0%", "0.0%", "█" * 10, "█" * 5, "1.2"} <= {*texts}
     assert any("none of these" in text for text in texts)
     assert "image from memory" in read(replace(prediction, file=None, below_threshold=False))
 
