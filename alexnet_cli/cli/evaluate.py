@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.cli.options import Models, MovedData, TenCrop, report_undrawn
+from alexnet_cli.errors import UsageError
 
 
 def evaluate(
@@ -83,11 +83,6 @@ def evaluate(
     name = "-".join(filter(None, ("confusion", folder, part)))
     single = first.is_dir() and part != FOLDS
     picture = (first if single else first.parent) / f"{name}.png"
-    try:
+    with report_undrawn("the confusion matrix was"):
         found.plot_confusion(picture)
-    except UsageError:
-        raise
-    except (AlexNetError, OSError) as error:  # a run folder that is read-only, a full disk
-        print_error(f"the confusion matrix was not drawn: {error}")
-    else:
         screen.print_line(console, f"confusion matrix drawn in {picture}")

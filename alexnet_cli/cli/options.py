@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from alexnet_cli.errors import AlexNetError, DataMovedError, WrongPathError
+from alexnet_cli.errors import (
+    AlexNetError,
+    DataMovedError,
+    UsageError,
+    WrongPathError,
+    describe_os_error,
+)
 
 MOST_SEED = 2**63 - 1  # as JSON may hold it
 
@@ -185,3 +192,19 @@ def error_line(message: str) -> str:
 def print_error(message: str) -> None:
     """Write one line on standard error."""
     print(error_line(message), file=sys.stderr)
+
+
+@contextmanager
+def report_undrawn(what: str) -> Iterator[None]:
+    """Report a picture that a read-only run or a full disk prevents; the command goes on.
+
+    A path that can never hold a picture is still an error.
+    """
+    try:
+        yield
+    except (UsageError, BrokenPipeError):
+        raise
+    except AlexNetError as error:
+        print_error(f"{what} not drawn: {error}")
+    except OSError as error:
+        print_error(f"{what} not drawn: {describe_os_error(error)}")

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error
-from alexnet_cli.errors import AlexNetError, UsageError
+from alexnet_cli.cli.options import Models, MovedData, TenCrop, print_error, report_undrawn
+from alexnet_cli.errors import UsageError
 
 
 def predict(
@@ -88,12 +88,8 @@ def predict(
             if isinstance(outcome, Prediction):
                 predictions.show_prediction(console, outcome)
     if shown:
-        try:
+        with report_undrawn("the neighbors were"):
             pictures.append(loaded.draw_neighbors(shown))
-        except UsageError:
-            raise
-        except (AlexNetError, OSError) as error:  # a run folder that is read-only, a full disk
-            print_error(f"the neighbors were not drawn: {error}")
     if not (json or csv):
         for picture in pictures:
             screen.print_line(console, f"drawn in {picture}")

@@ -120,19 +120,20 @@ def test_the_four_commands(inside, alexnet):
 
     def refuse(source, target):
         if str(target).endswith(("neighbors.png", "confusion-val.png")):
-            raise OSError(errno.EROFS, "Read-only file system", str(target))
+            raise OSError(number, os.strerror(number), str(target))
         replace_file(source, target)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", refuse)
-        code, out, err = alexnet("predict", "rose.jpg", "--neighbors", 2)
-        evaluated = alexnet("evaluate", "--json")
-    assert code == 0
-    assert err.startswith("alexnet: the neighbors were not drawn: runs/")
-    assert "neighbors.png: Read-only file system" in err
-    assert evaluated[0] == 0
-    assert json.loads(evaluated[1])["split"] == "val"
-    assert "confusion-val.png: Read-only file system" in evaluated[2]
+    for number in (errno.EROFS, errno.ENOSPC):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", refuse)
+            code, out, err = alexnet("predict", "rose.jpg", "--neighbors", 2)
+            evaluated = alexnet("evaluate", "--json")
+        assert code == 0
+        assert err.startswith("alexnet: the neighbors were not drawn: runs/")
+        assert f"neighbors.png: {os.strerror(number)}. " in err
+        assert evaluated[0] == 0
+        assert json.loads(evaluated[1])["split"] == "val"
+        assert f"confusion-val.png: {os.strerror(number)}. " in evaluated[2]
 
     code, out, err = alexnet("predict", "rose.jpg")
     assert (code, err) == (0, "")
