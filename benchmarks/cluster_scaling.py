@@ -43,9 +43,9 @@ def spread(value):
 
 images = spread(tf.random.normal((own, 224, 224, 3)))
 targets = spread(tf.one_hot(tf.range(own) % 1000, 1000))
-rates, count = tf.fill([len(model.trainable_variables)], 1e-4), tf.constant(float(batch))
+rates = tf.fill([len(model.trainable_variables)], 1e-4)
 positions = spread(index * own + tf.range(own))
-shared = Batch(images, targets, positions, count, tf.zeros(2, tf.int32))
+shared = Batch(images, targets, positions, tf.zeros(2, tf.int32))
 gradients = [spread(tf.zeros(v.shape)) for v in model.trainable_variables]
 
 @tf.function

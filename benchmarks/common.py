@@ -64,8 +64,7 @@ def batch_of(images: Any, targets: Any) -> Any:
 
     from alexnet_cli.training.batches import Batch
 
-    n = len(images)
-    return Batch(images, targets, tf.range(n), tf.constant(float(n)), tf.zeros(2, tf.int32))
+    return Batch(images, targets, tf.range(len(images)), tf.zeros(2, tf.int32))
 
 
 def free_addresses(count: int) -> list[str]:

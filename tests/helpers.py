@@ -77,14 +77,13 @@ def run(data, out, recipe=QUICK, **options):
     return SimpleNamespace(run=folder.path, **vars(folder.metrics()))
 
 
-def batch_of(images, targets, count=None):
+def batch_of(images, targets):
     """A batch on one device, all of it on the one replica."""
     import tensorflow as tf
 
     from alexnet_cli.training.batches import Batch
 
-    count = tf.constant(len(images) if count is None else count, tf.float32)
-    return Batch(images, targets, tf.range(len(images)), count, tf.zeros(2, tf.int32))
+    return Batch(images, targets, tf.range(len(images)), tf.zeros(2, tf.int32))
 
 
 def evaluate(models, data=None, **options):

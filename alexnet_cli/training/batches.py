@@ -31,7 +31,6 @@ class Batch(NamedTuple):
     images: Any  # float32 (images, size, size, 3)
     targets: Any  # float32 probabilities (images, classes); a row of zeros for a skipped image
     positions: Any  # int32 (images,), in the batch of all replicas
-    count: tf.Tensor  # float32, the number of images of all replicas, skipped ones included
     key: tf.Tensor  # int32 (2,), the seed of the dropout masks
 
 
@@ -57,16 +56,16 @@ class BatchLoader:
         order = epoch_order(len(self.store), self.seed, epoch)
         starts = range(n_done, len(order), self.batch_size)
 
-        def prepare(start: int) -> tuple[list[_Shard], tf.Tensor, tf.Tensor]:
+        def prepare(start: int) -> tuple[list[_Shard], tf.Tensor]:
             chosen = order[start : start + self.batch_size]
             key = random_stream(self.seed, "dropout", epoch, start).integers(2**31, size=2)
             with tf.device("/cpu:0"):
-                count, key = tf.constant(len(chosen), tf.float32), tf.constant(key, tf.int32)
-            return self._shards(chosen, epoch, start), count, key
+                key = tf.constant(key, tf.int32)
+            return self._shards(chosen, epoch, start), key
 
-        for shards, count, key in map_in_order(starts, prepare, ahead=PREFETCH_BATCHES):
+        for shards, key in map_in_order(starts, prepare, ahead=PREFETCH_BATCHES):
             images, targets, positions = map(self.devices.distribute, zip(*shards))
-            yield Batch(images, targets, positions, count, key)
+            yield Batch(images, targets, positions, key)
 
     def _shards(self, chosen: npt.NDArray[np.int64], epoch: int, start: int) -> list[_Shard]:
         """Return the part of each replica of this machine, on its device."""

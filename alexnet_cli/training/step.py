@@ -29,9 +29,10 @@ def compile_step(
     """Return step(batch, rates) → sums over all replicas: images, losses, hits.
 
     An image whose row of targets is 0 is ignored. A hit is an image whose most likely class has the
-    largest target. The summed losses are divided by the batch's `count`, so the update does not
-    depend on how the batch was divided among the replicas.
-    `batch_size`: the largest number of images of all replicas in a batch.
+    largest target. The summed losses are divided by `batch_size`, so the update does not depend on
+    how the batch was divided among the replicas, and an image counts as much in the last batch of
+    an epoch, which may be a single image, as in any other.
+    `batch_size`: the number of images of all replicas in a full batch.
     `rates`: the learning rate of each trainable variable.
     `label_smoothing`: the weight ε of the uniform distribution that is mixed into the targets
     (Szegedy et al. 2016, section 7).
@@ -51,7 +52,7 @@ def compile_step(
             minimized = total
             if class_weights is not None:
                 minimized = _cross_entropy(targets * class_weights, log_p, label_smoothing)
-            scaled = minimized / batch.count * scale
+            scaled = minimized / batch_size * scale
         gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply([gradient / scale for gradient in gradients], rates)
         hits = counted & (tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1))

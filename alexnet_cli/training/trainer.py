@@ -144,7 +144,7 @@ class Trainer:
         began = time.perf_counter()
         for batch in self.batches.epoch(epoch, progress.n_done):
             n, loss, hits = self.step(batch, rates)
-            now, count = time.perf_counter(), int(batch.count)
+            now, count = time.perf_counter(), min(full, n_images - progress.n_done)
             progress = progress.add_batch(count, int(n), float(loss), int(hits), now - began, full)
             began = now
             self._require_finite(progress.loss_sum, f"loss after {progress.n_done} images")

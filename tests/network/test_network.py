@@ -292,7 +292,7 @@ def test_invalid_weights_are_refused_by_name(change, message):
         set_weights(model, weights)
 
 
-def _gradients(precision, count):
+def _gradients(precision, batch_size):
     """Return the velocities after one step from 0 at rate 1, which are the negative gradients."""
     strategy = tf.distribute.get_strategy()
     recipe = replace(TINY, dense=tuple(replace(d, dropout=0.0) for d in TINY.dense))
@@ -305,21 +305,21 @@ def _gradients(precision, count):
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
     images = tf.constant(random.normal(0, 60, (6, 64, 64, 3)), tf.float32)
     rates, one_hot = tf.fill([len(before)], 1.0), tf.one_hot(tf.range(6) % 3, 3)
-    compile_step(model, optimizer, strategy, 6)(batch_of(images, one_hot, count), rates)
+    compile_step(model, optimizer, strategy, batch_size)(batch_of(images, one_hot), rates)
     return [velocity.numpy() for velocity in optimizer.velocities]
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.3), ("float16", 0.02)])
-@pytest.mark.parametrize("count", [6.0, 6e4], ids=["usual", "tiny"])
-def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance, count):
+@pytest.mark.parametrize("batch_size", [6, 60_000], ids=["usual", "tiny"])
+def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance, batch_size):
     """Oracle: float32, in the norm of each variable's gradient, also where float16 would lose them.
 
     bfloat16 keeps 8 bits, float16 11; a rounding may also change which input a pool's maximum is.
     Without the loss's scale float16 misses all of the tiny gradients (ratio 1.2, tried).
     """
-    expected = _gradients("float32", count)
+    expected = _gradients("float32", batch_size)
     try:
-        found = _gradients(precision, count)
+        found = _gradients(precision, batch_size)
     except tf.errors.AbortedError:  # TensorFlow asks oneDNN for what it sees the processor has
         if "ONEDNN_MAX_CPU_ISA" in os.environ:
             pytest.skip(f"ONEDNN_MAX_CPU_ISA takes away what {precision} needs")
@@ -328,18 +328,20 @@ def test_gradients_of_lower_precision_are_those_of_float32(precision, tolerance,
         assert np.linalg.norm(one - other) < tolerance * np.linalg.norm(one)
 
 
+@pytest.mark.parametrize("batch_size", [5, 32], ids=["full", "last"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(smoothing):
+def test_the_loss_is_the_cross_entropy_of_smoothed_targets(smoothing, batch_size):
     """Oracle: −Σ q log p in NumPy, q being 1 − ε for the true class and ε/3 more for each.
 
-    Its gradient by the last biases is Σ (p − q), of the images that count.
+    Its gradient by the last biases is Σ (p − q), of the images that count, over the size of a full
+    batch: in the last one, with 5 of 32 images, each of them pulls no harder than elsewhere.
     """
     strategy = tf.distribute.get_strategy()
     model = build_alexnet(TINY, 3)
     biases = np.array([0.3, -1.0, 0.2], np.float32)
     model.get_layer("fc8").bias.assign(biases)  # all other weights are 0: these are the logits
     optimizer = PaperMomentum(model.trainable_variables, momentum=0.0, weight_decay=0.0)
-    step = compile_step(model, optimizer, strategy, 5, smoothing)
+    step = compile_step(model, optimizer, strategy, batch_size, smoothing)
     one_hot = tf.one_hot([0, 2, 2, 1, -1], 3)  # -1 gives a row of zeros
     rates = tf.ones(len(model.trainable_variables))
     n, losses, hits = step(batch_of(tf.zeros((5, 64, 64, 3)), one_hot), rates)
@@ -347,7 +349,7 @@ def test_the_loss_with_label_smoothing_is_the_cross_entropy_of_smoothed_targets(
     targets = (1 - smoothing) * np.eye(3)[[0, 2, 2, 1]] + smoothing / 3
     assert float(losses) == pytest.approx(-(targets * log_p).sum(), rel=1e-5)
     assert (int(n), int(hits)) == (4, 1)
-    gradient = (np.exp(log_p) - targets).sum(axis=0) / 5
+    gradient = (np.exp(log_p) - targets).sum(axis=0) / batch_size
     np.testing.assert_allclose(optimizer.velocities[-1].numpy(), -gradient, atol=1e-6)
 
 
