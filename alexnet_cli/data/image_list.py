@@ -152,7 +152,8 @@ def _parse(row: Mapping[str, str]) -> tuple[str, str, str, str]:
     """Return file, label, split and group of a row; raises `ValueError` if it has no such values."""
     for name, cell in row.items():
         if not cell and name != "group":
-            raise ValueError(f"no {name}. Fill the cell, or remove the row")
+            whole = ", or the column, to have the images divided" if name == "split" else ""
+            raise ValueError(f"no {name}. Fill the cell, or remove the row{whole}")
         require_name(cell)
     label, split = row["label"], row.get("split", "")
     if "/" in label or label.startswith(".") or len(label.encode()) > _LONGEST_NAME:

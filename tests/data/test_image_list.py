@@ -133,7 +133,7 @@ BAD = [
     ("file,label\na,b.png,x\n", "2: has 3 cells, the header 2"),
     ('file,label\n"a.png,x\nb.png,y\n', "3: is not valid CSV: unexpected end of data"),
     ("file,label,split\na.png,x,train\nb.png,y,hold out\n", "3: unknown split 'hold out'"),
-    ("file,label,split\na.png,x,train\nb.png,y,\n", "3: no split"),
+    ("file,label,split\na.png,x,train\nb.png,y,\n", "3: no split.*remove the row, or the column"),
     (
         "file,label,split,group\na.png,x,train,g\nb.png,y,val,g\n",
         "3: group 'g' is in train and in val",
