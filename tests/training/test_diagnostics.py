@@ -271,7 +271,9 @@ def test_the_baseline_loss_is_the_entropy_of_the_mean_target():
 def test_a_healthy_run_has_no_findings(image_folder, tmp_path):
     """Oracle: an accuracy of 1 and no findings, however near to 0 both losses come."""
     recorder = _Recorder()
-    report = run(image_folder, tmp_path, replace(QUICK, epochs=16), callback=recorder)
+    # At the usual rate of 0.01 a batch of four explodes now and then, by the seed.
+    recipe = replace(QUICK, epochs=16, learning_rate=0.003)
+    report = run(image_folder, tmp_path, recipe, callback=recorder)
     assert report.best.val.top1 == 1.0
     assert recorder.findings == []
     assert "The diagnostics found no problem" in (report.run / "report.md").read_text()
